@@ -1,0 +1,43 @@
+# `make` alone lists the targets. Everything runs from .venv, which `make setup` fills from the lock files.
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test check format lock schema
+
+PY := .venv/bin/python
+export PYTHONDONTWRITEBYTECODE ?= 1
+# Ansible refuses to work without a UTF-8 locale; C.UTF-8 is everywhere.
+export LC_ALL := C.UTF-8
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: ## Prepare .venv to run the product
+	@sh scripts/setup.sh run
+
+setup-dev: ## Prepare .venv to work on the product
+	@sh scripts/setup.sh dev
+
+demo: setup ## Run the product on simulators; ARGS="--once" tells one whole story and checks it
+	@exec $(PY) -m api.cli demo $(ARGS)
+
+test: setup-dev ## Run the test suite; ARGS="-k name" narrows it
+	@$(PY) -m pytest $(ARGS)
+
+check: setup-dev ## Formatting, types, import contracts, playbook lint, schema and documents
+	@$(PY) -m ruff format --check --quiet .
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-logo
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --offline -q
+	@$(PY) -m api.cli actions check
+	@$(PY) -m api.cli policy check billing/policies/standard.yaml billing/policies/considerate.yaml
+	@$(PY) -m api.cli schema | diff -u api/graphql/schema.graphql - || { echo 'The checked-in schema is old: make schema'; exit 1; }
+
+format: setup-dev ## Format the code
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix --quiet .
+
+schema: setup-dev ## Write the checked-in GraphQL schema anew
+	@$(PY) -m api.cli schema > api/graphql/schema.graphql
+
+lock: ## Write the lock files anew (needs uv)
+	@sh scripts/lock.sh
