@@ -1,0 +1,171 @@
+"""The folder of policy files, and the last good state of it.
+
+Owns which policies are in force. A reload that fails changes nothing and says what is wrong; what a policy means is the
+rules' business.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from billing.policy_reader import read_policy
+from billing.policy_yaml import FileRefused, Problem
+from billing.rules.policy import GuardPolicy, Policy
+
+STANDARD = "standard"
+
+#: Far above any real policy; a larger file is something else.
+_MAX_BYTES = 256 * 1024
+
+
+class PoliciesRefused(ValueError):  # noqa: N818 - it says what happened to the folder
+    """A folder that cannot be used; `problems` are one line each."""
+
+    def __init__(self, problems: Collection[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySet:
+    """All policies of a folder at one moment."""
+
+    policies: Mapping[str, Policy]
+    #: SHA-256 over the names and the texts: two processes with the same digest decide alike.
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReloadReport:
+    """What a reload did: `changed` whether other policies are in force now, `problems` why it kept the old ones."""
+
+    changed: bool
+    problems: tuple[str, ...] = ()
+
+
+def load_policies(folder: Path, *, templates: Collection[str], required: Collection[str] = ()) -> PolicySet:
+    """Return all policies of a folder, one per `*.yaml` file, named after the file's stem.
+
+    `templates` are the notices that exist; `required` are names that must be there beside `standard`, such as those
+    that accounts are assigned to. Raises `PoliciesRefused` with every problem of every file.
+    """
+    problems: list[Problem] = []
+    texts = _read_folder(folder, problems)
+    policies: dict[str, Policy] = {}
+    guard: GuardPolicy | None = None
+    for name in sorted(texts, key=lambda name: (name != STANDARD, name)):
+        path = folder / f"{name}.yaml"
+        try:
+            policies[name] = read_policy(name, texts[name], templates=templates, guard=guard, file=str(path))
+        except FileRefused as refused:
+            problems.extend(refused.problems)
+        if name == STANDARD and name in policies:
+            guard = policies[name].guard
+    refused_files = {problem.file for problem in problems}
+    for name in sorted({STANDARD, *required} - policies.keys()):
+        if str(folder / f"{name}.yaml") not in refused_files:
+            remedy = (
+                "copy standard.yaml of the product"
+                if name == STANDARD
+                else "restore it, or move its accounts first"
+            )
+            problems.append(_missing(folder / f"{name}.yaml", remedy))
+    if problems:
+        raise PoliciesRefused(problems)
+    return PolicySet(policies=policies, digest=_digest(texts))
+
+
+def _missing(path: Path, remedy: str) -> Problem:
+    return Problem(file=str(path), line=1, where="", reason="does not exist but is needed", remedy=remedy)
+
+
+def _read_folder(folder: Path, problems: list[Problem]) -> dict[str, str]:
+    """Return the text of each policy file by its name; what cannot be read becomes a problem."""
+    texts: dict[str, str] = {}
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+        problems.append(
+            Problem(file=str(folder), line=1, where="", reason=reason, remedy="name a folder of policy files")
+        )
+        return texts
+    for path in entries:
+        reason = remedy = ""
+        if path.suffix == ".yml":
+            reason, remedy = "would be overlooked", "rename it to end in .yaml"
+        elif path.suffix == ".yaml":
+            try:
+                raw = path.read_bytes()
+                texts[path.stem] = raw.decode("utf-8")
+                if len(raw) > _MAX_BYTES:
+                    reason, remedy = "is larger than any policy", f"keep it below {_MAX_BYTES} bytes"
+            except OSError as error:
+                reason, remedy = f"cannot be read: {error.strerror}", "give this process the right to read it"
+            except UnicodeDecodeError:
+                reason, remedy = "is not UTF-8", "save it as UTF-8 text"
+        if reason:
+            texts.pop(path.stem, None)
+            problems.append(Problem(file=str(path), line=1, where="", reason=reason, remedy=remedy))
+    return texts
+
+
+def _digest(texts: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(texts):
+        for part in (name.encode(), texts[name].encode()):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+class PolicyBook:
+    """The policies in force. Loads at once, and raises `PoliciesRefused` if there is no good state to begin with."""
+
+    def __init__(self, load: Callable[[], PolicySet]) -> None:
+        self._load = load
+        self._set = load()
+        self._problems: tuple[str, ...] = ()
+
+    @classmethod
+    def of_folder(cls, folder: Path, *, templates: Collection[str]) -> "PolicyBook":
+        """Return the book of a folder; every policy that was in force must still be there at a reload."""
+        book: PolicyBook | None = None
+
+        def load() -> PolicySet:
+            return load_policies(folder, templates=templates, required=book.names if book else ())
+
+        book = cls(load)
+        return book
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the policies in force, sorted."""
+        return tuple(sorted(self._set.policies))
+
+    @property
+    def digest(self) -> str:
+        """The digest of the policies in force."""
+        return self._set.digest
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the last reload kept the old policies; empty when it took the new ones."""
+        return self._problems
+
+    def get(self, name: str) -> Policy:
+        """Return the policy of this name; `KeyError` with a remedy for one that is not in force."""
+        try:
+            return self._set.policies[name]
+        except KeyError:
+            raise KeyError(f"no policy {name!r} is in force; use one of: {', '.join(self.names)}") from None
+
+    def reload(self) -> ReloadReport:
+        """Read the folder again; on any problem keep the last good policies and report why."""
+        try:
+            loaded = self._load()
+        except PoliciesRefused as refused:
+            self._problems = tuple(map(str, refused.problems))
+            return ReloadReport(changed=False, problems=self._problems)
+        changed, self._set, self._problems = loaded.digest != self._set.digest, loaded, ()
+        return ReloadReport(changed=changed)

@@ -1,0 +1,193 @@
+"""May this customer do this now? The table of gates, and the words of each refusal.
+
+Pure. Answers for the customer from standing and holds; funds, and who may ask, are its callers' part.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from billing.rules.terms import Effect, GateAction, GateCode, HoldCause, Stage
+
+_NO_EFFECTS: frozenset[Effect] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateHold:
+    """One hold on the server that stands now."""
+
+    cause: HoldCause
+    #: For a billing hold those of the stage that placed it.
+    effects: frozenset[Effect]
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateQuestion:
+    """One action with everything that its answer rests on. `DEPLOY` and `EDIT_ACCOUNT` are asked of the account."""
+
+    action: GateAction
+    #: The account's standing: never the eligible stage.
+    stage: Stage = Stage.CURRENT
+    effects: frozenset[Effect] = _NO_EFFECTS
+    holds: tuple[GateHold, ...] = ()
+    #: The standing of this server alone when its subscription ended; null while it is covered.
+    coverage_stage: Stage | None = None
+    #: Whether an `EXEMPT` of the account or of this server is active: no billing rule closes anything.
+    exempt: bool = False
+    #: Whether an `ALLOW_BACKUPS` of the account or of this server is active, and until when.
+    allow_backups: bool = False
+    allow_backups_until: datetime | None = None
+    #: Whether the server is `DELETED` or `MISSING`.
+    gone: bool = False
+    #: Whether an uncollectible invoice was never paid; closes `DEPLOY` alone.
+    uncollected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """The answer: programs branch on the code, people read the message and the remedy."""
+
+    action: GateAction
+    allowed: bool
+    code: GateCode
+    message: str
+    #: What the customer can do about it; null when there is nothing to do.
+    remedy: str | None = None
+    #: When the answer changes by itself; null: not known.
+    until: datetime | None = None
+
+
+_A = GateAction
+_C = GateCode
+_BACKUPS = (_A.CREATE_BACKUP, _A.EXPORT_BACKUP, _A.RESTORE_BACKUP, _A.DELETE_BACKUP, _A.PRUNE_BACKUP)
+#: What an `ALLOW_BACKUPS` opens; deleting stays locked.
+_OPENED = frozenset({_A.CREATE_BACKUP, _A.EXPORT_BACKUP})
+_OF_ACCOUNT = frozenset({_A.DEPLOY, _A.EDIT_ACCOUNT})
+
+#: Actions that are closed while anything is overdue.
+_OVERDUE = frozenset({_A.DEPLOY, _A.RESIZE})
+#: The code by which an effect of billing closes an action.
+_BILLING: Mapping[Effect, Mapping[GateAction, GateCode]] = {
+    Effect.LOCK_BACKUPS: {
+        _A.REINSTALL: _C.BACKUPS_LOCKED,
+        **dict.fromkeys(_BACKUPS, _C.BACKUPS_LOCKED),
+    },
+    Effect.STOP_SERVERS: {
+        **dict.fromkeys((_A.START, _A.RESTART, _A.RESIZE, _A.REINSTALL, _A.REPAIR), _C.ACCOUNT_SUSPENDED),
+        **dict.fromkeys(_BACKUPS, _C.BACKUPS_LOCKED),
+    },
+    Effect.LOCK_ACCOUNT: {
+        _A.DEPLOY: _C.ACCOUNT_SUSPENDED,
+        **dict.fromkeys((_A.DELETE_SERVER, _A.WRITE_FILES, _A.EDIT_ACCOUNT), _C.ACCOUNT_LOCKED),
+        **dict.fromkeys(_BACKUPS, _C.BACKUPS_LOCKED),
+    },
+}
+_POWERED = frozenset({_A.START, _A.RESTART, _A.RESIZE, _A.REINSTALL, _A.REPAIR})
+_COVERED_BY_EFFECT = {Effect.STOP_SERVERS: _POWERED, Effect.LOCK_BACKUPS: frozenset(_BACKUPS)}
+#: What holds of other causes close beside what `_COVERED_BY_EFFECT` says: `None` for a hold with any effect.
+_BESIDE: Mapping[HoldCause, Mapping[GateAction, Effect | None]] = {
+    HoldCause.ABUSE: dict.fromkeys((_A.READ_FILES, _A.WRITE_FILES, _A.DELETE_SERVER)),
+    HoldCause.ADMIN: dict.fromkeys((_A.WRITE_FILES, _A.DELETE_SERVER), Effect.STOP_SERVERS),
+}
+#: The columns of the table from the right: the first that refuses gives the answer.
+_COLUMNS = ((HoldCause.ABUSE, HoldCause.ADMIN), (HoldCause.MAINTENANCE,), (HoldCause.CUSTOMER,))
+
+_HELD_BY = {
+    HoldCause.ABUSE: (
+        "This server is held because of a report of abuse.",
+        "Answer the report, or contact support.",
+    ),
+    HoldCause.ADMIN: ("This server is held by our staff.", "Contact support."),
+    HoldCause.MAINTENANCE: ("This server is under maintenance.", "Wait until the maintenance is over."),
+    HoldCause.CUSTOMER: ("You switched this server off, so it is not repaired.", "Start the server first."),
+}
+_PAY = "Pay what is overdue; everything opens again by itself."
+_RENEW = "Renew the subscription, or put the server on another one."
+_MESSAGES = {
+    _C.PAYMENT_OVERDUE: "A payment is overdue.",
+    _C.ACCOUNT_SUSPENDED: "The account is suspended because a payment is overdue.",
+    _C.ACCOUNT_LOCKED: "The account is locked because a payment is overdue.",
+    _C.BACKUPS_LOCKED: "The backups are kept and locked because a payment is overdue.",
+}
+_ENDED = {
+    _C.PAYMENT_OVERDUE: "The subscription that paid for this server has ended.",
+    _C.ACCOUNT_SUSPENDED: "This server is suspended because the subscription that paid for it has ended.",
+    _C.BACKUPS_LOCKED: "The backups are kept and locked because the subscription that paid for this server has ended.",
+}
+
+
+def gate(question: GateQuestion) -> Gate:
+    """Return the answer to one question: `SERVER_GONE` first, then the table's first refusing column from the right."""
+    action = question.action
+    if question.gone and action not in _OF_ACCOUNT:
+        message = "This server does not exist any more, or cannot be found at present."
+        return _refusal(action, _C.SERVER_GONE, message, remedy="Contact support if you miss it.")
+    if action not in _OF_ACCOUNT and (held := _held(question)):
+        return held
+    if not question.exempt and (closed := _closed_by_billing(question)):
+        return closed
+    if action is _A.DEPLOY and question.uncollected:
+        message = "An invoice was given up as uncollectible and never paid."
+        return _refusal(action, _C.PAYMENT_OVERDUE, message, remedy="Contact support to pay it.")
+    until = question.allow_backups_until if action in _OPENED and question.allow_backups else None
+    return Gate(action=action, allowed=True, code=_C.OK, message="This is possible.", until=until)
+
+
+def _held(question: GateQuestion) -> Gate | None:
+    """Return the refusal of the first column of other causes whose holds cover the action."""
+    for causes in _COLUMNS:
+        refusing = [
+            hold for hold in question.holds if hold.cause in causes and _covers(hold, question.action)
+        ]
+        if refusing:
+            first = min(refusing, key=lambda hold: causes.index(hold.cause))
+            ends = [hold.expires_at for hold in refusing if hold.expires_at]
+            message, remedy = _HELD_BY[first.cause]
+            until = max(ends) if len(ends) == len(refusing) else None
+            return _refusal(question.action, _C.SERVER_HELD, message, remedy=remedy, until=until)
+    return None
+
+
+def _covers(hold: GateHold, action: GateAction) -> bool:
+    """Return whether a hold of another cause than billing refuses an action."""
+    if hold.cause is HoldCause.CUSTOMER:  # its own owner's wish: only our repairs respect it
+        return action is _A.REPAIR and Effect.STOP_SERVERS in hold.effects
+    beside = _BESIDE.get(hold.cause, {})
+    if action in beside and (beside[action] is None or beside[action] in hold.effects):
+        return True
+    return any(action in _COVERED_BY_EFFECT.get(effect, ()) for effect in hold.effects)
+
+
+def _closed_by_billing(question: GateQuestion) -> Gate | None:
+    """Return the refusal of what is overdue, the strongest effect first."""
+    action = question.action
+    if question.allow_backups and action in _OPENED:
+        return None
+    of_account = action in _OF_ACCOUNT
+    effects = question.effects if of_account else frozenset().union(*_billing_effects(question))
+    for effect in (Effect.LOCK_ACCOUNT, Effect.STOP_SERVERS, Effect.LOCK_BACKUPS):
+        if effect in effects and (code := _BILLING[effect].get(action)):
+            return _closed(question, code, by_account=of_account or effect in question.effects)
+    overdue = question.stage is not Stage.CURRENT
+    uncovered = question.coverage_stage not in (None, Stage.CURRENT) and not of_account
+    if action in _OVERDUE and (overdue or uncovered):
+        return _closed(question, _C.PAYMENT_OVERDUE, by_account=overdue)
+    return None
+
+
+def _billing_effects(question: GateQuestion) -> Iterator[frozenset[Effect]]:
+    return (hold.effects for hold in question.holds if hold.cause is HoldCause.BILLING)
+
+
+def _closed(question: GateQuestion, code: GateCode, *, by_account: bool) -> Gate:
+    """Return a refusal of billing; at an uncovered server's own stage the words name the ended subscription."""
+    if by_account or question.coverage_stage is None:
+        return _refusal(question.action, code, _MESSAGES[code], remedy=_PAY)
+    return _refusal(question.action, code, _ENDED.get(code, _MESSAGES[code]), remedy=_RENEW)
+
+
+def _refusal(
+    action: GateAction, code: GateCode, message: str, *, remedy: str, until: datetime | None = None
+) -> Gate:
+    return Gate(action=action, allowed=False, code=code, message=message, remedy=remedy, until=until)

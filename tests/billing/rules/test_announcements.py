@@ -1,0 +1,158 @@
+"""What the portal shows, for every standing."""
+
+from datetime import UTC, datetime, timedelta
+from string import Formatter
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from billing.rules.announcements import ENGLISH, AnnouncedStanding, Announcement, announcement, english
+from billing.rules.climb import NextStage
+from billing.rules.gates import GateHold, GateQuestion, gate
+from billing.rules.money import Money
+from billing.rules.policy import Policy
+from billing.rules.terms import Effect, GateAction, HoldCause, Severity, Stage
+
+T = datetime(2026, 11, 20, 12, tzinfo=UTC)
+LATER = T + timedelta(days=2)
+
+
+def shown(policy: Policy, stage: Stage, following: NextStage | None = None) -> Announcement:
+    """Return the announcement at a stage of a policy."""
+    standing = AnnouncedStanding(
+        stage=stage, since=T, effects=policy.effects_at(stage), debt=Money(1250, "EUR"), next=following
+    )
+    found = announcement(standing, T)
+    assert found is not None
+    return found
+
+
+def words(found: Announcement) -> str:
+    """Return everything that it says, in English."""
+    return " ".join(english(message) for message in (found.title, *found.body, *found.still_works))
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "severity"),
+    [
+        (Stage.PAST_DUE, "PAYMENT_OVERDUE", Severity.WARNING),
+        (Stage.FINAL_NOTICE, "FINAL_NOTICE", Severity.WARNING),
+        (Stage.SUSPENDED, "SUSPENDED", Severity.CRITICAL),
+        (Stage.RETAINED, "RETAINED", Severity.CRITICAL),
+        (Stage.DECOMMISSION_REVIEW, "DECOMMISSION_REVIEW", Severity.CRITICAL),
+    ],
+)
+def test_it_announces_every_stage(standard: Policy, stage: Stage, code: str, severity: Severity) -> None:
+    """A stable code, how loudly, since when, what is owed and that paying works."""
+    found = shown(standard, stage)
+    assert (found.code, found.severity, found.since, found.deadline) == (code, severity, T, None)
+    assert "12.50 EUR is overdue." in words(found)
+    assert "Paying" in words(found)
+
+
+def test_it_says_nothing_where_there_is_nothing_to_say() -> None:
+    """An account in good standing sees no banner."""
+    assert announcement(AnnouncedStanding(stage=Stage.CURRENT, since=T), T) is None
+
+
+def test_it_names_the_deadline_in_the_zone_of_its_reader(standard: Policy) -> None:
+    """The instant is a value of its own, and the text says it where the reader lives."""
+    found = shown(standard, Stage.FINAL_NOTICE, NextStage(stage=Stage.SUSPENDED, at=LATER))
+    assert found.deadline == LATER
+    text = english(found.body[-1], ZoneInfo("Europe/Berlin"))
+    assert text == "Without a payment your servers are stopped on 2026-11-22 13:00 CET."
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        NextStage(stage=Stage.SUSPENDED, at=T),
+        NextStage(stage=Stage.SUSPENDED, at=LATER, waiting_for="freeze"),
+        None,
+    ],
+    ids=["held back by the guard", "waiting for a person", "the top"],
+)
+def test_it_names_no_deadline_that_is_not_certain(standard: Policy, following: NextStage | None) -> None:
+    """Nothing that the guard held back is told, and no date that something else decides."""
+    found = shown(standard, Stage.FINAL_NOTICE, following)
+    assert found.deadline is None
+    assert "Without a payment" not in words(found)
+
+
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.CURRENT])
+def test_it_promises_only_what_the_gates_keep(standard: Policy, stage: Stage) -> None:
+    """What the list says still works is open at the gates, and what it leaves out is not."""
+    effects = standard.effects_at(stage)
+    promised = {message.id for message in shown(standard, stage).still_works}
+    holds = (GateHold(cause=HoldCause.BILLING, effects=effects),)
+    behind = {
+        "works.read": GateAction.READ_FILES,
+        "works.servers": GateAction.START,
+        "works.backups": GateAction.CREATE_BACKUP,
+        "works.account": GateAction.EDIT_ACCOUNT,
+    }
+    for ident, action in behind.items():
+        answer = gate(GateQuestion(action=action, stage=stage, effects=effects, holds=holds))
+        assert answer.allowed is (ident in promised), ident
+
+
+@pytest.mark.parametrize(
+    ("stage", "effects", "severity", "said"),
+    [
+        (Stage.PAST_DUE, frozenset(), Severity.WARNING, "has ended: 2"),
+        (Stage.FINAL_NOTICE, frozenset({Effect.LOCK_BACKUPS}), Severity.WARNING, "locked: 2"),
+        (
+            Stage.SUSPENDED,
+            frozenset({Effect.LOCK_BACKUPS, Effect.STOP_SERVERS}),
+            Severity.CRITICAL,
+            "stopped: 2",
+        ),
+    ],
+)
+def test_it_announces_servers_whose_subscription_ended(
+    stage: Stage, effects: frozenset[Effect], severity: Severity, said: str
+) -> None:
+    """The account is in good standing; its uncovered servers are counted, and what happened to them is said."""
+    standing = AnnouncedStanding(
+        stage=Stage.CURRENT,
+        since=T - timedelta(days=9),
+        uncovered=2,
+        uncovered_stage=stage,
+        uncovered_since=T,
+        uncovered_effects=effects,
+    )
+    found = announcement(standing, T)
+    assert found is not None
+    assert (found.code, found.severity, found.since) == ("SUBSCRIPTION_ENDED", severity, T)
+    assert said in words(found)
+
+
+def test_it_lets_the_accounts_own_debt_go_first(standard: Policy) -> None:
+    """One banner at a time: what concerns the whole account."""
+    standing = AnnouncedStanding(
+        stage=Stage.PAST_DUE, since=T, uncovered=1, uncovered_stage=Stage.SUSPENDED, uncovered_since=T
+    )
+    found = announcement(standing, T)
+    assert found is not None
+    assert found.code == "PAYMENT_OVERDUE"
+
+
+def test_it_keeps_its_id_until_something_changes(standard: Policy) -> None:
+    """A banner that was closed stays closed; a new stage is a new banner."""
+    assert shown(standard, Stage.SUSPENDED).id == shown(standard, Stage.SUSPENDED).id
+    assert shown(standard, Stage.SUSPENDED).id != shown(standard, Stage.RETAINED).id
+
+
+def test_it_has_english_for_every_message_it_can_make(standard: Policy) -> None:
+    """Whatever the stage, its effects and what follows, nothing is left unsaid and no placeholder stays."""
+    for stage in Stage:
+        for following in Stage:
+            if stage is Stage.CURRENT or following.rank <= stage.rank:
+                continue
+            text = words(shown(standard, stage, NextStage(stage=following, at=LATER)))
+            assert "{" not in text
+    assert all(
+        name in {None, "amount", "deadline", "servers"}
+        for text in ENGLISH.values()
+        for _, name, *_ in Formatter().parse(text)
+    )
