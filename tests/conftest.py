@@ -1,0 +1,218 @@
+"""Fixtures that every test may use: databases that are already migrated, a clock that stands still, rows.
+
+Owns the one rule about missing parts of the machine: a test that lacks something is skipped with the reason, and fails
+with it when `ABEYANCE_TEST_REQUIRE=all` is set.
+"""
+
+import asyncio
+import ctypes
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from api.database import open_database, upgrade
+from billing.clock import ManualClock
+
+T = TypeVar("T")
+_numbers = count(1)
+
+
+def _lacking(reason: str) -> NoReturn:
+    if os.environ.get("ABEYANCE_TEST_REQUIRE") == "all":
+        pytest.fail(f"{reason} (ABEYANCE_TEST_REQUIRE=all)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], NoReturn]:
+    """Call it with what is missing: skips the test, or fails it when everything is required."""
+    return _lacking
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock at Friday 2026-11-20, 09:00 UTC."""
+    return ManualClock(datetime(2026, 11, 20, 9, tzinfo=UTC))
+
+
+@pytest.fixture
+def factory(clock: ManualClock) -> Any:
+    """Makes valid rows in the open database: see `tests/factories.py`."""
+    return _module("factories").Factory(clock)
+
+
+def _module(name: str) -> Any:
+    # The tests are no package, so a module beside them is loaded by its path, once.
+    full_name = f"abeyance_tests_{name}"
+    if full_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(full_name, Path(__file__).parent / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[full_name] = module
+    return sys.modules[full_name]
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on a loop of its own, leaving the test's loop alone."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("sqlite") / "template.db"
+    _run(upgrade(f"sqlite://{file}"))
+    return file
+
+
+@pytest.fixture
+def sqlite_url(_sqlite_template: Path, tmp_path: Path) -> str:
+    """The URL of a migrated, empty SQLite database of this test alone."""
+    file = tmp_path / "abeyance.db"
+    shutil.copyfile(_sqlite_template, file)
+    return f"sqlite://{file}"
+
+
+@pytest.fixture(scope="session")
+def _postgres_server() -> Iterator[str]:
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
+    if not folders:
+        _lacking("PostgreSQL's server binaries are missing: install Debian's postgresql")
+    programs = folders[-1].parent
+    # PostgreSQL refuses to run as root.
+    owner = pwd.getpwnam("postgres" if _exists("postgres") else "nobody") if os.geteuid() == 0 else None
+    person: dict[str, Any] = (
+        {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
+    )
+    home = Path(tempfile.mkdtemp(prefix="abeyance-postgres-"))
+    if owner:
+        os.chown(home, owner.pw_uid, owner.pw_gid)
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    made = subprocess.run(
+        [programs / "initdb", "-D", home / "data", "-U", "abeyance", "-A", "trust", "-E", "UTF8", "--no-sync"],
+        cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=False, **person,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {
+        "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
+        "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 60, "autovacuum": "off",
+    }  # fmt: skip
+    arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [programs / "postgres", "-D", home / "data", *arguments],
+            cwd=home, env=environment, stdout=log, stderr=log, **person,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - calls the kernel and nothing else
+        )  # fmt: skip
+    url = f"postgres://abeyance@127.0.0.1:{port}"
+    try:
+        _run(_answers(f"{url}/postgres", server, home / "log"))
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=30)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _exists(user: str) -> bool:
+    return any(entry.pw_name == user for entry in pwd.getpwall())
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # 1: PR_SET_PDEATHSIG
+
+
+async def _answers(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            await (await asyncpg.connect(url)).close()
+            return
+        except (OSError, asyncpg.PostgresError):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            await asyncio.sleep(0.05)
+
+
+async def _administer(server: str, statement: str) -> None:
+    connection = await asyncpg.connect(f"{server}/postgres")
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(_postgres_server: str) -> str:
+    _run(_administer(_postgres_server, "CREATE DATABASE template_abeyance"))
+    _run(upgrade(f"{_postgres_server}/template_abeyance"))
+    return "template_abeyance"
+
+
+@pytest.fixture
+def empty_postgres_url(_postgres_server: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database of this test alone, without a table."""
+    name = f"empty_{next(_numbers)}"
+    _run(_administer(_postgres_server, f"CREATE DATABASE {name}"))
+    yield f"{_postgres_server}/{name}"
+    _run(_administer(_postgres_server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def postgres_url(_postgres_server: str, _postgres_template: str) -> Iterator[str]:
+    """The URL of a migrated, empty PostgreSQL database of this test alone."""
+    name = f"test_{next(_numbers)}"
+    _run(_administer(_postgres_server, f"CREATE DATABASE {name} TEMPLATE {_postgres_template}"))
+    yield f"{_postgres_server}/{name}"
+    _run(_administer(_postgres_server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a migrated database, once on SQLite and once on PostgreSQL; not opened."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without a table, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite://{tmp_path / 'empty.db'}"
+    return str(request.getfixturevalue("empty_postgres_url"))
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[str]:
+    """Opens the database for the test, once on SQLite and once on PostgreSQL; its URL."""
+    async with open_database(database_url):
+        yield database_url
+
+
+@pytest_asyncio.fixture
+async def sqlite_database(sqlite_url: str) -> AsyncIterator[str]:
+    """Opens a SQLite database alone, for tests in which the kind of database does not matter; its URL."""
+    async with open_database(sqlite_url):
+        yield sqlite_url

@@ -1,0 +1,160 @@
+"""Rows for tests: valid as they stand, each field can be given. Reached through the fixture `factory`."""
+
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+from billing.clock import Clock
+from billing.models import Account, Episode, Invoice, Notice, Override, StripeEvent
+from billing.rules.terms import HoldCause, InvoiceOrigin, InvoiceStatus, OverrideKind, Stage
+from reconciler.models import Hold, Observation, Server, Step
+from reconciler.rules.terms import Deployment, GuestKind, Lane, Power, StepKind, StepState
+
+
+class Factory:
+    """Makes one row per call, numbered so that nothing collides."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._numbers = count(1)
+
+    async def account(self, **given: Any) -> Account:
+        """A person in Berlin who pays in euros."""
+        number = next(self._numbers)
+        values: dict[str, Any] = {
+            "external_id": f"customer-{number}",
+            "name": f"Customer {number}",
+            "email": f"customer{number}@example.org",
+            "currency": "EUR",
+            "time_zone": "Europe/Berlin",
+            "created_at": self._clock.now(),
+        }
+        return await Account.create(**(values | given))
+
+    async def server(self, account: Account | None = None, **given: Any) -> Server:
+        """A deployed container on the site `demo`."""
+        number = next(self._numbers)
+        values: dict[str, Any] = {
+            "account": account or await self.account(),
+            "external_id": f"server-{number}",
+            "name": f"web-{number}",
+            "site": "demo",
+            "site_node": "node1",
+            "kind": GuestKind.LXC,
+            "guest": str(100 + number),
+            "sku": "small",
+            "deployment": Deployment.SUCCEEDED,
+            "deployed_at": self._clock.now(),
+            "joined_at": self._clock.now(),
+            "created_at": self._clock.now(),
+        }
+        return await Server.create(**(values | given))
+
+    async def invoice(self, account: Account, **given: Any) -> Invoice:
+        """An open invoice of ours over 5.00, overdue since yesterday and seen so then."""
+        overdue_at = given.get("overdue_at", self._clock.now() - timedelta(days=1))
+        origin = given.get("origin", InvoiceOrigin.USAGE)
+        stripe_id = f"in_{next(self._numbers)}" if origin == InvoiceOrigin.STRIPE else None
+        values: dict[str, Any] = {
+            "account": account,
+            "origin": origin,
+            "status": InvoiceStatus.OPEN,
+            "currency": account.currency,
+            "total": 500,
+            "amount_due": 500,
+            "issued_at": self._clock.now() - timedelta(days=15),
+            "overdue_at": overdue_at,
+            "overdue_seen_at": overdue_at,
+            "stripe_invoice_id": stripe_id,
+        }
+        return await Invoice.create(**(values | given))
+
+    async def episode(self, account: Account, **given: Any) -> Episode:
+        """An open episode at `PAST_DUE`."""
+        values: dict[str, Any] = {
+            "account": account,
+            "started_at": self._clock.now(),
+            "admitted": Stage.PAST_DUE,
+            "admitted_at": self._clock.now(),
+        }
+        return await Episode.create(**(values | given))
+
+    async def notice(self, account: Account, **given: Any) -> Notice:
+        """A mail that waits to be sent."""
+        values: dict[str, Any] = {
+            "account": account,
+            "channel": "mail",
+            "template": "payment_overdue",
+            "stage": Stage.PAST_DUE,
+            "subject": "Your invoice is overdue",
+            "body": "Please pay.\n",
+            "created_at": self._clock.now(),
+            "next_attempt_at": self._clock.now(),
+            "dedupe_key": f"notice-{next(self._numbers)}",
+        }
+        return await Notice.create(**(values | given))
+
+    async def override(self, account: Account, **given: Any) -> Override:
+        """An exemption for 30 days."""
+        values: dict[str, Any] = {
+            "account": account,
+            "kind": OverrideKind.EXEMPT,
+            "reason": "agreed on the phone",
+            "placed_by": "anna",
+            "placed_at": self._clock.now(),
+            "expires_at": self._clock.now() + timedelta(days=30),
+        }
+        return await Override.create(**(values | given))
+
+    async def hold(self, server: Server, **given: Any) -> Hold:
+        """A billing hold that stops the server."""
+        cause = given.get("cause", HoldCause.BILLING)
+        values: dict[str, Any] = {
+            "server": server,
+            "cause": cause,
+            "stops_server": True,
+            "locks_backups": True,
+            "stage": Stage.SUSPENDED if cause == HoldCause.BILLING else None,
+            "reason": "overdue",
+            "placed_by": "abeyance",
+            "since": self._clock.now(),
+        }
+        return await Hold.create(**(values | given))
+
+    async def observation(self, server: Server, **given: Any) -> Observation:
+        """Seen running just now."""
+        values: dict[str, Any] = {"server": server, "observed_at": self._clock.now(), "power": Power.RUNNING}
+        return await Observation.create(**(values | given))
+
+    async def step(self, server: Server, **given: Any) -> Step:
+        """A dispatched stop."""
+        values: dict[str, Any] = {
+            "kind": StepKind.STOP,
+            "state": StepState.DISPATCHED,
+            "account_id": server.account_id,
+            "server_id": server.id,
+            "site": server.site,
+            "node": server.site_node,
+            "lane": Lane.RESTRICT,
+            "action": "stop_guests",
+            "reason": "overdue",
+            "requested_by": "abeyance",
+            "plan_digest": "0" * 64,
+            "facts_version": 1,
+            "dispatched_at": self._clock.now(),
+        }
+        return await Step.create(**(values | given))
+
+    async def stripe_event(self, **given: Any) -> StripeEvent:
+        """An event that waits to be applied."""
+        number = next(self._numbers)
+        values: dict[str, Any] = {
+            "event_id": f"evt_{number}",
+            "type": "invoice.updated",
+            "created_at": self._clock.now(),
+            "received_at": self._clock.now(),
+            "source": "webhook",
+            "payload": {"id": f"evt_{number}"},
+            "next_attempt_at": self._clock.now(),
+        }
+        return await StripeEvent.create(**(values | given))
