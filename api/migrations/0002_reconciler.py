@@ -261,7 +261,12 @@ class Migration(migrations.Migration):
         checks("admission", ADMISSION),
         checks("reconciler_state", RECONCILER_STATE),
         # Two servers under one guest would let the debt of one owner stop the other's.
-        unique_while("server_of_guest", "server", "site, guest", "guest IS NOT NULL AND retired_at IS NULL"),
+        unique_while(
+            "server_of_guest",
+            "server",
+            "site, guest, COALESCE(site_node, '')",
+            "guest IS NOT NULL AND retired_at IS NULL",
+        ),
         unique_while("hold_open", "hold", "server_id, cause", "lifted_at IS NULL"),
         unique_while(
             "restore_part_of_server",

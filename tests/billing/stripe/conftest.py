@@ -1,0 +1,181 @@
+"""A simulated Stripe account that lives on the test's clock, and a gateway to it through the real SDK.
+
+The SDK's requests reach the simulator inside the process, which is quick; the tests of the gateway use sockets.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import stripe
+
+from billing.clock import ManualClock
+from billing.models import Account, AuditEntry, Invoice, StripeEvent, Subscription, WorkItem
+from billing.stripe import inbox
+from billing.stripe.gateway import StripeGateway
+from billing.stripe.processing import Processed, process_due
+from simulators.stripe import Account as Simulator
+from simulators.stripe import create_app
+
+KEY = "sk_test_canary_5f1c0b9e"
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """Carries requests to the simulator, counts them by path, and can do something just before an answer goes back."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.requests: Counter[str] = Counter()
+        self.before_answer: Callable[[str], Awaitable[None]] | None = None
+        self._inner = httpx.ASGITransport(app=create_app(simulator))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests[request.url.path] += 1
+        response = await self._inner.handle_async_request(request)
+        await response.aread()
+        if self.before_answer is not None:
+            await self.before_answer(request.url.path)
+        return response
+
+
+@dataclass(kw_only=True)
+class World:
+    """One account of ours, its customer at Stripe, and the way between."""
+
+    clock: ManualClock
+    simulator: Simulator
+    wire: Wire
+    gateway: StripeGateway
+    account: Account
+    customer: str
+    read: int = 0
+
+    def news(self) -> list[dict[str, Any]]:
+        """The events since the last call, oldest first."""
+        every = list(self.simulator.store.kinds.get("event", {}).values())
+        fresh, self.read = every[self.read :], len(every)
+        return deepcopy(fresh)
+
+    async def deliver(self, events: Sequence[dict[str, Any]] | None = None) -> Processed:
+        """Store events as a webhook would (all new ones by default) and work the inbox off."""
+        for event in self.news() if events is None else events:
+            await inbox.store(event, source="webhook", now=self.clock.now())
+        return await self.process()
+
+    async def process(self, **given: Any) -> Processed:
+        """Work the inbox off."""
+        return await process_due(self.gateway, self.clock, **given)
+
+    async def invoice(self, stripe_id: str) -> Invoice:
+        """The mirrored row."""
+        return await Invoice.get(stripe_invoice_id=stripe_id)
+
+    async def facts_version(self) -> int:
+        """The account's version of the facts."""
+        return (await Account.get(id=self.account.id)).facts_version
+
+    def create_invoice(self, amount: int = 1000, **given: Any) -> str:
+        """An open invoice, by default one to be paid within a day; its id at Stripe."""
+        if given.get("collection_method", "send_invoice") == "send_invoice":
+            given.setdefault("due_date", self.clock.now() + timedelta(days=1))
+        return str(self.simulator.create_invoice(self.customer, amount, **given)["id"])
+
+    def charged_invoice(self, amount: int = 1000) -> str:
+        """An open invoice that Stripe will charge by itself, and has not tried yet."""
+        return self.create_invoice(amount, collection_method="charge_automatically", auto_advance=False)
+
+
+@pytest.fixture
+def simulator(clock: ManualClock) -> Simulator:
+    """An empty Stripe account on the test's clock; webhooks go nowhere."""
+    return Simulator(clock, Random(7), api_key=KEY)
+
+
+@pytest.fixture
+def wire(simulator: Simulator) -> Wire:
+    """The way to it."""
+    return Wire(simulator)
+
+
+def sdk_client(transport: httpx.AsyncBaseTransport) -> stripe.HTTPXClient:
+    """The SDK's own HTTP client on another transport."""
+    client = stripe.HTTPXClient(timeout=5)
+    client._client_async = httpx.AsyncClient(transport=transport)
+    return client
+
+
+@pytest_asyncio.fixture
+async def gateway(wire: Wire) -> AsyncIterator[StripeGateway]:
+    """The product's gateway to it, without the SDK's own retries."""
+    made = StripeGateway(KEY, api_base="http://stripe.test", retries=0, http_client=sdk_client(wire))
+    yield made
+    await made.close()
+
+
+async def make_world(
+    clock: ManualClock, simulator: Simulator, wire: Wire, gateway: StripeGateway, factory: Any
+) -> World:
+    """An account of ours with a customer at Stripe, and nothing owed."""
+    customer = simulator.create_customer(email="customer@example.org", name="Ada")["id"]
+    account = await factory.account(stripe_customer_id=customer)
+    world = World(
+        clock=clock, simulator=simulator, wire=wire, gateway=gateway, account=account, customer=customer
+    )
+    world.news()
+    return world
+
+
+@pytest_asyncio.fixture
+async def each_world(
+    database: str, clock: ManualClock, simulator: Simulator, wire: Wire, gateway: StripeGateway, factory: Any
+) -> World:
+    """The world on SQLite and on PostgreSQL, for what a database could do otherwise."""
+    return await make_world(clock, simulator, wire, gateway, factory)
+
+
+@pytest_asyncio.fixture
+async def world(
+    sqlite_database: str,
+    clock: ManualClock,
+    simulator: Simulator,
+    wire: Wire,
+    gateway: StripeGateway,
+    factory: Any,
+) -> World:
+    """The world on SQLite."""
+    return await make_world(clock, simulator, wire, gateway, factory)
+
+
+async def snapshot() -> dict[str, Any]:
+    """Everything that the mirror holds, without what only tells when it was read."""
+    invoices = await Invoice.all().order_by("stripe_invoice_id").values()
+    subscriptions = await Subscription.all().order_by("stripe_subscription_id").values()
+    accounts = await Account.all().order_by("id").values("id", "stripe_deleted")
+    items = await WorkItem.all().order_by("dedupe_key").values("dedupe_key", "state")
+    for row in (*invoices, *subscriptions):
+        del row["fetched_at"], row["id"]
+    return {"invoices": invoices, "subscriptions": subscriptions, "accounts": accounts, "items": items}
+
+
+async def everything() -> dict[str, Any]:
+    """Every row of the tables that Stripe's news can reach, to the last column."""
+    tables = (Account, Invoice, Subscription, StripeEvent, WorkItem, AuditEntry)
+    return {table.__name__: await table.all().order_by("id").values() for table in tables}
+
+
+@pytest.fixture(name="snapshot")
+def _snapshot() -> Callable[[], Awaitable[dict[str, Any]]]:
+    """What the mirror holds."""
+    return snapshot
+
+
+@pytest.fixture(name="everything")
+def _everything() -> Callable[[], Awaitable[dict[str, Any]]]:
+    """Every row of the tables that Stripe's news can reach."""
+    return everything
