@@ -1,0 +1,125 @@
+"""The map of a Proxmox VE cluster: which guest is on which node, and which nodes answer.
+
+Owns the reading of `/cluster/resources` and `/access/permissions`. Guests that the token may not see are missing from
+the map without a word, so the map also says whether that can be excluded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .proxmox_client import ProxmoxClient
+from .targets import NODE, VMID
+
+KINDS = {"lxc": "lxc", "qemu": "vm"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What the map says of one guest. `power` is unknown when its node does not answer."""
+
+    vmid: str
+    kind: str
+    node: str
+    power: str
+    tags: tuple[str, ...]
+    lock: str | None
+    ha: str | None
+    pool: str | None
+
+    @property
+    def busy(self) -> str | None:
+        """Why the guest should be left alone now."""
+        return f"locked: {self.lock}" if self.lock else None
+
+    @property
+    def path(self) -> dict[str, str]:
+        """The parts of an endpoint's path that name this guest."""
+        return {"node": self.node, "type": "qemu" if self.kind == "vm" else "lxc", "vmid": self.vmid}
+
+    def wire(self) -> dict[str, object]:
+        """Return the guest as a shallow observation reports it."""
+        return {
+            "guest": self.vmid,
+            "kind": self.kind,
+            "node": self.node,
+            "power": self.power,
+            "tags": list(self.tags),
+            "busy": self.busy,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterMap:
+    """One reading of the map. It lags by some 10 s, and by minutes for a node that died: never a proof of power."""
+
+    places: Mapping[str, Place]
+    online: frozenset[str]
+    silent: frozenset[str]
+
+
+def read_map(client: ProxmoxClient) -> ClusterMap:
+    """Read the map with one call, which every node can answer from memory."""
+    entries = [entry for entry in client.call("resources") if isinstance(entry, dict)]
+    nodes = {str(entry.get("node")): entry.get("status") for entry in entries if entry.get("type") == "node"}
+    online = frozenset(name for name, status in nodes.items() if status == "online")
+    places = {}
+    for entry in entries:
+        if (kind := KINDS.get(str(entry.get("type")))) is None:
+            continue
+        vmid, node = str(entry.get("vmid")), str(entry.get("node"))
+        if VMID.fullmatch(vmid) and NODE.fullmatch(node):
+            places[vmid] = _place(entry, vmid, kind, node, answers=node in online)
+    return ClusterMap(places=places, online=online, silent=frozenset(nodes) - online)
+
+
+def _place(entry: Mapping[str, Any], vmid: str, kind: str, node: str, *, answers: bool) -> Place:
+    status = entry.get("status")
+    return Place(
+        vmid=vmid,
+        kind=kind,
+        node=node,
+        power=str(status) if answers and status in ("running", "stopped") else "unknown",
+        tags=split_tags(entry.get("tags")),
+        lock=entry.get("lock") or None,
+        ha=entry.get("hastate") or None,
+        pool=entry.get("pool") or None,
+    )
+
+
+def split_tags(raw: object) -> tuple[str, ...]:
+    """Return the tags of a guest; Proxmox VE separates them by semicolons, and reads commas and blanks as well."""
+    return tuple(tag for tag in re.split(r"[;, ]+", raw) if tag) if isinstance(raw, str) else ()
+
+
+def sees_everything(client: ProxmoxClient) -> bool:
+    """Whether the token holds VM.Audit on all guests; without that, absent means nothing.
+
+    `GET /access/permissions` maps paths to privileges, each with 1 when it holds for everything below.
+    """
+    held = client.call("permissions")
+    if not isinstance(held, dict) or held.get("/vms", {}).get("VM.Audit") != 1:
+        return False
+    below = [rights for path, rights in held.items() if path.startswith("/vms/")]
+    return all("VM.Audit" in rights for rights in below)
+
+
+def survey(client: ProxmoxClient, nodes: Sequence[str]) -> dict[str, object]:
+    """Return the shallow observation of a site whose inventory lists `nodes`."""
+    found = read_map(client)
+    silent = found.silent | (frozenset(nodes) - found.online)
+    problem = None
+    if silent:
+        problem = f"no answer from {', '.join(sorted(silent))}"
+    elif not sees_everything(client):
+        problem = "the token lacks VM.Audit on /vms: what it does not show may still be there"
+    return {
+        "guests": [place.wire() for _, place in sorted(found.places.items(), key=lambda item: int(item[0]))],
+        "nodes": sorted(found.online),
+        "silent_nodes": sorted(silent),
+        "complete": problem is None,
+        "problem": problem,
+    }
