@@ -1,0 +1,141 @@
+"""Actions that a person asks for by hand: looking, and giving back what nothing holds any more.
+
+Owns what may be asked for and how it is carried out; restricting is not in its vocabulary. Refusing and auditing any
+other wish is the door's work, because that must leave a trace whatever was asked.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tortoise.exceptions import IntegrityError
+from tortoise.expressions import Q
+from tortoise.transactions import in_transaction
+
+from billing import audit
+from billing.clock import Clock
+from billing.models import Account
+from billing.refusal import RefusalCode, refusal
+from reconciler.actions import Actions
+from reconciler.inventory import InventoryError
+from reconciler.models import Hold, Observation, Run, Server, Step
+from reconciler.observe import note_deep
+from reconciler.readings import Reading
+from reconciler.rules.terms import Lane, StepKind, StepState
+from reconciler.runs.execution import RunHandle
+from reconciler.runs.request import Depth, RunRefusedError
+
+#: What each undoing action gives back, and the hold that forbids it while it stands.
+_UNDOES = {
+    "start_guests": (StepKind.START, Q(stops_server=True)),
+    "unlock_backups": (StepKind.UNLOCK_BACKUPS, Q(locks_backups=True)),
+    "open_access": (StepKind.OPEN_ACCESS, Q(locks_account=True)),
+}
+
+
+@dataclass(kw_only=True)
+class ByHand:
+    """Carries out what was asked for by hand. `wake` asks for a pass."""
+
+    clock: Clock
+    actions: Actions
+    wake: Callable[[], None]
+    _watching: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    def allowed(self) -> frozenset[str]:
+        """Return the actions that may be asked for: `observe` and the undoing ones of the catalogue, never another."""
+        known = {action.name for action in self.actions.catalogue.actions if not action.restricts}
+        return frozenset(known & ({"observe"} | set(_UNDOES)))
+
+    async def observe(self, server_id: int, *, actor: str) -> int:
+        """Read one server's guest deeply and return the id of the run, which goes on by itself.
+
+        Raises `RefusalError` when the server has no guest that could be read now.
+        """
+        server = await Server.get(id=server_id)
+        seen = await Observation.get_or_none(server_id=server_id)
+        node = seen.node if seen and seen.node else server.site_node
+        if server.guest is None or node is None:
+            raise refusal(RefusalCode.CONFLICT, "it was not seen on any node yet", "serverId")
+        guest = {
+            "id": f"server-{server.id}",
+            "kind": server.kind.lower(),
+            "guest": server.guest,
+            "node": node,
+        }
+        try:
+            handle = await self.actions.start(
+                "observe", server.site, nodes=(node,), guests=[guest], depth=Depth.DEEP
+            )
+        except (RunRefusedError, InventoryError, OSError) as problem:
+            raise refusal(RefusalCode.CONFLICT, f"it cannot be read now: {problem}", "serverId") from None
+        try:
+            run = await Run.create(
+                tag=handle.run_id,
+                action="observe",
+                site=server.site,
+                node=node,
+                lane=Lane.OBSERVE,
+                plan_digest="",
+                requested_by=actor,
+                started_at=self.clock.now(),
+            )
+        except IntegrityError:
+            handle.cancel()
+            raise refusal(RefusalCode.CONFLICT, f"node {node} is being read already", "serverId") from None
+        watching = asyncio.create_task(self._conclude(handle, run, server))
+        self._watching.add(watching)
+        watching.add_done_callback(self._watching.discard)
+        return int(run.id)
+
+    async def give_back(self, action: str, server_id: int, *, reason: str, actor: str) -> None:
+        """Let the next pass try an undoing action again at once.
+
+        Raises `RefusalError` while a hold still asks for what it would undo: lifting that is another decision.
+        """
+        kind, forbidding = _UNDOES[action]
+        now = self.clock.now()
+        server = await Server.get(id=server_id)
+        in_force = Q(lifted_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
+        hold = await Hold.filter(in_force, forbidding, server_id=server_id).first()
+        if hold is not None:
+            raise refusal(RefusalCode.CONFLICT, f"a hold of cause {hold.cause} still asks for it", "serverId")
+        async with in_transaction():
+            await Account.filter(id=server.account_id).update(next_change_at=now)
+            owner = (
+                Q(server_id=server_id)
+                if kind is not StepKind.OPEN_ACCESS
+                else Q(account_id=server.account_id)
+            )
+            waiting = Step.filter(owner, kind=kind, site=server.site).exclude(state=StepState.DISPATCHED)
+            await waiting.update(retry_at=None)
+            await audit.record(
+                "action.requested",
+                ("Server", server_id),
+                at=now,
+                actor=actor,
+                reason=reason,
+                account_id=server.account_id,
+                after={"action": action},
+            )
+        self.wake()
+
+    async def idle(self) -> None:
+        """Return when every run that was asked for has ended and was written down."""
+        while self._watching:
+            await asyncio.wait(list(self._watching))
+
+    async def _conclude(self, handle: RunHandle, run: Run, server: Server) -> None:
+        verdict = await handle.wait()
+        now = self.clock.now()
+        await Run.filter(id=run.id).update(
+            state=verdict.state,
+            finished_at=now,
+            verified_gone=verdict.verified_gone,
+            log=verdict.log,
+            problem=verdict.problem,
+        )
+        for report in verdict.reports:
+            if report.after is not None:
+                await note_deep(server.id, Reading.of(report.after), now)
+        self.wake()

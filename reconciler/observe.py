@@ -1,0 +1,215 @@
+"""Observation: what a site's guests are really doing, read in one call per site and cycle.
+
+The only writer of observations and site states. Absent is not deleted, empty is not
+gone, and a node that does not answer makes its guests unknown.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tortoise.transactions import in_transaction
+
+from billing import audit, work_queue
+from billing.accounts import note_fact
+from reconciler.inventory import Site
+from reconciler.models import Observation, Server, SiteState
+from reconciler.readings import Reading
+from reconciler.rules.terms import Deployment, Power
+
+ACTOR = "system:reconciler"
+#: Complete observations in a row without the guest, after which its server is missing.
+ABSENCES_UNTIL_MISSING = 2
+#: A read-back from the node counts for this long against an overview that still shows the state of before: Proxmox VE's
+#: `cluster/resources` is up to ten seconds old (pvestatd publishes every 10 s).
+OVERVIEW_LAG = timedelta(seconds=15)
+#: Platforms on which a guest's name is only unique on its node.
+_NAMED_PER_NODE = frozenset({"lxc", "libvirt"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestSeen:
+    """One guest in a shallow observation."""
+
+    guest: str
+    node: str
+    power: Power
+    busy: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSeen:
+    """What one shallow observation of a site showed.
+
+    `complete` means that every node answered for all guests that there are; only then is an absence worth anything.
+    """
+
+    guests: tuple[GuestSeen, ...]
+    silent_nodes: frozenset[str]
+    complete: bool
+    problem: str | None = None
+
+
+def merge(raws: Sequence[Mapping[str, object]]) -> SiteSeen:
+    """Return what the observing plays said, put together; anything that is not of the expected form is a problem."""
+    guests: list[GuestSeen] = []
+    silent: set[str] = set()
+    complete = bool(raws)
+    problem = None if raws else "the site was not read"
+    for raw in raws:
+        complete = complete and raw.get("complete") is True
+        silent_nodes = raw.get("silent_nodes")
+        silent |= {str(node) for node in silent_nodes} if isinstance(silent_nodes, list) else set()
+        if isinstance(raw.get("problem"), str):
+            problem = str(raw["problem"])
+        listed = raw.get("guests")
+        guests += [_guest(entry) for entry in listed] if isinstance(listed, list) else []
+    return SiteSeen(guests=tuple(guests), silent_nodes=frozenset(silent), complete=complete, problem=problem)
+
+
+def _guest(entry: Mapping[str, object]) -> GuestSeen:
+    busy = entry.get("busy")
+    return GuestSeen(
+        guest=str(entry.get("guest")),
+        node=str(entry.get("node")),
+        power=Power.read(entry.get("power")),
+        busy=busy if isinstance(busy, str) and busy else None,
+    )
+
+
+async def apply(site: Site, seen: SiteSeen, now: datetime) -> None:
+    """Write one observation of a site down, set-based: readings, absences, what went missing and what came back."""
+    servers = await Server.filter(
+        site=site.name, retired_at=None, deployment=Deployment.SUCCEEDED, guest__isnull=False
+    ).order_by("id")
+    if servers and seen.complete and not seen.guests:
+        seen = SiteSeen(
+            guests=(),
+            silent_nodes=seen.silent_nodes,
+            complete=False,
+            problem="the site showed no guest at all, which is taken for a lost privilege and not for empty nodes",
+        )
+    by_name = {_key(site, guest.guest, guest.node): guest for guest in seen.guests}
+    known = {
+        row.server_id: row
+        for row in await Observation.filter(server_id__in=[server.id for server in servers])
+    }
+    fresh, changed = [], []
+    for server in servers:
+        row = known.get(server.id)
+        reading = _reading(site, server, row, by_name, seen, now)
+        if row is None:
+            fresh.append(Observation(server_id=server.id, **reading))
+        else:
+            row.update_from_dict(reading)
+            changed.append(row)
+    async with in_transaction():
+        await _save_site(site, seen, now)
+        await Observation.bulk_create(fresh, batch_size=1000)
+        if changed:
+            fields = ["observed_at", "power", "node", "busy", "absences"]
+            await Observation.bulk_update(changed, fields=fields, batch_size=1000)
+        await _missing_and_back(servers, [*fresh, *changed], now)
+
+
+async def note_deep(server_id: int, reading: Reading, at: datetime) -> None:
+    """Let a deep reading from the right node be the server's observation; one without a known power changes nothing."""
+    if reading.power is Power.UNKNOWN:
+        return
+    columns: dict[str, Any] = {
+        "node": reading.node,
+        "onboot": reading.onboot,
+        "protection": reading.protection,
+        "digest": reading.digest,
+        "protected_backups": list(reading.protected) if reading.protected is not None else None,
+        "unprotected_backups": list(reading.unprotected) if reading.unprotected is not None else None,
+    }
+    known = {name: value for name, value in columns.items() if value is not None}
+    await Observation.filter(server_id=server_id).update(
+        observed_at=at, deep_at=at, power=reading.power, busy=reading.busy, **known
+    )
+
+
+def _key(site: Site, guest: str, node: str | None) -> tuple[str, str]:
+    return (guest, node or "") if site.platform in _NAMED_PER_NODE else (guest, "")
+
+
+def _reading(
+    site: Site,
+    server: Server,
+    row: Observation | None,
+    by_name: Mapping[tuple[str, str], GuestSeen],
+    seen: SiteSeen,
+    now: datetime,
+) -> dict[str, object]:
+    """Return the columns of one server's observation; what was not seen is unknown and keeps its age."""
+    found = by_name.get(_key(site, server.guest or "", server.site_node))
+    absences = row.absences if row else 0
+    node = row.node if row and row.node else server.site_node
+    if found is not None:
+        power = Power.UNKNOWN if found.node in seen.silent_nodes else found.power
+        if row is not None and row.deep_at is not None and now - row.deep_at < OVERVIEW_LAG:
+            power = row.power
+        return {"observed_at": now, "power": power, "node": found.node, "busy": found.busy, "absences": 0}
+    read_at = row.observed_at if row else now
+    if seen.complete:
+        return {
+            "observed_at": now,
+            "power": Power.UNKNOWN,
+            "node": node,
+            "busy": None,
+            "absences": absences + 1,
+        }
+    # Not shown by an incomplete reading: if its node is silent it is unknown, else the old reading just grows older.
+    power = Power.UNKNOWN if row is None or node in seen.silent_nodes else row.power
+    return {"observed_at": read_at, "power": power, "node": node, "busy": None, "absences": absences}
+
+
+async def _save_site(site: Site, seen: SiteSeen, now: datetime) -> None:
+    columns: dict[str, Any] = {
+        "attempted_at": now,
+        "silent_nodes": sorted(seen.silent_nodes),
+        "problem": seen.problem,
+    }
+    if seen.complete:
+        columns["complete_at"] = now
+    if not await SiteState.filter(site=site.name).update(**columns):
+        await SiteState.create(site=site.name, **columns)
+
+
+async def _missing_and_back(servers: Sequence[Server], rows: Iterable[Observation], now: datetime) -> None:
+    """Mark what is gone from two complete readings, and what is back; either is a fact about its account."""
+    by_id = {server.id: server for server in servers}
+    for row in rows:
+        server = by_id[row.server_id]
+        if row.absences >= ABSENCES_UNTIL_MISSING and server.missing_since is None:
+            await Server.filter(id=server.id, missing_since=None).update(missing_since=now)
+            await _note(
+                server,
+                "server.missing",
+                f"absent from {row.absences} complete readings of site {server.site}",
+                now,
+            )
+            await work_queue.open_item(
+                "server_missing",
+                f"server_missing:{server.id}",
+                at=now,
+                title=f"A guest is missing from site {server.site}",
+                detail=f"guest {server.guest} of server {server.external_id}; nothing is recreated",
+                account_id=server.account_id,
+                server_id=server.id,
+            )
+        elif row.absences == 0 and server.missing_since is not None:
+            await Server.filter(id=server.id).update(missing_since=None, joined_at=now)
+            await _note(server, "server.back", f"seen again on site {server.site}", now)
+            await work_queue.resolve(
+                f"server_missing:{server.id}", at=now, by=ACTOR, resolution="it was seen again"
+            )
+
+
+async def _note(server: Server, kind: str, reason: str, now: datetime) -> None:
+    await note_fact(server.account_id, now=now)
+    await audit.record(
+        kind, ("Server", server.id), at=now, actor=ACTOR, reason=reason, account_id=server.account_id
+    )

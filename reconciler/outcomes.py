@@ -1,0 +1,135 @@
+"""What became of dispatched steps: their rows, the restore record, the observation, work items, the audit trail.
+
+The only writer of a step after its dispatch. Each target is one transaction; what was not read back is never done.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from tortoise.transactions import in_transaction
+
+from billing import audit, work_queue
+from reconciler import restore_record
+from reconciler.backoff import Backoff
+from reconciler.models import Server, Step
+from reconciler.observe import note_deep
+from reconciler.readings import Reading
+from reconciler.restore_record import BACKUP_PARTS, POWER_PARTS, ROLE_PARTS, Owner
+from reconciler.rules.outcome import Outcome, StepFate, TargetReport, step_fate
+from reconciler.rules.terms import Lane, StepKind, StepState
+
+ACTOR = "system:reconciler"
+
+_GIVEN_BACK = {
+    StepKind.START: POWER_PARTS,
+    StepKind.UNLOCK_BACKUPS: BACKUP_PARTS,
+    StepKind.OPEN_ACCESS: ROLE_PARTS,
+}
+
+
+def owner_of(step: Step) -> Owner:
+    """Return whose restore record a step belongs to."""
+    if step.server_id is not None:
+        return Owner(site=step.site, server_id=step.server_id)
+    return Owner(site=step.site, account_id=step.account_id)
+
+
+async def record(step: Step, report: TargetReport, *, backoff: Backoff, at: datetime) -> StepFate:
+    """Write down how a step ended and return its fate; a step that was concluded meanwhile is left alone."""
+    fate = step_fate(report.outcome, report.retry)
+    state = {
+        StepFate.DONE: StepState.DONE,
+        StepFate.PLAN_AGAIN: StepState.VOID if report.outcome is Outcome.REFUSED else StepState.FAILED,
+        StepFate.FAILED: StepState.FAILED,
+        StepFate.OBSERVE_FIRST: StepState.UNKNOWN,
+    }[fate]
+    retry_at = None
+    if fate in {StepFate.PLAN_AGAIN, StepFate.FAILED}:
+        retry_at = at + backoff.wait(step.lane, fate, step.attempt)
+    async with in_transaction():
+        if not await _conclude(step, state, report, retry_at, at):
+            return fate
+        if report.after is not None:
+            await note_step(step, Reading.of(report.after), at)
+        if state is StepState.DONE:
+            await _given_back(step, report, at)
+        if report.outcome is Outcome.REFUSED and step.kind.restricts:
+            await restore_record.close_taken_by(step.id, because="did_nothing", at=at)
+        await _tell(step, fate, report, at)
+    return fate
+
+
+async def _conclude(
+    step: Step, state: StepState, report: TargetReport, retry_at: datetime | None, at: datetime
+) -> bool:
+    ended = None if state is StepState.UNKNOWN else at
+    moved = await Step.filter(id=step.id, state__in=[StepState.DISPATCHED, StepState.UNKNOWN]).update(
+        state=state,
+        outcome=report.outcome,
+        message=report.message,
+        before=dict(report.before) if report.before is not None else None,
+        after=dict(report.after) if report.after is not None else None,
+        finished_at=ended,
+        retry_at=retry_at,
+    )
+    if moved and state is StepState.DONE:
+        same = Step.filter(
+            server_id=step.server_id, account_id=step.account_id, site=step.site, kind=step.kind
+        )
+        await same.exclude(id=step.id).filter(retry_at__isnull=False).update(retry_at=None)
+    return bool(moved)
+
+
+async def note_step(step: Step, reading: Reading, at: datetime) -> None:
+    """Let a read-back from the right node be the server's observation; access has none."""
+    if step.server_id is not None:
+        await note_deep(step.server_id, reading, at)
+
+
+async def _given_back(step: Step, report: TargetReport, at: datetime) -> None:
+    """Close the parts that an undoing step gave back, or found changed by somebody else and reported."""
+    parts = _GIVEN_BACK.get(step.kind)
+    if parts is None:
+        return
+    because = "changed_by_others" if "left alone" in report.message else "restored"
+    await restore_record.close(owner_of(step), parts, because=because, at=at)
+    if step.kind is StepKind.START:
+        await Server.filter(id=step.server_id).update(start_wanted_at=None)
+
+
+async def _tell(step: Step, fate: StepFate, report: TargetReport, at: datetime) -> None:
+    """One audit row for every end of a step; a person is asked where only a person can help."""
+    subject = ("Server", step.server_id) if step.server_id is not None else ("Account", step.account_id)
+    await audit.record(
+        f"step.{fate.lower()}",
+        subject,
+        at=at,
+        actor=ACTOR,
+        reason=f"{step.kind}: {report.outcome.lower()}{': ' + report.message if report.message else ''}",
+        account_id=step.account_id,
+        before=_shown(report.before),
+        after=_shown(report.after),
+        facts_version=step.facts_version,
+    )
+    key = f"step:{step.kind}:{subject[0]}:{subject[1]}:{step.site}"
+    if fate is StepFate.FAILED:
+        await work_queue.open_item(
+            "step_failed",
+            key,
+            at=at,
+            title=f"{step.kind} failed on site {step.site}",
+            detail=report.message,
+            account_id=step.account_id,
+            server_id=step.server_id,
+        )
+    elif fate is StepFate.DONE:
+        await work_queue.resolve(key, at=at, by=ACTOR, resolution="it worked in the end")
+
+
+def _shown(reading: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    return dict(reading) if reading is not None else None
+
+
+def lane_of(kind: StepKind) -> Lane:
+    """Return the queue that a kind of step belongs to."""
+    return Lane.RESTRICT if kind.restricts else Lane.RESTORE

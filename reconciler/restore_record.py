@@ -1,0 +1,94 @@
+"""The restore record: what our dispatches found before they changed it, part by part, until it was given back.
+
+The only writer of `restore_part`. A part that is already open keeps what was found first; a new hold inherits it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from reconciler.models import RestorePart
+from reconciler.rules.terms import Power
+from reconciler.rules.world import NOTHING_TAKEN, RecordView
+
+POWER_PARTS = ("power", "onboot", "protection")
+BACKUP_PARTS = ("backups", "backup")
+ROLE_PARTS = ("role",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Whose record: a server, or an account's access on a site (`server_id` null)."""
+
+    site: str
+    server_id: int | None = None
+    account_id: int | None = None
+
+
+async def of_servers(server_ids: Iterable[int]) -> Mapping[int, RecordView]:
+    """Return the open records of these servers; a server without one is left out."""
+    rows = await RestorePart.filter(server_id__in=list(server_ids), closed_at=None).order_by("id")
+    parts: dict[int, list[RestorePart]] = defaultdict(list)
+    for row in rows:
+        parts[row.server_id or 0].append(row)
+    return {server_id: _view(found) for server_id, found in parts.items()}
+
+
+async def of_access(account_ids: Iterable[int]) -> Mapping[tuple[int, str], RecordView]:
+    """Return the open records of access by account and site."""
+    rows = await RestorePart.filter(
+        account_id__in=list(account_ids), server_id=None, closed_at=None
+    ).order_by("id")
+    return {(row.account_id or 0, row.site): _view([row]) for row in rows}
+
+
+async def take(owner: Owner, found: Sequence[tuple[str, str, str]], *, step_id: int, at: datetime) -> None:
+    """Open the parts that a dispatch is about to change, `(part, volume, found)`; open ones stay as they are."""
+    standing = {(row.part, row.volume) for row in await RestorePart.filter(**_key(owner), closed_at=None)}
+    for part, volume, value in found:
+        if (part, volume) not in standing:
+            await RestorePart.create(
+                **_key(owner), part=part, volume=volume, found=value, step_id=step_id, taken_at=at
+            )
+
+
+async def close(
+    owner: Owner, parts: Iterable[str], *, because: str, at: datetime, volumes: Iterable[str] | None = None
+) -> int:
+    """Close open parts because they were given back, changed by somebody else or never changed; return how many."""
+    rows = RestorePart.filter(**_key(owner), part__in=list(parts), closed_at=None)
+    if volumes is not None:
+        rows = rows.filter(volume__in=list(volumes))
+    return await rows.update(closed_at=at, closed_because=because)
+
+
+async def close_taken_by(step_id: int, *, because: str, at: datetime) -> int:
+    """Close what this step took, because it was proven to have changed nothing; return how many parts."""
+    return await RestorePart.filter(step_id=step_id, closed_at=None).update(
+        closed_at=at, closed_because=because
+    )
+
+
+def _key(owner: Owner) -> dict[str, Any]:
+    return {"server_id": owner.server_id, "account_id": owner.account_id, "site": owner.site}
+
+
+def _view(rows: Iterable[RestorePart]) -> RecordView:
+    parts = list(rows)
+    single = {row.part: row.found for row in parts if row.part != "backup"}
+    if not parts:
+        return NOTHING_TAKEN
+    return RecordView(
+        power=Power(single["power"]) if "power" in single else None,
+        onboot=_flag(single.get("onboot")),
+        protection=_flag(single.get("protection")),
+        backups_locked="backups" in single,
+        volumes=tuple(sorted(row.volume for row in parts if row.part == "backup")),
+        role=single.get("role"),
+    )
+
+
+def _flag(text: str | None) -> bool | None:
+    return None if text is None else text == "true"

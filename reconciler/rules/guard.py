@@ -1,0 +1,176 @@
+"""The guard between plan and dispatch: fresh facts, blast radius, windows, pause.
+
+Pure. It only ever holds back, and never a step that gives something back: restores pass all of it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from billing.rules.policy import GuardPolicy, Windows
+from billing.rules.terms import Stage
+from reconciler.rules.plan import Plan, Step
+from reconciler.rules.terms import Mode, StepKind
+from reconciler.rules.world import Climb, ServerView, World
+
+#: Who climbs: an account and, for an uncovered server, the server.
+_Subject = tuple[int, int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How many accounts of one policy (or of the fleet) may newly reach larger effects."""
+
+    guard: GuardPolicy
+    #: Accounts with live servers: what the percentages are of.
+    accounts: int
+    #: Accounts newly admitted to larger effects in the last 24 h.
+    admitted_today: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What the guard is told beside the plan."""
+
+    facts_max_age: timedelta
+    #: Who paused enforcement and why; null when nobody did.
+    paused: str | None = None
+    safe_mode: str | None = None
+    #: The fleet's own limits, and those of single policies that are tighter.
+    fleet: Limits
+    policies: Mapping[str, Limits] = field(default_factory=dict)
+    windows: Mapping[str, Windows] = field(default_factory=dict)
+
+
+def guard(plan: Plan, world: World, circumstances: Circumstances) -> Plan:
+    """Return the plan with every step held back that must wait, each with a code and a sentence."""
+    climbs = {(climb.account_id, climb.server_id): climb for climb in world.climbs}
+    servers = {server.id: server for server in world.servers}
+    steps = [_check(step, world, circumstances, climbs, servers) for step in plan.steps]
+    return replace(plan, steps=tuple(_within_limits(steps, climbs, circumstances)))
+
+
+def _check(
+    step: Step,
+    world: World,
+    circumstances: Circumstances,
+    climbs: Mapping[_Subject, Climb],
+    servers: Mapping[int, ServerView],
+) -> Step:
+    if not step.kind.restricts:
+        return step
+    if circumstances.safe_mode and (step.billing or step.kind is StepKind.ADVANCE):
+        step = step.hold_back("SAFE_MODE", circumstances.safe_mode)
+    if circumstances.paused:
+        step = step.hold_back("PAUSED", circumstances.paused)
+    if step.kind is StepKind.ADVANCE:
+        return _check_climb(step, climbs[step.account_id, step.server_id], world, circumstances)
+    return _check_guest_step(step, world, circumstances, servers)
+
+
+def _check_climb(step: Step, climb: Climb, world: World, circumstances: Circumstances) -> Step:
+    if world.mode is not Mode.APPLY:
+        step = step.hold_back(f"MODE_{world.mode}", "only in mode apply is an account admitted to a stage")
+    if climb.stale is not None:
+        step = step.hold_back(*climb.stale)
+    if climb.larger:
+        step = _sites_apply(step, climb, world)
+        step = _sites_observed(step, climb, world, circumstances.facts_max_age)
+    windows = circumstances.windows.get(climb.policy)
+    if step.to_stage is Stage.SUSPENDED and windows and not in_window(windows, world.now, climb.time_zone):
+        step = step.hold_back("WINDOW", "outside the times in which the policy suspends")
+    return step
+
+
+def _sites_apply(step: Step, climb: Climb, world: World) -> Step:
+    for name in sorted(climb.sites):
+        site = world.sites.get(name)
+        if site is None:
+            return step.hold_back("SITE_UNKNOWN", f"the inventory has no site {name}")
+        if site.mode is not Mode.APPLY:
+            return step.hold_back("SITE_IN_PLAN", f"site {name} is in plan mode")
+    return step
+
+
+def _sites_observed(step: Step, climb: Climb, world: World, max_age: timedelta) -> Step:
+    for name in sorted(climb.sites):
+        seen = world.sites[name].complete_at if name in world.sites else None
+        if seen is None or world.now - seen > max_age:
+            return step.hold_back("OBSERVATION_STALE", f"site {name} was not read completely for {max_age}")
+    return step
+
+
+def _check_guest_step(
+    step: Step, world: World, circumstances: Circumstances, servers: Mapping[int, ServerView]
+) -> Step:
+    stale = world.accounts[step.account_id].stale
+    if step.billing and stale is not None:
+        step = step.hold_back(*stale)
+    server = servers.get(step.server_id) if step.server_id is not None else None
+    observed = server.observed if server else None
+    if step.server_id is not None and (
+        observed is None or world.now - observed.observed_at > circumstances.facts_max_age
+    ):
+        step = step.hold_back("OBSERVATION_STALE", f"not read for more than {circumstances.facts_max_age}")
+    return step
+
+
+def _within_limits(
+    steps: list[Step], climbs: Mapping[_Subject, Climb], circumstances: Circumstances
+) -> list[Step]:
+    """Hold back the climbs to larger effects that exceed a limit; who has been eligible longest goes first."""
+    counted = [
+        (climbs[step.account_id, step.server_id].eligible_since, index)
+        for index, step in enumerate(steps)
+        if step.kind is StepKind.ADVANCE
+        and step.held_back_by is None
+        and climbs[step.account_id, step.server_id].larger
+    ]
+    fleet = _Allowance(circumstances.fleet)
+    of_policy: dict[str, _Allowance] = defaultdict(lambda: _Allowance(None))
+    of_policy.update({name: _Allowance(limits) for name, limits in circumstances.policies.items()})
+    for _, index in sorted(counted):
+        own = of_policy[climbs[steps[index].account_id, steps[index].server_id].policy]
+        refusal = fleet.refusal() or own.refusal()
+        if refusal:
+            steps[index] = steps[index].hold_back("BLAST_RADIUS", refusal)
+            continue
+        fleet.take()
+        own.take()
+    return steps
+
+
+class _Allowance:
+    """What is left of one set of limits in this pass."""
+
+    def __init__(self, limits: Limits | None) -> None:
+        self._limits = limits
+        self._taken = 0
+
+    def take(self) -> None:
+        self._taken += 1
+
+    def refusal(self) -> str | None:
+        if self._limits is None:
+            return None
+        per_pass = self._limits.guard.max_new_per_pass.of(self._limits.accounts)
+        per_day = self._limits.guard.max_new_per_day.of(self._limits.accounts)
+        if self._taken >= per_pass:
+            return f"{per_pass} accounts may newly reach larger effects in one pass"
+        if self._limits.admitted_today + self._taken >= per_day:
+            return f"{per_day} accounts may newly reach larger effects in 24 hours"
+        return None
+
+
+def in_window(windows: Windows, now: datetime, account_zone: str) -> bool:
+    """Return whether `now` lies in one of the allowed spans, told in the policy's zone or the account's."""
+    local = now.astimezone(ZoneInfo(windows.zone or account_zone))
+    if local.date() in windows.holidays:
+        return False
+    minute = local.hour * 60 + local.minute
+    return any(
+        local.weekday() in window.days and window.from_minute <= minute < window.to_minute
+        for window in windows.allow
+    )

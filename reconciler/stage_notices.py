@@ -1,0 +1,141 @@
+"""Puts the notices that a standing calls for into the outbox, in the transaction that confirms the standing.
+
+Owns the join of the pure decision with names, invoices and what comes next. Which notice is due is
+`billing.rules.notices`' word, wording and sending are `billing.notices`'.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from billing import notices
+from billing.models import Invoice
+from billing.notice_text import NextStage
+from billing.notices import NamedServer, NoticeRequest
+from billing.rules import notices as rules
+from billing.rules.facts import AccountFacts, CoverageFacts, EpisodeFact
+from billing.rules.notices import NoticeDue, NoticeKind
+from billing.rules.terms import Effect, Stage
+from reconciler.models import Server
+from reconciler.rules.terms import Mode
+from reconciler.subjects import Subject
+
+
+async def queue_due(
+    subjects: Sequence[Subject],
+    standings: Mapping[int | None, Stage],
+    *,
+    mode: Mode,
+    now: datetime,
+    moved: Subject | None = None,
+) -> datetime | None:
+    """Queue what is due for one account; return when the next notice may be due by time alone.
+
+    `moved` is the subject whose stage was changed in this transaction. Outside `APPLY` nobody is told anything but that
+    servers are back.
+    """
+    later: list[datetime] = []
+    for subject in subjects:
+        stage = standings[subject.server.id if subject.server else None]
+        if subject.episode is not None and not subject.eligibility.in_episode:
+            await _good_news(subject, mode, now)
+            continue
+        if mode is not Mode.APPLY:
+            continue
+        facts = _as_of(subject, stage, now if moved is subject else None)
+        current = replace(subject, facts=facts)
+        for due in await _due(current, stage, now):
+            await _queue(current, due, stage, now)
+        at = rules.next_notice_at(facts, subject.policy, stage, now)
+        later += [at] if at else []
+    return min(later, default=None)
+
+
+def _as_of(subject: Subject, stage: Stage, entered: datetime | None) -> AccountFacts | CoverageFacts:
+    """Return the facts with the episode as this transaction leaves it."""
+    episode = subject.facts.episode
+    if episode is None:
+        return subject.facts
+    changed = EpisodeFact(
+        started_at=episode.started_at, admitted=stage, admitted_at=entered or episode.admitted_at
+    )
+    return replace(subject.facts, episode=changed)
+
+
+async def _due(subject: Subject, stage: Stage, now: datetime) -> Sequence[NoticeDue]:
+    if isinstance(subject.facts, AccountFacts):
+        due = list(rules.due_notices(subject.facts, subject.policy, stage, now))
+        if not any(one.kind is NoticeKind.STAGE for one in due):
+            due += await _for_latecomers(subject, stage)
+        return due
+    return rules.due_coverage_notices(subject.facts, subject.policy, stage, now)
+
+
+async def _for_latecomers(subject: Subject, stage: Stage) -> list[NoticeDue]:
+    """Return the stage's notice again when a server joined during the episode and none has named it since."""
+    rung, debt, episode = subject.policy.at(stage), subject.eligibility.debt, subject.episode
+    if rung is None or debt is None or episode is None or not rung.effects or not subject.facts.has_address:
+        return []
+    late = [
+        server.id
+        for server in await _servers(subject)
+        if server.joined_at > episode.started_at
+        and not any(
+            server.id in told.server_ids and told.sent_at >= server.joined_at
+            for told in subject.facts.notices
+        )
+    ]
+    if not late:
+        return []
+    return [
+        NoticeDue(
+            kind=NoticeKind.STAGE,
+            template=rung.notice,
+            stage=rung.stage,
+            invoice_ids=debt.invoice_ids,
+            dedupe=f"latecomers:{rung.stage}:{'-'.join(map(str, late))}",
+        )
+    ]
+
+
+async def _good_news(subject: Subject, mode: Mode, now: datetime) -> None:
+    due = rules.restored_notice(subject.facts, subject.policy)
+    if due is not None and mode is not Mode.OFF:
+        await _queue(subject, due, Stage.CURRENT, now)
+
+
+async def _queue(subject: Subject, due: NoticeDue, stage: Stage, now: datetime) -> None:
+    account, policy = subject.account, subject.policy
+    episode = subject.episode.id if subject.episode else "none"
+    servers = [NamedServer(id=server.id, name=server.name) for server in await _servers(subject)]
+    coming = subject.eligibility.next
+    scope = f"episode:{episode}" if due.kind is not NoticeKind.BEFORE_DUE else "account"
+    await notices.queue(
+        NoticeRequest(
+            account=account,
+            template=due.template,
+            dedupe_key=f"{account.id}:{scope}:{due.dedupe}",
+            stage=due.stage,
+            episode_id=subject.episode.id if subject.episode else None,
+            invoices=await Invoice.filter(id__in=list(due.invoice_ids)).order_by("overdue_at", "id"),
+            servers=[] if subject.server else servers,
+            ended_server=servers[0] if subject.server else None,
+            effects=_shown_effects(subject, stage),
+            next_stage=NextStage(stage=coming.stage, at=coming.at, effects=policy.effects_at(coming.stage))
+            if coming and coming.stage.rank > stage.rank
+            else None,
+        ),
+        now=now,
+    )
+
+
+def _shown_effects(subject: Subject, stage: Stage) -> frozenset[Effect]:
+    effects = subject.policy.effects_at(stage)
+    return effects - {Effect.LOCK_ACCOUNT} if subject.server else effects
+
+
+async def _servers(subject: Subject) -> list[Server]:
+    """Return the live servers that the subject's standing reaches."""
+    if subject.server is not None:
+        return [subject.server]
+    return await Server.filter(account_id=subject.account.id, retired_at=None, free=False).order_by("id")

@@ -1,0 +1,205 @@
+"""The guard holds back what must wait, and never a step that gives something back."""
+
+from datetime import timedelta
+
+import pytest
+
+from billing.rules.policy import GuardPolicy, Limit, Window, Windows
+from billing.rules.terms import HoldCause, Stage
+from reconciler.rules.guard import Limits, guard, in_window
+from reconciler.rules.plan import propose
+from reconciler.rules.terms import Mode, Power, StepKind
+from reconciler.rules.world import RecordView, SiteView
+
+
+def checked(build, world, **changes):
+    """Return what the guard made of the world's plan: kind to the code that holds it back."""
+    plan = guard(propose(world), world, build.circumstances(**changes))
+    return [(step.kind, step.held_back_by) for step in plan.steps]
+
+
+def stopping(build, **changes):
+    """Return a server that is about to be stopped."""
+    return build.server(holds=(build.hold(),), record=RecordView(backups_locked=True), **changes)
+
+
+def test_lets_a_fresh_climb_and_a_fresh_stop_pass(build):
+    """With everything fresh and within limits nothing is held back."""
+    world = build.world(stopping(build), climbs=(build.climb(2),))
+
+    assert checked(build, world) == [(StepKind.ADVANCE, None), (StepKind.STOP, None)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"paused": "paused by ann"}, "PAUSED"), ({"safe_mode": "the database was restored"}, "SAFE_MODE")],
+)
+def test_holds_everything_restrictive_back_on_a_brake(build, changes, code):
+    """Pause and safe mode stop climbs and stops alike."""
+    world = build.world(stopping(build), climbs=(build.climb(2),))
+
+    assert checked(build, world, **changes) == [(StepKind.ADVANCE, code), (StepKind.STOP, code)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"paused": "paused by ann"},
+        {"safe_mode": "restored"},
+        {"facts_max_age": timedelta(0)},
+        {
+            "fleet": Limits(
+                guard=GuardPolicy(max_new_per_pass=Limit(count=0, percent=0)), accounts=0, admitted_today=9
+            )
+        },
+    ],
+)
+def test_never_delays_a_restore(build, changes):
+    """Restores pass every brake there is."""
+    old = build.seen(Power.STOPPED, observed_at=build.now - timedelta(days=9))
+    server = build.server(observed=old, record=build.taken(backups_locked=False))
+    world = build.world(server, stale=("FACTS_STALE", "old"))
+
+    assert checked(build, world, **changes) == [(StepKind.START, None)]
+
+
+def test_holds_a_climb_back_on_stale_facts(build):
+    """Old or moving facts restrict nobody."""
+    world = build.world(climbs=(build.climb(stale=("EVENTS_PENDING", "an event waits")),))
+
+    assert checked(build, world) == [(StepKind.ADVANCE, "EVENTS_PENDING")]
+
+
+def test_holds_a_stop_back_on_stale_facts(build):
+    """The facts are asked again before each guest, not only before the climb."""
+    world = build.world(stopping(build), stale=("FACTS_STALE", "not read again"))
+
+    assert checked(build, world) == [(StepKind.STOP, "FACTS_STALE")]
+
+
+def test_lets_other_causes_pass_on_stale_billing_facts(build):
+    """An abuse hold needs identity, observation and mode only."""
+    server = stopping(build)
+    abuse = build.server(holds=(build.hold(HoldCause.ABUSE),), record=server.record, observed=server.observed)
+    world = build.world(abuse, stale=("FACTS_STALE", "not read again"))
+
+    assert checked(build, world) == [(StepKind.STOP, None)]
+
+
+@pytest.mark.parametrize(("age", "code"), [(15, None), (15 * 60, None), (15 * 60 + 1, "OBSERVATION_STALE")])
+def test_holds_a_stop_back_on_an_old_reading(build, age, code):
+    """A reading may be as old as the limit, and not a second older."""
+    seen = build.seen(observed_at=build.now - timedelta(seconds=age))
+
+    assert checked(build, build.world(stopping(build, observed=seen))) == [(StepKind.STOP, code)]
+
+
+@pytest.mark.parametrize("complete_at", [None, timedelta(minutes=16)])
+def test_holds_a_climb_with_effects_back_while_a_site_was_not_read(build, complete_at):
+    """An account is not suspended on a site that nobody has read completely."""
+    at = None if complete_at is None else build.now - complete_at
+    site = SiteView(name="zrh1", mode=Mode.APPLY, complete_at=at)
+    world = build.world(climbs=(build.climb(),), sites={"zrh1": site})
+
+    assert checked(build, world) == [(StepKind.ADVANCE, "OBSERVATION_STALE")]
+
+
+def test_holds_a_climb_with_effects_back_while_a_site_only_looks(build):
+    """Every site of the account's live servers has to apply."""
+    world = build.world(climbs=(build.climb(),), site_mode=Mode.PLAN)
+
+    assert checked(build, world) == [(StepKind.ADVANCE, "SITE_IN_PLAN")]
+
+
+def test_lets_a_climb_without_effects_pass_whatever_the_site_does(build):
+    """A first notice needs no site at all."""
+    climb = build.climb(larger=False, to_stage=Stage.PAST_DUE, sites=frozenset({"elsewhere"}))
+
+    assert checked(build, build.world(climbs=(climb,))) == [(StepKind.ADVANCE, None)]
+
+
+@pytest.mark.parametrize("mode", [Mode.PLAN, Mode.OFF])
+def test_admits_nobody_outside_apply(build, mode):
+    """In `PLAN` and `OFF` nobody is admitted to anything."""
+    world = build.world(climbs=(build.climb(larger=False),), mode=mode)
+
+    assert checked(build, world) == [(StepKind.ADVANCE, f"MODE_{mode}")]
+
+
+def test_admits_who_has_been_eligible_longest_up_to_the_limit(build):
+    """The blast radius counts accounts, and the longest eligible go first."""
+    climbs = [
+        build.climb(number, eligible_since=build.now - timedelta(hours=number)) for number in range(1, 9)
+    ]
+    world = build.world(climbs=climbs)
+    plan = guard(propose(world), world, build.circumstances())
+
+    assert {step.account_id for step in plan.steps if step.held_back_by is None} == {4, 5, 6, 7, 8}
+    assert {step.held_back_by for step in plan.steps if step.account_id < 4} == {"BLAST_RADIUS"}
+
+
+def test_counts_what_the_last_day_admitted(build):
+    """The limit of a day slides over 24 hours and spans passes."""
+    fleet = Limits(
+        guard=GuardPolicy(
+            max_new_per_pass=Limit(count=9, percent=0), max_new_per_day=Limit(count=3, percent=0)
+        ),
+        accounts=100,
+        admitted_today=2,
+    )
+    world = build.world(climbs=[build.climb(number) for number in (1, 2)])
+
+    assert sorted(str(code) for _, code in checked(build, world, fleet=fleet)) == ["BLAST_RADIUS", "None"]
+
+
+def test_applies_a_policys_own_tighter_limit_to_its_accounts_alone(build):
+    """Another policy may be tighter than the fleet and counts its own accounts."""
+    tight = Limits(
+        guard=GuardPolicy(max_new_per_pass=Limit(count=1, percent=0)), accounts=10, admitted_today=0
+    )
+    climbs = [build.climb(number, policy="kind" if number < 4 else "standard") for number in range(1, 6)]
+    world = build.world(climbs=climbs)
+    plan = guard(propose(world), world, build.circumstances(policies={"kind": tight}))
+
+    assert sorted(step.account_id for step in plan.steps if step.held_back_by is None) == [1, 4, 5]
+
+
+def test_does_not_count_climbs_without_larger_effects(build):
+    """Notices go on however many there are."""
+    climbs = [build.climb(number, larger=False, to_stage=Stage.PAST_DUE) for number in range(1, 40)]
+
+    assert {code for _, code in checked(build, build.world(climbs=climbs))} == {None}
+
+
+def test_suspends_only_within_the_windows(build):
+    """Outside the policy's windows nobody is admitted to `SUSPENDED`; other stages do not ask."""
+    closed = Windows(zone="UTC", allow=(Window(days=frozenset({0}), from_minute=0, to_minute=1),))
+    climbs = (build.climb(1), build.climb(2, to_stage=Stage.FINAL_NOTICE))
+    world = build.world(climbs=climbs)
+
+    assert checked(build, world, windows={"standard": closed}) == [
+        (StepKind.ADVANCE, "WINDOW"),
+        (StepKind.ADVANCE, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "inside"), [(-1, False), (0, True), (7 * 3600 - 1, True), (7 * 3600, False)]
+)
+def test_tells_a_window_in_the_accounts_zone(build, seconds, inside):
+    """Friday 09:00 to 16:00 in Zurich is 08:00 to 15:00 UTC in November; the end is outside."""
+    windows = Windows(zone=None, allow=(Window(days=frozenset({4}), from_minute=9 * 60, to_minute=16 * 60),))
+    opening = build.now.replace(hour=8)
+
+    assert in_window(windows, opening + timedelta(seconds=seconds), "Europe/Zurich") is inside
+
+
+def test_closes_every_window_on_a_holiday(build):
+    """A holiday is told in the same zone as the window."""
+    always = Windows(
+        zone="UTC",
+        allow=(Window(days=frozenset(range(7)), from_minute=0, to_minute=1440),),
+        holidays=frozenset({build.now.date()}),
+    )
+
+    assert not in_window(always, build.now, "UTC")
