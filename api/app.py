@@ -1,0 +1,42 @@
+"""The HTTP application: which door is at which path.
+
+Owns the wiring alone. Everything it needs is handed to it; it starts nothing and keeps nothing.
+"""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from api.graphql.endpoint import GraphQLEndpoint, ide
+from api.graphql.schema import build_schema
+from api.health import Health
+from api.ports import Ports
+from api.webhooks import StripeWebhook
+
+
+def create_app(
+    ports: Ports, *, webhook: StripeWebhook | None = None, health: Health | None = None, dev: bool = False
+) -> Starlette:
+    """Return the application. Without `webhook` Stripe is off, and whatever is sent there is refused.
+
+    With `dev`, introspection answers and browsers get a page for trying queries.
+    """
+    graphql = GraphQLEndpoint(schema=build_schema(dev=dev), ports=ports)
+    health = health or Health(clock=ports.clock, policies=ports.policies, mode=ports.mode)
+    routes = [
+        # Exact routes: a mount would answer with a redirect, on which clients drop their token.
+        Route("/graphql", graphql.answer, methods=["POST"]),
+        Route("/webhooks/stripe", webhook.handle if webhook else _unverified, methods=["POST"]),
+        Route("/healthz", health.alive, methods=["GET"]),
+        Route("/readyz", health.ready, methods=["GET"]),
+        Route("/metrics", health.metrics, methods=["GET"]),
+    ]
+    if dev:
+        routes.insert(0, Route("/graphql", ide, methods=["GET"]))
+    return Starlette(routes=routes)
+
+
+async def _unverified(_: Request) -> Response:
+    """Refuse a webhook while Stripe is off: nothing could verify it."""
+    return JSONResponse({"error": "not a genuine Stripe event"}, 400)

@@ -1,0 +1,93 @@
+"""Commands that check files against their contract: policies, actions, the schema."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.cli.terminal import Refused, command, say, say_json, tell
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the tree."""
+    policies = typer.Typer(help="Policies, the ladders.", no_args_is_help=True, rich_markup_mode=None)
+    policies.command("check")(check_policy)
+    app.add_typer(policies, name="policy")
+    actions = typer.Typer(help="Actions, the playbooks' verbs.", no_args_is_help=True, rich_markup_mode=None)
+    actions.command("list")(list_actions)
+    actions.command("check")(check_actions)
+    app.add_typer(actions, name="actions")
+    app.command()(schema)
+
+
+@command
+def check_policy(file: Annotated[Path, typer.Argument(help="A policy file; its stem is its name.")]) -> None:
+    """Check a policy file; a policy beside a standard.yaml inherits its guard."""
+    from billing.notices import known_templates
+    from billing.policy_files import STANDARD
+    from billing.policy_reader import read_policy
+
+    templates = known_templates()
+    standard = file.with_name(f"{STANDARD}.yaml")
+    guard = None
+    if file.stem != STANDARD and standard.is_file():
+        guard = read_policy(STANDARD, _text(standard), templates=templates, file=str(standard)).guard
+    policy = read_policy(file.stem, _text(file), templates=templates, guard=guard, file=str(file))
+    stages = ", ".join(rung.stage.lower() for rung in policy.stages)
+    say(f"{file}: valid; policy {policy.name} with the stages {stages}")
+
+
+@command
+def list_actions(*, json: Annotated[bool, typer.Option("--json", help="Print plain data.")] = False) -> None:
+    """Print the catalogue of actions."""
+    from api.settings import load
+    from reconciler.catalogue import load_catalogue
+
+    actions = sorted(load_catalogue(load().playbooks).actions, key=lambda one: one.name)
+    if json:
+        say_json(
+            [
+                {
+                    "name": one.name,
+                    "summary": one.summary,
+                    "satisfies": dict(one.satisfies),
+                    "platforms": list(one.platforms),
+                    "timeout_seconds": one.timeout_seconds,
+                    "restricts": one.restricts,
+                }
+                for one in actions
+            ]
+        )
+        return
+    for one in actions:
+        say(f"{one.name:16} {', '.join(one.platforms):24} {one.summary}")
+
+
+@command
+def check_actions() -> None:
+    """Check every action against its contract, and that none can destroy."""
+    from api.settings import load
+    from reconciler import catalogue
+
+    findings = catalogue.check_actions(load().playbooks)
+    for finding in findings:
+        tell(f"abeyance: {finding}")
+    if findings:
+        raise Refused(f"{len(findings)} faults in the actions; mend them, or restore the shipped files")
+    say("every action keeps its contract")
+
+
+@command
+def schema() -> None:
+    """Print the GraphQL schema."""
+    from api.graphql.schema import sdl
+
+    say(sdl().rstrip())
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
+        raise Refused(f"{file}: cannot be read: {reason}; name a policy file such as standard.yaml") from None

@@ -1,0 +1,156 @@
+"""Commands that operate an installation: serve, look, act, explain."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.terminal import Refused, command, confirmed, now_running, say, say_json, tell
+
+if TYPE_CHECKING:
+    from api.operations import PlanView
+    from api.settings import Settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print plain data.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the tree."""
+    app.command()(serve)
+    app.command()(plan)
+    app.command()(apply)
+    app.command()(observe)
+    app.command()(explain)
+    app.command()(action)
+    app.command()(demo)
+
+
+@command
+def serve() -> None:
+    """Serve the API, the scheduler and the reconciler until Ctrl-C."""
+    from api import operations
+
+    now_running(operations.serve(_settings(), ready=lambda url: tell(f"Abeyance answers at {url}")))
+
+
+@command
+def plan(*, json: Json = False) -> None:
+    """Print the plan as it is now. Nothing is changed."""
+    from api import operations
+
+    _show(now_running(operations.plan_now(_settings())), json=json)
+
+
+@command
+def apply(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Answer yes to the question.")] = False,
+    first: Annotated[
+        bool, typer.Option("--first", help="Before the first apply: who would get a first notice; asks.")
+    ] = False,
+) -> None:
+    """Make one pass for real, after showing its plan and asking."""
+    from api import operations
+
+    answers: list[bool] = []
+
+    def ask(question: str) -> bool:
+        answers.append(yes or confirmed(question))
+        return answers[-1]
+
+    def ask_first(names: list[str]) -> bool:
+        for name in names:
+            say(name)
+        say(f"{len(names)} would get a first notice.")
+        return ask("Apply from now on?")
+
+    def ask_plan(view: "PlanView") -> bool:
+        _show(view, json=False)
+        return ask("Do this?")
+
+    if first:
+        now_running(operations.first_apply(_settings(), ask_first))
+    else:
+        now_running(operations.apply_once(_settings(), ask_plan))
+    if not all(answers):
+        raise Refused("nothing was done")
+
+
+@command
+def observe(*, json: Json = False) -> None:
+    """Read every site once."""
+    from api import operations
+
+    sites = now_running(operations.observe_now(_settings()))
+    if json:
+        say_json(sites)
+        return
+    if not sites:
+        tell("There are no sites: write inventory/hosts.yml; inventory/example shows how.")
+    for site in sites:
+        said = site["problem"] or f"complete at {site['complete_at']}"
+        silent = site["silent_nodes"]
+        say(f"{site['site']}: {said}{f'; no answer from {silent}' if silent else ''}")
+
+
+@command
+def explain(
+    server: Annotated[str, typer.Argument(help="The server's external id.")], *, json: Json = False
+) -> None:
+    """Say why a server is in its state."""
+    from api.cli.explaining import explained
+
+    told = now_running(explained(_settings(), server))
+    if json:
+        say_json(told)
+        return
+    say(f"{told['server']} of {told['account']} is {told['status']}; the account stands at {told['stage']}.")
+    for reason in told["reasons"]:
+        since = f" (since {reason['since']}, by {reason['by'] or 'nobody'})" if reason["since"] else ""
+        say(f"- {reason['text']}{since}")
+
+
+@command
+def action(
+    name: Annotated[str, typer.Argument(metavar="ACTION", help="observe, or an action that gives back.")],
+    server: Annotated[str, typer.Argument(help="The server's external id.")],
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit trail.")] = "asked for by hand",
+) -> None:
+    """Carry out an action by hand. Whatever restricts or destroys is refused and audited."""
+    from api import operations
+
+    say(now_running(operations.run_action(_settings(), name, server, actor="operator:cli", reason=reason)))
+
+
+@command
+def demo(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Tell one whole story and end.")] = False,
+    speed: Annotated[
+        str | None, typer.Option("--speed", help="How fast the ladder's time passes, such as 72h=30s.")
+    ] = None,
+) -> None:
+    """Run the whole product on simulators, in a folder of its own."""
+    from api.demo import run
+    from api.demo.pace import DEFAULT_SPEED, ONCE_SPEED, BadSpeedError
+
+    try:
+        if not once:
+            now_running(run.show(say, speed=speed or DEFAULT_SPEED))
+        elif not now_running(run.once(say, speed=speed or ONCE_SPEED)):
+            raise Refused("the story did not end as it should")
+    except BadSpeedError as bad:
+        raise Refused(str(bad)) from None
+
+
+def _settings() -> "Settings":
+    from api.settings import load
+
+    return load()
+
+
+def _show(view: "PlanView", *, json: bool) -> None:
+    if json:
+        say_json(view.content)
+    else:
+        say(view.text.rstrip())

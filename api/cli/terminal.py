@@ -1,0 +1,118 @@
+"""How commands speak: results on standard output, everything else on standard error, one line for a fault.
+
+Owns the turning of expected faults into exit code 1. An unexpected one keeps its traceback: it is a bug to be reported.
+"""
+
+import asyncio
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+import structlog
+import typer
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def command(run: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Make a command end with exit code 1 and a message for every fault that people can mend."""
+
+    @functools.wraps(run)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        _speak_plainly()
+        try:
+            run(*args, **kwargs)
+        except _expected() as fault:
+            for line in str(fault).splitlines() or [type(fault).__name__]:
+                tell(f"abeyance: {line}")
+            raise typer.Exit(1) from None
+        except BrokenPipeError:  # whoever read our output has seen enough
+            sys.stderr.close()
+            raise typer.Exit(1) from None
+
+    return guarded
+
+
+def now_running(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run asynchronous work to its end."""
+    return asyncio.run(work)
+
+
+def say(text: str) -> None:
+    """Print a result."""
+    typer.echo(text)
+
+
+def say_json(value: object) -> None:
+    """Print a result for programs."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def tell(text: str) -> None:
+    """Print something for people that is no result."""
+    typer.echo(text, err=True)
+
+
+def confirmed(question: str) -> bool:
+    """Ask a person; without a terminal the answer is no, because nobody was asked."""
+    if not sys.stdin.isatty():
+        tell(f"{question} Nobody is there to answer, so nothing was done; `--yes` answers.")
+        return False
+    return bool(typer.confirm(question, err=True))
+
+
+def _expected() -> tuple[type[BaseException], ...]:
+    """The faults that people can mend. Imported only now, so that `--help` stays quick."""
+    from api.database import DatabaseProblem
+    from api.operations import OperationError
+    from api.settings import SettingsError
+    from billing.policy_files import PoliciesRefused
+    from billing.policy_yaml import FileRefused
+    from billing.refusal import RefusalError
+    from reconciler.catalogue import CatalogueError
+    from reconciler.inventory_files import InventoryError
+
+    return (
+        SettingsError,
+        DatabaseProblem,
+        OperationError,
+        PoliciesRefused,
+        FileRefused,
+        RefusalError,
+        CatalogueError,
+        InventoryError,
+        Refused,
+    )
+
+
+class Refused(Exception):  # noqa: N818 - it says what happened to the command
+    """A command cannot do what it was asked; the message says what to do instead."""
+
+
+def _speak_plainly() -> None:
+    """Send log lines to standard error: standard output is for results."""
+    colours = sys.stderr.isatty() and not _no_colour()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            # Plain: the rich one prints local variables, and some of those are secrets.
+            structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _no_colour() -> bool:
+    import os
+
+    return bool(os.environ.get("NO_COLOR"))

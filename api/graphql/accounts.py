@@ -1,0 +1,243 @@
+"""Accounts: who is billed, where they stand and what they have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+from tortoise.expressions import Q, Subquery
+
+from api.graphql import ids
+from api.graphql.audit import AuditEntry, page_of_audit
+from api.graphql.connections import Connection, Window, page
+from api.graphql.context import Context, Info, in_force
+from api.graphql.gates import Gate, account_gate
+from api.graphql.invoices import Invoice, InvoiceFilter, overdue_at, page_of_invoices
+from api.graphql.nodes import GateAction, Node, Stage
+from api.graphql.notices import Notice, page_of_notices
+from api.graphql.overrides import Override, show_overrides
+from api.graphql.policies import Policy, policy_named
+from api.graphql.standing import Announcement, Standing, announcement_of, standing_of
+from api.graphql.subjects import account_subject
+from billing import models
+
+if TYPE_CHECKING:
+    from api.graphql.server_filter import ServerFilter
+    from api.graphql.servers import Server
+
+
+@strawberry.type
+class Account(Node):
+    """Who is billed: a person or an organisation."""
+
+    external_id: str
+    name: str
+    email: str | None
+    billing_emails: list[str]
+    locale: str
+    currency: str
+    time_zone: str
+    free_plan: bool
+    stripe_customer_id: str | None
+    row: strawberry.Private[models.Account]
+
+    @strawberry.field
+    def policy(self, info: Info) -> Policy:
+        """The ladder that it walks."""
+        return Policy.of(policy_named(info, self.row.policy))
+
+    @strawberry.field
+    async def standing(self, info: Info) -> Standing:
+        """Where it stands."""
+        return await standing_of(info.context, await account_subject(info.context, self.row.id))
+
+    @strawberry.field
+    async def announcement(self, info: Info) -> Announcement | None:
+        """What the portal shows on every page; null when there is nothing to say."""
+        return await announcement_of(info.context, self.row.id)
+
+    @strawberry.field
+    async def gate(self, info: Info, action: GateAction) -> Gate:
+        """May this be done now? For actions on the account; an action on a server is asked of the server."""
+        return await account_gate(info.context, self.row.id, action)
+
+    @strawberry.field
+    async def invoices(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        filter: InvoiceFilter | None = None,  # noqa: A002  # the contract's name
+    ) -> Connection[Invoice]:
+        """Its invoices, newest first."""
+        window = Window(first=first, after=after, last=last, before=before)
+        query = info.context.scope.invoices().filter(account_id=self.row.id)
+        return await page_of_invoices(info.context, query, filter, window)
+
+    @strawberry.field
+    async def servers(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        filter: Annotated[ServerFilter, strawberry.lazy("api.graphql.server_filter")] | None = None,  # noqa: A002
+    ) -> Connection[Annotated[Server, strawberry.lazy("api.graphql.servers")]]:
+        """Its servers."""
+        from api.graphql.servers import page_of_servers
+
+        window = Window(first=first, after=after, last=last, before=before)
+        query = info.context.scope.servers().filter(account_id=self.row.id)
+        return await page_of_servers(info.context, query, filter, window)
+
+    @strawberry.field
+    async def notices(
+        self, info: Info, first: int | None = None, after: str | None = None
+    ) -> Connection[Notice]:
+        """What it was told, newest first."""
+        query = info.context.scope.notices().filter(account_id=self.row.id)
+        return await page_of_notices(info.context, query, Window(first=first, after=after))
+
+    @strawberry.field
+    async def overrides(self, info: Info, active: bool | None = None) -> list[Override]:
+        """Decisions of staff about it; with `active` only those in force, or only the others."""
+        query = info.context.scope.overrides().filter(account_id=self.row.id)
+        if active is not None:
+            query = query.filter(in_force(info.context.now) if active else ~in_force(info.context.now))
+        return await show_overrides(info.context, await query.order_by("-id").limit(_MOST_OVERRIDES))
+
+    @strawberry.field
+    async def history(
+        self, info: Info, first: int | None = None, after: str | None = None
+    ) -> Connection[AuditEntry]:
+        """Everything that was recorded about it, newest first."""
+        query = info.context.scope.audit().filter(account_id=self.row.id)
+        return await page_of_audit(info.context, query, Window(first=first, after=after))
+
+
+#: A list without pages still has an end.
+_MOST_OVERRIDES = 100
+
+
+@strawberry.input
+class AccountFilter:
+    """Narrows a list of accounts; what is left out narrows nothing."""
+
+    stage: list[Stage] | None = None
+    search: str | None = None
+    policy: str | None = None
+    overdue: bool | None = None
+    has_override: bool | None = None
+
+
+async def show_accounts(context: Context, rows: Sequence[models.Account]) -> list[Account]:
+    """Return rows as they go on the wire."""
+    return [
+        Account(
+            id=ids.global_id("Account", row.id),
+            external_id=row.external_id,
+            name=row.name,
+            email=row.email,
+            billing_emails=list(row.billing_emails),
+            locale=row.locale,
+            currency=row.currency,
+            time_zone=row.time_zone,
+            free_plan=row.free_plan,
+            stripe_customer_id=row.stripe_customer_id,
+            row=row,
+        )
+        for row in rows
+    ]
+
+
+async def accounts_by_key(context: Context, keys: Sequence[int]) -> dict[int, Account]:
+    """Return the accounts of these keys that the principal may see, in one statement."""
+    rows = await context.accounts.load_many(list(dict.fromkeys(keys)))
+    return {account.row.id: account for account in await show_accounts(context, [row for row in rows if row])}
+
+
+async def account_by_key(context: Context, key: int | None) -> Account | None:
+    """Return the account of this key if the principal may see it."""
+    return (await accounts_by_key(context, [key])).get(key) if key is not None else None
+
+
+def _conditions(context: Context, asked: AccountFilter) -> Q:
+    condition = Q()
+    if asked.stage is not None:
+        condition &= _standing_in(list(asked.stage))
+    if asked.search:
+        condition &= _found_by(context, asked.search)
+    if asked.policy is not None:
+        condition &= Q(policy=asked.policy)
+    if asked.overdue is not None:
+        owing = Q(id__in=Subquery(models.Invoice.filter(overdue_at(context.now)).values("account_id")))
+        condition &= owing if asked.overdue else ~owing
+    if asked.has_override is not None:
+        decided = Q(id__in=Subquery(models.Override.filter(in_force(context.now)).values("account_id")))
+        condition &= decided if asked.has_override else ~decided
+    return condition
+
+
+def _standing_in(stages: list[Stage]) -> Q:
+    """By the admitted stage of the open episode: every fall lowers it, so it is the standing as of the last pass."""
+    episodes = models.Episode.filter(ended_at__isnull=True, server_id__isnull=True)
+    raised = [stage for stage in stages if stage is not Stage.CURRENT]
+    condition = Q(id__in=Subquery(episodes.filter(admitted__in=raised).values("account_id")))
+    if Stage.CURRENT in stages:
+        condition |= ~Q(id__in=Subquery(episodes.exclude(admitted=Stage.CURRENT).values("account_id")))
+    return condition
+
+
+def _found_by(context: Context, text: str) -> Q:
+    """By external id for everybody; by name and address for those who may read them."""
+    condition = Q(external_id__icontains=text)
+    if context.sees_people:
+        condition |= Q(name__icontains=text) | Q(email__icontains=text)
+    return condition
+
+
+@strawberry.type
+class AccountQueries:
+    """The part of the query type that is about accounts."""
+
+    @strawberry.field
+    async def account(
+        self,
+        info: Info,
+        id: strawberry.ID | None = None,  # noqa: A002  # the contract's name
+        external_id: str | None = None,
+    ) -> Account | None:
+        """One account; null when there is none that the caller may see."""
+        if external_id is not None:
+            row = await info.context.scope.accounts().get_or_none(external_id=external_id)
+            wanted = ids.key_of("Account", id) if id is not None else None
+            if row is None or (id is not None and row.id != wanted):
+                return None
+            return (await show_accounts(info.context, [row]))[0]
+        return await account_by_key(info.context, ids.key_of("Account", id))
+
+    @strawberry.field
+    async def accounts(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        filter: AccountFilter | None = None,  # noqa: A002  # the contract's name
+    ) -> Connection[Account]:
+        """Accounts, oldest first."""
+        context = info.context
+        query = context.scope.accounts()
+        if filter is not None:
+            query = query.filter(_conditions(context, filter))
+
+        async def show(rows: Sequence[models.Account]) -> list[Account]:
+            return await show_accounts(context, rows)
+
+        window = Window(first=first, after=after, last=last, before=before)
+        return await page(query, window, listing="accounts", show=show)

@@ -1,0 +1,178 @@
+"""The one way to page: keyset connections over ids, and over the rows of a stored list.
+
+Owns cursors' meaning, page sizes and counts. A cursor names the row that it stood on, so that rows which come or go
+elsewhere move nothing.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import strawberry
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
+
+from api.graphql import ids
+from api.graphql.errors import BAD_CURSOR, LIMIT_EXCEEDED, coded
+
+DEFAULT_PAGE = 20
+LARGEST_PAGE = 100
+
+Node = TypeVar("Node")
+Row = TypeVar("Row", bound=Model)
+
+
+@strawberry.type
+class PageInfo:
+    """Where this page lies in its list."""
+
+    has_next_page: bool
+    has_previous_page: bool
+    start_cursor: str | None
+    end_cursor: str | None
+
+
+@strawberry.type
+class Edge(Generic[Node]):
+    """One row of a list with its cursor."""
+
+    node: Node
+    cursor: str
+
+
+@strawberry.type
+class Connection(Generic[Node]):
+    """One page of a list."""
+
+    edges: list[Edge[Node]]
+    page_info: PageInfo
+    count: strawberry.Private[Callable[[], Awaitable[int]]]
+
+    @strawberry.field
+    async def total_count(self) -> int:
+        """How many rows the list has; counted only when asked for."""
+        return await self.count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """What part of a list was asked for."""
+
+    first: int | None = None
+    after: str | None = None
+    last: int | None = None
+    before: str | None = None
+
+    @property
+    def backward(self) -> bool:
+        """Whether the page is counted from the end."""
+        return self.last is not None or (self.before is not None and self.first is None)
+
+    @property
+    def size(self) -> int:
+        """How many rows at most; a size out of bounds or asked for from both ends is refused."""
+        if self.first is not None and self.last is not None:
+            raise coded("give either `first` or `last`", LIMIT_EXCEEDED)
+        asked = self.last if self.first is None else self.first
+        size = DEFAULT_PAGE if asked is None else asked
+        if not 1 <= size <= LARGEST_PAGE:
+            raise coded(f"ask for 1 to {LARGEST_PAGE} rows", LIMIT_EXCEEDED)
+        return size
+
+    def bounds(self, listing: str) -> tuple[int | None, int | None]:
+        """Return the keys after and before which the page lies; a cursor that is not of this list is refused."""
+        return _key(listing, self.after), _key(listing, self.before)
+
+
+def _key(listing: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    key = ids.read_cursor(listing, text)
+    if key is None:
+        raise coded("this cursor is not one of this list; begin again without it", BAD_CURSOR)
+    return key
+
+
+async def page(
+    query: QuerySet[Row],
+    window: Window,
+    *,
+    listing: str,
+    newest_first: bool = False,
+    show: Callable[[Sequence[Row]], Awaitable[Sequence[Node]]],
+) -> Connection[Node]:
+    """Return one page of rows in the order of their ids; two statements beside those of `show`, whatever the size."""
+    after, before = window.bounds(listing)
+    size = window.size
+    low, high = ("id__lt", "id__gt") if newest_first else ("id__gt", "id__lt")
+    narrowed = query
+    if after is not None:
+        narrowed = narrowed.filter(**{low: after})
+    if before is not None:
+        narrowed = narrowed.filter(**{high: before})
+    descending = newest_first != window.backward
+    rows = await narrowed.order_by("-id" if descending else "id").limit(size + 1)
+    more = len(rows) > size
+    rows = rows[:size]
+    if window.backward:
+        rows.reverse()
+    keys = [_pk(row) for row in rows]
+    return _connection(
+        list(await show(rows)), keys, listing=listing, window=window, more=more, count=query.count
+    )
+
+
+async def page_of_list(
+    rows: Sequence[tuple[int, Any]],
+    window: Window,
+    *,
+    listing: str,
+    show: Callable[[Sequence[Any]], Awaitable[Sequence[Node]]],
+) -> Connection[Node]:
+    """Return one page of a list that is at hand, each row with its ascending key."""
+    after, before = window.bounds(listing)
+    size = window.size
+    inside = [
+        row for row in rows if (after is None or row[0] > after) and (before is None or row[0] < before)
+    ]
+    more = len(inside) > size
+    inside = inside[-size:] if window.backward else inside[:size]
+
+    async def count() -> int:
+        return len(rows)
+
+    return _connection(
+        list(await show([row for _, row in inside])),
+        [key for key, _ in inside],
+        listing=listing,
+        window=window,
+        more=more,
+        count=count,
+    )
+
+
+def _connection(
+    nodes: list[Node],
+    keys: list[int],
+    *,
+    listing: str,
+    window: Window,
+    more: bool,
+    count: Callable[[], Awaitable[int]],
+) -> Connection[Node]:
+    cursors = [ids.cursor(listing, key) for key in keys]
+    return Connection(
+        edges=[Edge(node=node, cursor=text) for node, text in zip(nodes, cursors, strict=True)],
+        page_info=PageInfo(
+            has_next_page=window.before is not None if window.backward else more,
+            has_previous_page=more if window.backward else window.after is not None,
+            start_cursor=cursors[0] if cursors else None,
+            end_cursor=cursors[-1] if cursors else None,
+        ),
+        count=count,
+    )
+
+
+def _pk(row: Model) -> int:
+    key: int = row.pk
+    return key

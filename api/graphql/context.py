@@ -1,0 +1,149 @@
+"""What every resolver of one request shares: who asks, one instant, the ports and the bulk loaders.
+
+Owns the loaders that turn many single questions of a page into one statement. Lives as long as its request.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from strawberry.dataloader import DataLoader
+from strawberry.types import Info as StrawberryInfo
+from tortoise.expressions import F, Q
+from tortoise.functions import Max
+
+from api.auth import Principal
+from api.graphql.scope import Scope
+from api.models import Role
+from api.ports import Ports
+from billing.models import Account, Episode, Invoice, Override
+from billing.rules.terms import InvoiceStatus
+from reconciler import subjects
+from reconciler.models import Server
+from reconciler.subjects import Subject
+
+#: Roles that are told who of the staff did something; a customer is told that it was the staff.
+_COLLEAGUES = frozenset({Role.SUPPORT, Role.ADMIN, Role.INFRA, Role.CONTROL})
+#: Roles that are shown amounts.
+_MONEY = frozenset({Role.CUSTOMER, Role.SUPPORT, Role.ADMIN})
+
+#: Roles that are shown names and addresses.
+_PEOPLE = frozenset({Role.CUSTOMER, Role.SUPPORT, Role.ADMIN, Role.CONTROL})
+
+
+@dataclass
+class Context:
+    """Everything that one request's resolvers share."""
+
+    principal: Principal
+    ports: Ports
+    #: The one instant of this request: two fields of one answer never disagree about the time.
+    now: datetime
+    #: Which operation of the document was asked for; null where it has only one.
+    operation: str | None = None
+    accounts: DataLoader[int, Account | None] = field(init=False)
+    servers: DataLoader[int, Server | None] = field(init=False)
+    invoices: DataLoader[int, Invoice | None] = field(init=False)
+    #: An account with its uncovered servers, by account id.
+    subjects: DataLoader[int, Sequence[Subject]] = field(init=False)
+
+    #: When the last episode of an account ended, by account id; null: it never had one.
+    last_ended: DataLoader[int, datetime | None] = field(init=False)
+
+    #: The overrides in force on an account and its servers, by account id.
+    overrides: DataLoader[int, Sequence[Override]] = field(init=False)
+    #: Whether an account has an unpaid uncollectible invoice, by account id.
+    uncollected: DataLoader[int, bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self.accounts = DataLoader(load_fn=self._load_accounts)
+        self.servers = DataLoader(load_fn=self._load_servers)
+        self.invoices = DataLoader(load_fn=self._load_invoices)
+        self.subjects = DataLoader(load_fn=self._load_subjects)
+        self.last_ended = DataLoader(load_fn=self._load_last_ended)
+        self.overrides = DataLoader(load_fn=self._load_overrides)
+        self.uncollected = DataLoader(load_fn=self._load_uncollected)
+
+    @property
+    def scope(self) -> Scope:
+        """The rows that the principal may see."""
+        return Scope(principal=self.principal)
+
+    @property
+    def sees_money(self) -> bool:
+        """Whether texts may name amounts and debts."""
+        return self.principal.role in _MONEY
+
+    @property
+    def sees_people(self) -> bool:
+        """Whether names and addresses of customers may be searched."""
+        return self.principal.role in _PEOPLE
+
+    def actor(self, actor: str) -> str:
+        """Return who did something as this principal may know it: customers are not told names of the staff."""
+        if self.principal.role in _COLLEAGUES or actor.startswith(("customer:", "system:")):
+            return actor
+        return "staff"
+
+    def woken(self, account_id: int | None) -> None:
+        """Wake the reconciler after a change was committed; what was loaded before it counts no longer."""
+        self._forget()
+        self.ports.wake(account_id)
+
+    async def _load_accounts(self, keys: list[int]) -> list[Account | None]:
+        found = {row.id: row for row in await self.scope.accounts().filter(id__in=keys)}
+        return [found.get(key) for key in keys]
+
+    async def _load_servers(self, keys: list[int]) -> list[Server | None]:
+        found = {row.id: row for row in await self.scope.servers().filter(id__in=keys)}
+        return [found.get(key) for key in keys]
+
+    async def _load_invoices(self, keys: list[int]) -> list[Invoice | None]:
+        found = {row.id: row for row in await self.scope.invoices().filter(id__in=keys)}
+        return [found.get(key) for key in keys]
+
+    async def _load_subjects(self, keys: list[int]) -> list[Sequence[Subject]]:
+        loaded: dict[int, list[Subject]] = {key: [] for key in keys}
+        for subject in await subjects.load(keys, self.ports.policies(), self.now):
+            loaded[subject.account.id].append(subject)
+        return [loaded[key] for key in keys]
+
+    async def _load_overrides(self, keys: list[int]) -> list[Sequence[Override]]:
+        found: dict[int, list[Override]] = {key: [] for key in keys}
+        for row in await Override.filter(in_force(self.now), account_id__in=keys).order_by("id"):
+            found[row.account_id].append(row)
+        return [found[key] for key in keys]
+
+    async def _load_uncollected(self, keys: list[int]) -> list[bool]:
+        rows = Invoice.filter(
+            account_id__in=keys, status=InvoiceStatus.UNCOLLECTIBLE, amount_paid__lt=F("total")
+        )
+        owing: set[Any] = set(await rows.distinct().values_list("account_id", flat=True))
+        return [key in owing for key in keys]
+
+    async def _load_last_ended(self, keys: list[int]) -> list[datetime | None]:
+        rows = Episode.filter(account_id__in=keys, server_id__isnull=True, ended_at__isnull=False)
+        latest = dict(
+            await rows.annotate(latest=Max("ended_at"))
+            .group_by("account_id")
+            .values_list("account_id", "latest")
+        )
+        return [_aware(latest.get(key)) for key in keys]
+
+
+def in_force(now: datetime) -> Q:
+    """Return, as a condition on overrides, whether they are in force at `now`."""
+    return Q(revoked_at__isnull=True) & (Q(expires_at__isnull=True) | Q(expires_at__gt=now))
+
+
+def _aware(value: datetime | str | None) -> datetime | None:
+    """Read what an aggregate returns: text on SQLite, an instant on PostgreSQL."""
+    instant = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return instant.replace(tzinfo=UTC) if instant is not None and instant.tzinfo is None else instant
+
+
+Info = StrawberryInfo[Context, None]

@@ -1,0 +1,100 @@
+"""Errors on the wire: refusals in payloads, everything else at the top level with a code, faults masked.
+
+Owns codes, masking and what is logged. A fault of ours is told by an id alone; its text stays in the log.
+"""
+
+import functools
+import secrets
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import strawberry
+import structlog
+from graphql import GraphQLError
+
+from api.graphql.gates import Gate
+from billing.refusal import RefusalCode, RefusalError
+
+log = structlog.get_logger("abeyance.api")
+
+UNAUTHENTICATED = "UNAUTHENTICATED"
+FORBIDDEN = "FORBIDDEN"
+BAD_CURSOR = "BAD_CURSOR"
+LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+INVALID = "INVALID"
+INTERNAL = "INTERNAL"
+
+
+@strawberry.type
+class UserError:
+    """One reason why the business said no."""
+
+    code: RefusalCode
+    message: str
+    path: list[str] | None = None
+    gate: Gate | None = strawberry.field(default=None, description="Set with GATE_REFUSED.")
+
+
+def user_errors(refused: RefusalError, now: datetime) -> list[UserError]:
+    """Return the problems of a refusal as they go on the wire; paths begin at the mutation's input."""
+    return [
+        UserError(
+            code=problem.code,
+            message=problem.message,
+            path=["input", *problem.path] if problem.path else None,
+            gate=Gate.of(problem.gate, now) if problem.gate is not None else None,
+        )
+        for problem in refused.problems
+    ]
+
+
+Payload = TypeVar("Payload")
+
+
+def refusable(
+    make: Callable[..., Payload],
+) -> Callable[[Callable[..., Awaitable[Payload]]], Callable[..., Awaitable[Payload]]]:
+    """Turn a refusal raised by a mutation into its payload's errors."""
+
+    def decorate(mutation: Callable[..., Awaitable[Payload]]) -> Callable[..., Awaitable[Payload]]:
+        @functools.wraps(mutation)
+        async def answered(*args: Any, **kwargs: Any) -> Payload:
+            try:
+                return await mutation(*args, **kwargs)
+            except RefusalError as refused:
+                return make(errors=user_errors(refused, kwargs["info"].context.now))
+
+        return answered
+
+    return decorate
+
+
+def coded(message: str, code: str, **more: Any) -> GraphQLError:
+    """Return a top-level error that a program can branch on."""
+    return GraphQLError(message, extensions={"code": code, **more})
+
+
+def tell(error: GraphQLError) -> GraphQLError:
+    """Return what may be told of an error."""
+    fault = error.original_error
+    if fault is None or isinstance(fault, GraphQLError):
+        extensions = dict(error.extensions or getattr(fault, "extensions", None) or {})
+        extensions.setdefault("code", _code_of(error.message))
+        return GraphQLError(
+            error.message, nodes=error.nodes, source=error.source, path=error.path, extensions=extensions
+        )
+    number = secrets.token_hex(8)
+    log.error("request.failed", id=number, path=error.path, exc_info=fault)
+    return GraphQLError(
+        f"Something went wrong on our side; its number is {number}.",
+        nodes=error.nodes,
+        source=error.source,
+        path=error.path,
+        extensions={"code": INTERNAL, "id": number},
+    )
+
+
+def _code_of(message: str) -> str:
+    """The parser's own limits carry no code; whatever else it and the validation say is a wrong document."""
+    return LIMIT_EXCEEDED if message.endswith("Parsing aborted.") else INVALID

@@ -1,0 +1,215 @@
+"""Invoices: what is owed, as mirrored and issued."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import strawberry
+from tortoise.expressions import Q
+from tortoise.queryset import QuerySet
+
+from api.graphql import ids
+from api.graphql.connections import Connection, Window, page
+from api.graphql.context import Context, Info
+from api.graphql.nodes import InvoiceOrigin, InvoiceStatus, Node, PaymentSource
+from api.graphql.scalars import Money, Rate
+from billing import models
+
+if TYPE_CHECKING:
+    from api.graphql.accounts import Account
+    from api.graphql.servers import Server
+
+
+@strawberry.type
+class InvoiceLine:
+    """One line of an invoice. Stripe's lines name no server and no rate."""
+
+    description: str
+    server: Annotated[Server, strawberry.lazy("api.graphql.servers")] | None
+    sku: str | None
+    hours: Decimal | None
+    unit_price: Rate | None
+    amount: Money
+
+
+@strawberry.type
+class InvoicePayment:
+    """One payment or reduction of an invoice."""
+
+    source: PaymentSource
+    amount: Money
+    at: datetime
+
+
+@strawberry.type
+class Invoice(Node):
+    """What is owed once."""
+
+    number: str | None
+    account: Annotated[Account, strawberry.lazy("api.graphql.accounts")]
+    origin: InvoiceOrigin
+    status: InvoiceStatus
+    total: Money
+    amount_paid: Money
+    amount_due: Money
+    issued_at: datetime
+    due_on: date | None
+    overdue_at: datetime | None
+    overdue: bool
+    disputed: bool
+    period_start: datetime | None
+    period_end: datetime | None
+    paid_at: datetime | None
+    stripe_invoice_id: str | None
+    hosted_url: str | None
+    pdf_url: str | None
+    row: strawberry.Private[models.Invoice]
+
+    @strawberry.field
+    def lines(self) -> list[InvoiceLine]:
+        """What it is for."""
+        return [_line(line, self.row.currency) for line in self.row.lines]
+
+    @strawberry.field
+    def payments(self) -> list[InvoicePayment]:
+        """What was paid or taken off."""
+        return [_payment(payment, self.row.currency) for payment in self.row.payments]
+
+
+@strawberry.input
+class InvoiceFilter:
+    """Narrows a list of invoices; what is left out narrows nothing."""
+
+    status: list[InvoiceStatus] | None = None
+    overdue: bool | None = None
+    origin: InvoiceOrigin | None = None
+    account_id: strawberry.ID | None = None
+    due_before: date | None = None
+
+
+async def show_invoices(context: Context, rows: Sequence[models.Invoice]) -> list[Invoice]:
+    """Return rows as they go on the wire, with their accounts, in one statement."""
+    from api.graphql.accounts import accounts_by_key
+
+    accounts = await accounts_by_key(context, [row.account_id for row in rows])
+    return [_shown(row, accounts[row.account_id], context.now) for row in rows if row.account_id in accounts]
+
+
+def is_overdue(row: models.Invoice, now: datetime) -> bool:
+    """Return whether something of an open invoice is overdue at `now`."""
+    unpaid = row.status is InvoiceStatus.OPEN and row.amount_due > 0
+    return unpaid and row.overdue_at is not None and row.overdue_at <= now
+
+
+def overdue_at(now: datetime) -> Q:
+    """Return the same question as a condition on rows."""
+    return Q(status=InvoiceStatus.OPEN, amount_due__gt=0, overdue_at__lte=now)
+
+
+async def page_of_invoices(
+    context: Context, query: QuerySet[models.Invoice], asked: InvoiceFilter | None, window: Window
+) -> Connection[Invoice]:
+    """Return a page of these invoices, newest first."""
+
+    async def show(rows: Sequence[models.Invoice]) -> list[Invoice]:
+        return await show_invoices(context, rows)
+
+    narrowed = query.filter(_conditions(asked, context.now)) if asked else query
+    return await page(narrowed, window, listing="invoices", newest_first=True, show=show)
+
+
+def _conditions(asked: InvoiceFilter, now: datetime) -> Q:
+    condition = Q()
+    if asked.status is not None:
+        condition &= Q(status__in=list(asked.status))
+    if asked.overdue is not None:
+        condition &= overdue_at(now) if asked.overdue else ~overdue_at(now) | Q(overdue_at__isnull=True)
+    if asked.origin is not None:
+        condition &= Q(origin=asked.origin)
+    if asked.account_id is not None:
+        condition &= Q(account_id=ids.key_of("Account", asked.account_id) or 0)
+    if asked.due_before is not None:
+        condition &= Q(due_on__lt=asked.due_before)
+    return condition
+
+
+def _shown(row: models.Invoice, account: Account, now: datetime) -> Invoice:
+    return Invoice(
+        id=ids.global_id("Invoice", row.id),
+        number=row.number,
+        account=account,
+        origin=row.origin,
+        status=row.status,
+        total=Money.of(row.total, row.currency),
+        amount_paid=Money.of(row.amount_paid, row.currency),
+        amount_due=Money.of(row.amount_due, row.currency),
+        issued_at=row.issued_at,
+        due_on=row.due_on,
+        overdue_at=row.overdue_at,
+        overdue=is_overdue(row, now),
+        disputed=row.disputed_amount > 0,
+        period_start=row.period_start,
+        period_end=row.period_end,
+        paid_at=row.paid_at,
+        stripe_invoice_id=row.stripe_invoice_id,
+        hosted_url=row.hosted_url,
+        pdf_url=row.pdf_url,
+        row=row,
+    )
+
+
+def _line(line: dict[str, Any], currency: str) -> InvoiceLine:
+    return InvoiceLine(
+        description=str(line.get("description") or ""),
+        server=None,
+        sku=None,
+        hours=None,
+        unit_price=None,
+        amount=Money.of(int(line.get("amount") or 0), currency),
+    )
+
+
+def _payment(payment: dict[str, Any], currency: str) -> InvoicePayment:
+    return InvoicePayment(
+        source=PaymentSource(payment["source"]),
+        amount=Money.of(int(payment["amount"]), currency),
+        at=datetime.fromisoformat(payment["at"]),
+    )
+
+
+@strawberry.type
+class InvoiceQueries:
+    """The part of the query type that is about invoices."""
+
+    @strawberry.field
+    async def invoice(self, info: Info, id: strawberry.ID) -> Invoice | None:  # noqa: A002  # the contract's name
+        """One invoice; null when there is none that the caller may see."""
+        return await invoice_by_key(info.context, ids.key_of("Invoice", id))
+
+    @strawberry.field
+    async def invoices(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        filter: InvoiceFilter | None = None,  # noqa: A002  # the contract's name
+    ) -> Connection[Invoice]:
+        """Invoices, newest first."""
+        window = Window(first=first, after=after, last=last, before=before)
+        return await page_of_invoices(info.context, info.context.scope.invoices(), filter, window)
+
+
+async def invoice_by_key(context: Context, key: int | None) -> Invoice | None:
+    """Return the invoice of this key if the principal may see it."""
+    return (await invoices_by_key(context, [key])).get(key) if key is not None else None
+
+
+async def invoices_by_key(context: Context, keys: Sequence[int]) -> dict[int, Invoice]:
+    """Return the invoices of these keys that the principal may see."""
+    rows = await context.invoices.load_many(list(dict.fromkeys(keys)))
+    return {invoice.row.id: invoice for invoice in await show_invoices(context, [row for row in rows if row])}

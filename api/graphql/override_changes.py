@@ -1,0 +1,125 @@
+"""Placing and revoking overrides."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+
+from api.graphql import ids
+from api.graphql.accounts import Account, account_by_key
+from api.graphql.context import Context, Info
+from api.graphql.errors import UserError, refusable
+from api.graphql.nodes import OverrideKind, Stage
+from api.graphql.overrides import Override, show_overrides
+from api.graphql.subjects import account_subject
+from billing import models, overrides
+from billing.overrides import Authority, Placement
+from billing.refusal import RefusalCode, refusal
+
+
+@strawberry.input
+class OverridePlaceInput:
+    """A decision about an account, or about one of its servers."""
+
+    account_id: strawberry.ID
+    server_id: strawberry.ID | None = None
+    kind: OverrideKind
+    reason: str
+    expires_at: datetime | None = None
+    expected_stage: Stage | None = None
+
+
+@strawberry.input
+class OverrideRevokeInput:
+    """The end of a decision."""
+
+    override_id: strawberry.ID
+    reason: str
+
+
+@strawberry.type
+class OverridePayload:
+    """The decision as it now stands, or why nothing was done."""
+
+    override: Override | None = None
+    account: Account | None = None
+    errors: list[UserError] = strawberry.field(default_factory=list)
+
+
+@strawberry.type
+class OverrideMutations:
+    """The part of the mutation type that is about overrides."""
+
+    @strawberry.mutation
+    @refusable(OverridePayload)
+    async def override_place(
+        self,
+        info: Info,
+        input: OverridePlaceInput,  # noqa: A002  # the contract's name
+    ) -> OverridePayload:
+        """Record a decision with its reason and its end."""
+        context = info.context
+        account = await context.scope.accounts().get_or_none(id=ids.key_of("Account", input.account_id) or 0)
+        if account is None:
+            raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
+        server_id = await _server_key(context, account, input.server_id)
+        await _refuse_other_stage(context, account, input.expected_stage)
+        row = await overrides.place(
+            Placement(
+                account_id=account.id,
+                server_id=server_id,
+                kind=input.kind,
+                reason=input.reason,
+                expires_at=input.expires_at,
+            ),
+            actor=context.principal.actor,
+            authority=Authority(context.principal.role.value),
+            now=context.now,
+        )
+        return await _answered(context, row)
+
+    @strawberry.mutation
+    @refusable(OverridePayload)
+    async def override_revoke(
+        self,
+        info: Info,
+        input: OverrideRevokeInput,  # noqa: A002  # the contract's name
+    ) -> OverridePayload:
+        """End a decision now."""
+        context = info.context
+        row = await overrides.revoke(
+            ids.key_of("Override", input.override_id) or 0,
+            reason=input.reason,
+            actor=context.principal.actor,
+            authority=Authority(context.principal.role.value),
+            now=context.now,
+        )
+        return await _answered(context, row)
+
+
+async def _answered(context: Context, row: models.Override) -> OverridePayload:
+    context.woken(row.account_id)
+    return OverridePayload(
+        override=(await show_overrides(context, [row]))[0],
+        account=await account_by_key(context, row.account_id),
+    )
+
+
+async def _server_key(context: Context, account: models.Account, server_id: str | None) -> int | None:
+    if server_id is None:
+        return None
+    key = ids.key_of("Server", server_id) or 0
+    row = await context.scope.servers().get_or_none(id=key, account_id=account.id, retired_at__isnull=True)
+    if row is None:
+        raise refusal(RefusalCode.NOT_FOUND, "the account has no such server", "serverId")
+    return int(row.id)
+
+
+async def _refuse_other_stage(context: Context, account: models.Account, expected: Stage | None) -> None:
+    """Refuse a decision made in view of a stage that has changed since."""
+    if expected is None:
+        return
+    present = (await account_subject(context, account.id)).standing
+    if present is not expected:
+        raise refusal(RefusalCode.CONFLICT, f"the account stands at {present} by now", "expectedStage")

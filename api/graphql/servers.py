@@ -1,0 +1,256 @@
+"""Servers: what an account pays for, what its holds ask for and what was observed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+from tortoise.queryset import QuerySet
+
+from api.graphql import ids
+from api.graphql.audit import AuditEntry, page_of_audit
+from api.graphql.connections import Connection, Window, page
+from api.graphql.context import Context, Info
+from api.graphql.errors import LIMIT_EXCEEDED, coded
+from api.graphql.explanation import Reason, explain
+from api.graphql.gates import Gate, server_gates
+from api.graphql.nodes import (
+    BackupAccess,
+    Deployment,
+    Effect,
+    GateAction,
+    GuestKind,
+    HoldCause,
+    Node,
+    Power,
+    ServerStatus,
+)
+from api.graphql.policies import in_order
+from api.graphql.scalars import Rate
+from api.graphql.server_facts import ServerFacts, load_facts
+from api.graphql.server_filter import ServerFilter, conditions
+from api.graphql.standing import Standing, standing_of
+from api.graphql.subjects import coverage_subject
+from reconciler import models
+from reconciler.holds import effects_of
+
+if TYPE_CHECKING:
+    from api.graphql.accounts import Account
+
+_MOST_AT_ONCE = 100
+
+
+@strawberry.type
+class PowerState:
+    """What its holds ask of its power, and what was last read of it."""
+
+    desired: Power | None = strawberry.field(description="Null: no wish; the owner's business.")
+    observed: Power
+    observed_at: datetime | None
+
+
+@strawberry.type
+class BackupState:
+    """What its holds ask of its backups, and what was last read of them."""
+
+    desired: BackupAccess
+    observed: BackupAccess
+    observed_at: datetime | None
+
+
+@strawberry.type
+class Hold:
+    """One reason, owned by one cause, why the server is restricted."""
+
+    cause: HoldCause
+    effects: list[Effect]
+    since: datetime
+    reason: str
+    by: str
+    expires_at: datetime | None
+
+
+@strawberry.type
+class Server(Node):
+    """What an account pays for."""
+
+    external_id: str
+    account: Annotated[Account, strawberry.lazy("api.graphql.accounts")]
+    name: str
+    site: str
+    site_node: str | None
+    kind: GuestKind
+    guest: str | None
+    sku: str
+    price: Rate
+    free: bool
+    critical: bool
+    stripe_subscription_id: str | None
+    deployment: Deployment
+    status: ServerStatus
+    restoring: bool = strawberry.field(description="Paid for, on its way back.")
+    power: PowerState
+    backups: BackupState
+    holds: list[Hold]
+    in_sync: bool
+    facts: strawberry.Private[ServerFacts]
+
+    @strawberry.field
+    async def coverage(self, info: Info) -> Standing | None:
+        """The stage of this server alone when its subscription has ended; null while it is covered."""
+        row = self.facts.row
+        subject = await coverage_subject(info.context, row.account_id, row.id)
+        return await standing_of(info.context, subject) if subject is not None else None
+
+    @strawberry.field
+    async def gate(self, info: Info, action: GateAction) -> Gate:
+        """May this be done with it now?"""
+        return (await server_gates(info.context, self.facts, [action]))[0]
+
+    @strawberry.field
+    async def gates(self, info: Info, actions: list[GateAction] | None = None) -> list[Gate]:
+        """The gates of these actions, or of all."""
+        wanted = list(GateAction) if actions is None else actions
+        return await server_gates(info.context, self.facts, wanted)
+
+    @strawberry.field
+    async def explanation(self, info: Info) -> list[Reason]:
+        """Why it is in this state, since when, because of whom, and what would change it."""
+        return await explain(info.context, self.facts)
+
+    @strawberry.field
+    async def history(
+        self, info: Info, first: int | None = None, after: str | None = None
+    ) -> Connection[AuditEntry]:
+        """Everything that was recorded about it, newest first."""
+        query = info.context.scope.audit().filter(subject_type="Server", subject_id=str(self.facts.row.id))
+        return await page_of_audit(info.context, query, Window(first=first, after=after))
+
+
+async def show_servers(context: Context, rows: Sequence[models.Server]) -> list[Server]:
+    """Return rows as they go on the wire, with accounts, holds, readings and restore records in bulk."""
+    from api.graphql.accounts import accounts_by_key
+
+    accounts = await accounts_by_key(context, [row.account_id for row in rows])
+    facts = await load_facts([row for row in rows if row.account_id in accounts], context.now)
+    return [_shown(context, one, accounts[one.row.account_id]) for one in facts]
+
+
+async def servers_by_key(context: Context, keys: Sequence[int]) -> dict[int, Server]:
+    """Return the servers of these keys that the principal may see."""
+    rows = await context.servers.load_many(list(dict.fromkeys(keys)))
+    return {
+        server.facts.row.id: server for server in await show_servers(context, [row for row in rows if row])
+    }
+
+
+async def server_by_key(context: Context, key: int | None) -> Server | None:
+    """Return the server of this key if the principal may see it."""
+    return (await servers_by_key(context, [key])).get(key) if key is not None else None
+
+
+async def page_of_servers(
+    context: Context, query: QuerySet[models.Server], asked: ServerFilter | None, window: Window
+) -> Connection[Server]:
+    """Return a page of these servers, oldest first."""
+
+    async def show(rows: Sequence[models.Server]) -> list[Server]:
+        return await show_servers(context, rows)
+
+    narrowed = query.filter(conditions(context, asked)) if asked else query
+    return await page(narrowed, window, listing="servers", show=show)
+
+
+def _shown(context: Context, facts: ServerFacts, account: Account) -> Server:
+    row = facts.row
+    return Server(
+        id=ids.global_id("Server", row.id),
+        external_id=row.external_id,
+        account=account,
+        name=row.name,
+        site=row.site,
+        site_node=row.site_node,
+        kind=row.kind,
+        guest=row.guest,
+        sku=row.sku,
+        price=Rate.of(row.rate, account.currency),
+        free=row.free,
+        critical=row.critical,
+        stripe_subscription_id=row.stripe_subscription_id,
+        deployment=row.deployment,
+        status=facts.status,
+        restoring=facts.restoring,
+        power=PowerState(
+            desired=Power.STOPPED if facts.desired.stop else None,
+            observed=facts.power,
+            observed_at=facts.observation.observed_at if facts.observation else None,
+        ),
+        backups=BackupState(
+            desired=BackupAccess.LOCKED if facts.desired.lock_backups else BackupAccess.OPEN,
+            observed=BackupAccess.UNKNOWN if facts.backups_locked is None else _access(facts.backups_locked),
+            observed_at=facts.observation.deep_at if facts.observation else None,
+        ),
+        holds=[_hold(context, hold) for hold in facts.holds],
+        in_sync=facts.in_sync,
+        facts=facts,
+    )
+
+
+def _access(locked: bool) -> BackupAccess:
+    return BackupAccess.LOCKED if locked else BackupAccess.OPEN
+
+
+def _hold(context: Context, hold: models.Hold) -> Hold:
+    return Hold(
+        cause=hold.cause,
+        effects=in_order(effects_of(hold)),
+        since=hold.since,
+        reason=hold.reason,
+        by=context.actor(hold.placed_by),
+        expires_at=hold.expires_at,
+    )
+
+
+@strawberry.type
+class ServerQueries:
+    """The part of the query type that is about servers."""
+
+    @strawberry.field
+    async def server(
+        self,
+        info: Info,
+        id: strawberry.ID | None = None,  # noqa: A002  # the contract's name
+        external_id: str | None = None,
+    ) -> Server | None:
+        """One server; null when there is none that the caller may see."""
+        if external_id is None:
+            return await server_by_key(info.context, ids.key_of("Server", id))
+        row = await info.context.scope.servers().get_or_none(external_id=external_id)
+        if row is None or (id is not None and row.id != ids.key_of("Server", id)):
+            return None
+        return (await show_servers(info.context, [row]))[0]
+
+    @strawberry.field
+    async def servers(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        filter: ServerFilter | None = None,  # noqa: A002  # the contract's name
+    ) -> Connection[Server]:
+        """Servers, oldest first."""
+        window = Window(first=first, after=after, last=last, before=before)
+        return await page_of_servers(info.context, info.context.scope.servers(), filter, window)
+
+    @strawberry.field
+    async def servers_by_external_id(self, info: Info, external_ids: list[str]) -> list[Server | None]:
+        """At most 100, in the order of the question; null where there is none. The control plane's gate question."""
+        if len(external_ids) > _MOST_AT_ONCE:
+            raise coded(f"ask for at most {_MOST_AT_ONCE} servers at once", LIMIT_EXCEEDED)
+        rows = await info.context.scope.servers().filter(external_id__in=list(dict.fromkeys(external_ids)))
+        found = {server.external_id: server for server in await show_servers(info.context, rows)}
+        return [found.get(external_id) for external_id in external_ids]

@@ -1,0 +1,174 @@
+"""Standing: where an account, or a server whose subscription ended, stands, and what comes next.
+
+Shows the standing and never what is only eligible: what the guard holds back is told to nobody outside the staff.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import strawberry
+
+from api.graphql.connections import Connection, Window
+from api.graphql.context import Context, Info
+from api.graphql.invoices import Invoice, invoice_by_key, page_of_invoices
+from api.graphql.nodes import Effect, Severity, Stage
+from api.graphql.policies import in_order
+from api.graphql.scalars import Money
+from billing.rules import ladder
+from billing.rules.announcements import AnnouncedStanding, announcement, english
+from billing.rules.announcements import Announcement as Said
+from billing.rules.money import Money as Amount
+from reconciler.rules.terms import Mode
+from reconciler.subjects import Subject
+
+
+@strawberry.type
+class StageChange:
+    """The climb that follows if nothing is paid."""
+
+    stage: Stage
+    at: datetime
+    waiting_for: str | None
+
+
+@strawberry.type
+class Debt:
+    """The overdue part of the open invoices."""
+
+    amounts: list[Money]
+    oldest_overdue_at: datetime
+    of: strawberry.Private[ladder.Debt]
+
+    @strawberry.field
+    async def anchor(self, info: Info) -> Invoice:
+        """The oldest overdue invoice: the one that the ladder counts from."""
+        anchor = await invoice_by_key(info.context, self.of.anchor_id)
+        if anchor is None:  # its account is the caller's, so it can only have gone since the facts were read
+            raise LookupError("the anchor of a debt is no invoice any more")
+        return anchor
+
+    @strawberry.field
+    async def invoices(
+        self, info: Info, first: int | None = None, after: str | None = None
+    ) -> Connection[Invoice]:
+        """The overdue invoices."""
+        query = info.context.scope.invoices().filter(id__in=list(self.of.invoice_ids))
+        return await page_of_invoices(info.context, query, None, Window(first=first, after=after))
+
+
+@strawberry.type
+class Standing:
+    """Where somebody stands on the ladder."""
+
+    stage: Stage
+    since: datetime
+    effects: list[Effect]
+    debt: Debt | None
+    next: StageChange | None
+    reason_code: str
+    reason: str
+
+
+@strawberry.type
+class Announcement:
+    """What the portal shows on every page."""
+
+    id: strawberry.ID
+    severity: Severity
+    code: str
+    title: str
+    body: str
+    action_url: str | None
+    deadline: datetime | None
+    since: datetime
+    still_works: list[str]
+
+
+async def standing_of(context: Context, subject: Subject) -> Standing:
+    """Return where a subject stands, as this principal may know it."""
+    stage, eligibility = subject.standing, subject.eligibility
+    as_it_is = eligibility.stage is stage
+    debt = eligibility.debt
+    return Standing(
+        stage=stage,
+        since=await _since(context, subject),
+        effects=in_order(subject.policy.effects_at(stage)),
+        debt=Debt(
+            amounts=[Money.of(debt.amount, debt.currency)],
+            oldest_overdue_at=debt.anchor_overdue_at,
+            of=debt,
+        )
+        if debt is not None
+        else None,
+        next=_next(context, subject),
+        reason_code=eligibility.reason_code if as_it_is else stage.lower(),
+        reason=eligibility.reason if as_it_is else _plain_reason(stage),
+    )
+
+
+def _next(context: Context, subject: Subject) -> StageChange | None:
+    """Return the next climb. Customers are told none that the guard, or the mode, keeps from happening."""
+    eligibility, stage = subject.eligibility, subject.standing
+    if eligibility.stage is not stage:
+        if context.scope.is_customer:
+            return None
+        return StageChange(stage=eligibility.stage, at=context.now, waiting_for="guard")
+    if eligibility.next is None or (context.scope.is_customer and context.ports.mode is not Mode.APPLY):
+        return None
+    following = eligibility.next
+    return StageChange(stage=following.stage, at=following.at, waiting_for=following.waiting_for)
+
+
+def _plain_reason(stage: Stage) -> str:
+    return "Nothing is restricted." if stage is Stage.CURRENT else "Payment is overdue."
+
+
+async def _since(context: Context, subject: Subject) -> datetime:
+    if subject.episode is not None:
+        return subject.episode.admitted_at if subject.standing is subject.admitted else context.now
+    if subject.server is not None:
+        return context.now  # its episode begins with the next pass
+    ended = await context.last_ended.load(subject.account.id)
+    return ended or subject.account.created_at
+
+
+async def announcement_of(context: Context, account_id: int) -> Announcement | None:
+    """Return what the portal shows because of an account's standing, in English and in the account's zone."""
+    subjects = await context.subjects.load(account_id)
+    subject = next(one for one in subjects if one.server is None)
+    uncovered = [one for one in subjects if one.server is not None and one.standing is not Stage.CURRENT]
+    worst = max(uncovered, key=lambda one: one.standing.rank, default=None)
+    debt = subject.eligibility.debt
+    following = _next(context, subject)
+    said = announcement(
+        AnnouncedStanding(
+            stage=subject.standing,
+            since=await _since(context, subject),
+            effects=subject.policy.effects_at(subject.standing),
+            debt=Amount(debt.amount, debt.currency) if debt is not None else None,
+            next=subject.eligibility.next if following is not None else None,
+            uncovered=len(uncovered),
+            uncovered_stage=worst.standing if worst is not None else Stage.CURRENT,
+            uncovered_since=worst.episode.admitted_at if worst is not None and worst.episode else None,
+            uncovered_effects=worst.policy.effects_at(worst.standing) if worst is not None else frozenset(),
+        ),
+        context.now,
+    )
+    return _shown(said, subject) if said is not None else None
+
+
+def _shown(said: Said, subject: Subject) -> Announcement:
+    zone = ZoneInfo(subject.account.time_zone)
+    return Announcement(
+        id=strawberry.ID(said.id),
+        severity=said.severity,
+        code=said.code,
+        title=english(said.title, zone),
+        body=" ".join(english(message, zone) for message in said.body),
+        action_url=None,
+        deadline=said.deadline,
+        since=said.since,
+        still_works=[english(message, zone) for message in said.still_works],
+    )

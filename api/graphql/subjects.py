@@ -1,0 +1,17 @@
+"""Who stands on the ladder, looked up for a whole page at once."""
+
+from api.graphql.context import Context
+from reconciler.subjects import Subject
+
+
+async def account_subject(context: Context, account_id: int) -> Subject:
+    """Return the account with its eligibility at this instant; one load for all accounts of a page."""
+    return next(subject for subject in await context.subjects.load(account_id) if subject.server is None)
+
+
+async def coverage_subject(context: Context, account_id: int, server_id: int) -> Subject | None:
+    """Return the server as a subject of its own when its subscription has ended; null while it is covered."""
+    for subject in await context.subjects.load(account_id):
+        if subject.server is not None and subject.server.id == server_id and subject.eligibility.in_episode:
+            return subject
+    return None

@@ -1,0 +1,190 @@
+"""Is it alive, is it able to serve, how does it stand: for load balancers, people and Prometheus.
+
+Owns the checks and the metrics. Reads the database and nothing else outside; changes nothing and needs no token.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from tortoise import connections
+
+from api.database import known_migrations
+from billing.clock import Clock
+from billing.models import (
+    Account,
+    Episode,
+    EventState,
+    Invoice,
+    Notice,
+    StripeEvent,
+    StripeMirror,
+    WorkItem,
+    WorkState,
+)
+from billing.rules.policy import Policy
+from billing.rules.terms import InvoiceStatus, NoticeState, Stage
+from reconciler.models import ReconcilerState, Server, SiteState, Step
+from reconciler.rules.terms import Mode, StepState
+
+log = structlog.get_logger("abeyance.health")
+
+#: No check may keep a prober waiting longer.
+PATIENCE = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One answer: whether it is well, and what it is, for people."""
+
+    ok: bool
+    said: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """The three answers; mount `alive`, `ready` and `metrics`."""
+
+    clock: Clock
+    policies: Callable[[], Mapping[str, Policy]]
+    #: What is wrong with the policy files on disk while the last good ones stay in force; null: nothing.
+    policy_problem: Callable[[], str | None] = lambda: None
+    mode: Mode = Mode.PLAN
+    #: A pass older than this means that the loop stands still; null where this process runs none.
+    pass_max_age: timedelta | None = timedelta(minutes=5)
+
+    async def alive(self, _: Request) -> Response:
+        """Answer that the process answers."""
+        return PlainTextResponse("ok\n")
+
+    async def ready(self, _: Request) -> Response:
+        """Answer each check; 503 when one fails. Texts name no secret and no address."""
+        checks = {
+            "database": await self._asked(self._database),
+            "schema": await self._asked(self._schema),
+            "policies": await self._asked(self._policies),
+            "last_pass": await self._asked(self._last_pass),
+        }
+        ready = all(check.ok for check in checks.values())
+        shown = {name: {"ok": check.ok, "detail": check.said} for name, check in checks.items()}
+        return JSONResponse({"ready": ready, "checks": shown}, 200 if ready else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        """Answer in Prometheus' text format; 503 when the database does not."""
+        try:
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                registry = await self._measured()
+        except Exception:  # a prober is told that there are no figures, whatever the reason
+            log.warning("metrics.unavailable", exc_info=True)
+            return PlainTextResponse("the figures cannot be read now\n", 503)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def _asked(self, check: Callable[[], Awaitable[Check]]) -> Check:
+        try:
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                return await check()
+        except Exception as problem:  # noqa: BLE001  # a check that fails in any way has failed
+            log.warning("check.failed", check=check.__name__, problem=type(problem).__name__)
+            return Check(ok=False, said=f"no answer ({type(problem).__name__})")
+
+    async def _database(self) -> Check:
+        await connections.get("default").execute_query("SELECT 1")
+        return Check(ok=True, said="answers")
+
+    async def _schema(self) -> Check:
+        known = known_migrations()[-1]
+        present = await applied_version()
+        if known == present:
+            return Check(ok=True, said=known)
+        return Check(ok=False, said=f"the code knows {known}, the database has {present or 'none'}")
+
+    async def _policies(self) -> Check:
+        problem = self.policy_problem()
+        loaded = ", ".join(sorted(self.policies()))
+        if problem is not None:
+            return Check(ok=False, said=f"in force: {loaded}; the files are refused: {problem}")
+        return Check(ok="standard" in self.policies(), said=loaded)
+
+    async def _last_pass(self) -> Check:
+        if self.pass_max_age is None:
+            return Check(ok=True, said="this process makes none")
+        state = await ReconcilerState.get_or_none(id=1)
+        if state is None or state.last_pass_at is None:
+            return Check(ok=False, said="no pass has been made yet")
+        age = self.clock.now() - state.last_pass_at
+        return Check(ok=age <= self.pass_max_age, said=f"{int(age.total_seconds())} s ago")
+
+    async def _measured(self) -> CollectorRegistry:
+        registry = CollectorRegistry()
+        now = self.clock.now()
+        for name, (text, value) in (await _figures(now)).items():
+            if value is not None:
+                Gauge(f"abeyance_{name}", text, registry=registry).set(value)
+        mode = Gauge("abeyance_mode", "1 for the mode in force.", ["mode"], registry=registry)
+        for one in Mode:
+            mode.labels(one.lower()).set(one is self.mode)
+        stages = Gauge(
+            "abeyance_accounts", "Accounts by standing as of the last pass.", ["stage"], registry=registry
+        )
+        for stage, count in (await _by_stage()).items():
+            stages.labels(stage.lower()).set(count)
+        return registry
+
+
+async def applied_version() -> str | None:
+    """Return the newest migration of the open database; null when there is none."""
+    newest = "SELECT max(name) AS name FROM tortoise_migrations WHERE app = 'abeyance'"
+    rows = await connections.get("default").execute_query_dict(newest)
+    return rows[0]["name"] if rows else None
+
+
+async def _figures(now: datetime) -> Mapping[str, tuple[str, float | None]]:
+    state = await ReconcilerState.get_or_none(id=1) or ReconcilerState(id=1)
+    mirror = await StripeMirror.all().first()
+    oldest = await SiteState.filter(complete_at__isnull=False).order_by("complete_at").first()
+    dead = await StripeEvent.filter(state=EventState.DEAD).count()
+    open_invoices = Invoice.filter(status=InvoiceStatus.OPEN, amount_due__gt=0, overdue_at__lte=now)
+    return {
+        "last_pass_age_seconds": ("Since the last pass.", _age(now, state.last_pass_at)),
+        "stripe_sweep_age_seconds": (
+            "Since the last full sweep of Stripe.",
+            _age(now, mirror.last_full_sweep_at if mirror else None),
+        ),
+        "observation_age_seconds": (
+            "Since the oldest complete observation of a site.",
+            _age(now, oldest.complete_at if oldest else None),
+        ),
+        "paused": ("1 while enforcement is paused.", state.paused_at is not None),
+        "breaker_open": ("1 while the breaker is open.", state.breaker_open_at is not None),
+        "safe_mode": ("1 while in safe mode.", state.safe_mode_since is not None),
+        "events_pending": (
+            "Stripe events that wait.",
+            await StripeEvent.filter(state=EventState.PENDING).count(),
+        ),
+        "events_dead": ("Stripe events given up.", dead),
+        "notices_pending": ("Notices that wait.", await Notice.filter(state=NoticeState.PENDING).count()),
+        "steps_dispatched": ("Steps under way.", await Step.filter(state=StepState.DISPATCHED).count()),
+        "steps_unknown": ("Steps whose end is unknown.", await Step.filter(state=StepState.UNKNOWN).count()),
+        "work_items_open": (
+            "Items that wait for a person.",
+            await WorkItem.filter(state=WorkState.OPEN).count(),
+        ),
+        "servers": ("Servers that are not retired.", await Server.filter(retired_at__isnull=True).count()),
+        "invoices_overdue": ("Open invoices that are overdue.", await open_invoices.count()),
+    }
+
+
+async def _by_stage() -> Mapping[Stage, int]:
+    open_episodes = Episode.filter(ended_at__isnull=True, server_id__isnull=True)
+    counts = {stage: await open_episodes.filter(admitted=stage).count() for stage in Stage}
+    raised = sum(count for stage, count in counts.items() if stage is not Stage.CURRENT)
+    return counts | {Stage.CURRENT: await Account.all().count() - raised}
+
+
+def _age(now: datetime, instant: datetime | None) -> float | None:
+    return (now - instant).total_seconds() if instant is not None else None

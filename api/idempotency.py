@@ -1,0 +1,116 @@
+"""Requests that must happen once: the first answer is kept and given again.
+
+The only writer of `idempotency_key`. The key is claimed before anything is done, so that two copies of a request which
+arrive together never both act.
+"""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tortoise.exceptions import IntegrityError
+
+from api.models import IdempotencyKey
+from billing.refusal import RefusalCode, refusal
+
+_LONGEST = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One request that must happen once: who asks for which operation under which key, and with what."""
+
+    actor: str
+    operation: str
+    key: str
+    body: Mapping[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over what is asked for."""
+        return hashlib.sha256(json.dumps(self.body, sort_keys=True, default=str).encode()).hexdigest()
+
+
+async def kept(request: Request) -> dict[str, Any] | None:
+    """Return the answer that was given before; null for a new key.
+
+    Refuses a key that was used with another body, and one whose first request has not ended.
+    """
+    row = await IdempotencyKey.get_or_none(actor=request.actor, operation=request.operation, key=request.key)
+    if row is None:
+        return None
+    if row.request_hash != request.hash:
+        raise refusal(
+            RefusalCode.IDEMPOTENCY_MISMATCH,
+            "this key was used for another request; take a new one",
+            "idempotencyKey",
+        )
+    if row.result is None:
+        raise refusal(RefusalCode.CONFLICT, "the first request with this key has not ended", "idempotencyKey")
+    return dict(row.result)
+
+
+async def once(
+    request: Request, *, now: datetime, act: Callable[[], Awaitable[dict[str, Any]]]
+) -> dict[str, Any]:
+    """Act and keep the answer, or give the answer that was kept. A refusal or a fault frees the key again."""
+    if not _is_key(request.key):
+        raise refusal(
+            RefusalCode.INVALID,
+            f"give 1 to {_LONGEST} printable characters, such as a UUID",
+            "idempotencyKey",
+        )
+    answer = await kept(request)
+    if answer is not None:
+        return answer
+    try:
+        row = await IdempotencyKey.create(
+            actor=request.actor,
+            operation=request.operation,
+            key=request.key,
+            request_hash=request.hash,
+            created_at=now,
+        )
+    except IntegrityError:
+        raise refusal(
+            RefusalCode.CONFLICT, "the first request with this key has not ended", "idempotencyKey"
+        ) from None
+    try:
+        answer = await act()
+    except BaseException:
+        await row.delete()
+        raise
+    await IdempotencyKey.filter(id=row.id).update(result=answer)
+    return answer
+
+
+async def claimed(request: Request, *, now: datetime, answer: Mapping[str, Any]) -> bool:
+    """Keep the answer of a request that is refused; return whether this is its first time.
+
+    A key that was used for another request, or that no one could keep, counts as a first time: a refusal that has to
+    leave a trace leaves one too many rather than none.
+    """
+    row = await IdempotencyKey.get_or_none(actor=request.actor, operation=request.operation, key=request.key)
+    if row is not None:
+        return row.request_hash != request.hash
+    if not _is_key(request.key):
+        return True
+    try:
+        await IdempotencyKey.create(
+            actor=request.actor,
+            operation=request.operation,
+            key=request.key,
+            request_hash=request.hash,
+            result=dict(answer),
+            created_at=now,
+        )
+    except IntegrityError:
+        return False
+    return True
+
+
+def _is_key(text: str) -> bool:
+    return bool(text.strip()) and len(text) <= _LONGEST and text.isprintable()

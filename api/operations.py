@@ -1,0 +1,285 @@
+"""What the commands do: serve, one pass, one look, one observation, one action by hand.
+
+Owns the order of opening and closing. Each opens the database itself and closes it whatever happens.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+
+from api.app import create_app
+from api.database import open_database
+from api.leadership import leadership
+from api.runtime import Pace, Runtime
+from api.settings import Settings
+from billing import audit
+from billing.models import Account
+from billing.refusal import RefusalError
+from reconciler import subjects
+from reconciler.models import ReconcilerState, Server, SiteState
+from reconciler.rules import render
+from reconciler.rules.plan import Plan
+
+log = structlog.get_logger(__name__)
+
+
+class OperationError(Exception):
+    """A command cannot do what it was asked; the message says what to do instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanView:
+    """A plan as the command line shows it: for people, and as plain data."""
+
+    text: str
+    content: dict[str, object]
+    plan: Plan
+
+
+def listen(address: str) -> socket.socket:
+    """Return a socket that listens on `HOST:PORT`, port 0 on a free one. Raises `OperationError` when it is taken."""
+    host, _, port = address.rpartition(":")
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=_family(host), backlog=256)
+    except OSError as problem:
+        raise OperationError(
+            f"ABEYANCE_LISTEN: {address} cannot be listened on ({problem.strerror}); "
+            "stop what uses it or name another port, such as 127.0.0.1:8081"
+        ) from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+class _Server(uvicorn.Server):
+    """Leaves the process's signals to the command that runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+@asynccontextmanager
+async def answering(app: Starlette, listener: socket.socket) -> AsyncIterator[str]:
+    """Answer HTTP on a listening socket until the end of the block; yields the base URL."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    host, port = listener.getsockname()[:2]
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def opened(settings: Settings, pace: Pace | None = None) -> AsyncIterator[Runtime]:
+    """Open the database and build all parts; everything is closed at the end of the block."""
+    async with open_database(settings.database_url.get_secret_value()):
+        runtime = Runtime(settings, pace=pace)
+        try:
+            yield runtime
+        finally:
+            await runtime.aclose()
+
+
+def _app(runtime: Runtime) -> Starlette:
+    return create_app(
+        runtime.ports(),
+        health=runtime.health(),
+        webhook=runtime.webhook() if runtime.gateway else None,
+        dev=runtime.settings.dev,
+    )
+
+
+async def serve(
+    settings: Settings, *, ready: Callable[[str], None] | None = None, pace: Pace | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM: the API, and, if no other process does, the reconciler.
+
+    `pace` replaces the spans that the settings name.
+    """
+    listener = listen(settings.listen)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    with listener:
+        async with (
+            opened(settings, pace) as runtime,
+            leadership(settings.database_url.get_secret_value()) as leads,
+            answering(_app(runtime), listener) as url,
+        ):
+            if ready is not None:
+                ready(url)
+            if not leads:
+                log.warning(
+                    "reconciler.elsewhere",
+                    message="another process reconciles this database; this one answers",
+                )
+                await stop.wait()
+                return
+            async with runtime.running():
+                await stop.wait()
+
+
+async def _alone(settings: Settings, work: Callable[[Runtime], Awaitable[None]]) -> None:
+    """Do reconciling work in this process, unless another one has that job now."""
+    url = settings.database_url.get_secret_value()
+    async with opened(settings) as runtime, leadership(url) as leads:
+        if not leads:
+            raise OperationError(
+                "another process reconciles this database; ask it by `reconcileRequest`, or stop it first"
+            )
+        await runtime.recover()
+        await work(runtime)
+        await runtime.dispatcher.aclose()
+
+
+async def plan_now(settings: Settings) -> PlanView:
+    """Return the plan as of now; nothing is written and nothing is sent."""
+    async with opened(settings) as runtime:
+        plan, names = await runtime.passes.look()
+        return PlanView(text=render.text(plan, names), content=render.content(plan, names), plan=plan)
+
+
+async def apply_once(settings: Settings, confirm: Callable[[PlanView], bool]) -> PlanView:
+    """Observe, show the plan, and if confirmed run passes until nothing is left that can be done now."""
+    shown: list[PlanView] = []
+
+    async def work(runtime: Runtime) -> None:
+        await runtime.sweep()
+        await runtime.watch.cycle()
+        plan, names = await runtime.passes.look()
+        shown.append(PlanView(text=render.text(plan, names), content=render.content(plan, names), plan=plan))
+        if confirm(shown[0]):
+            await settle(runtime)
+
+    await _alone(settings, work)
+    return shown[0]
+
+
+async def settle(runtime: Runtime, *, rounds: int = 50) -> None:
+    """Run passes, jobs and deliveries until a round changes nothing, or `rounds` of them."""
+    for _ in range(rounds):
+        await runtime.process_inbox()
+        result = await runtime.passes.run()
+        worked = runtime.dispatcher.busy
+        await runtime.dispatcher.idle()
+        await runtime.resolve_unknown()
+        await runtime.deliver()
+        if not result.again and not worked:
+            return
+
+
+async def observe_now(settings: Settings) -> list[dict[str, object]]:
+    """Observe every site once and return how each stands."""
+
+    async def work(runtime: Runtime) -> None:
+        await runtime.watch.cycle()
+
+    await _alone(settings, work)
+    async with open_database(settings.database_url.get_secret_value()):
+        rows = await SiteState.all().order_by("site")
+        return [
+            {
+                "site": row.site,
+                "complete_at": row.complete_at.isoformat() if row.complete_at else None,
+                "silent_nodes": row.silent_nodes,
+                "problem": row.problem,
+            }
+            for row in rows
+        ]
+
+
+async def first_apply(settings: Settings, confirm: Callable[[list[str]], bool]) -> list[str]:
+    """Show which accounts would get a first notice; if confirmed, let this database apply from now on."""
+    async with opened(settings) as runtime:
+        now = runtime.clock.now()
+        due = await Account.all().values_list("id", flat=True)
+        found = await subjects.load([int(one) for one in due], runtime.policy_map(), now)  # type: ignore[call-overload]
+        names = [subject.name for subject in found if subject.eligibility.stage.rank > subject.admitted.rank]
+        if confirm(names):
+            await ReconcilerState.filter(id=1, first_apply_at=None).update(first_apply_at=now)
+            await audit.record(
+                "apply.first",
+                ("ReconcilerState", 1),
+                at=now,
+                actor="operator:cli",
+                reason="answered yes to apply --first",
+            )
+        return names
+
+
+async def run_action(
+    settings: Settings, action: str, server_external_id: str, *, actor: str, reason: str
+) -> str:
+    """Carry out an undoing action or an observation by hand; anything else is refused and leaves an audit row."""
+    said: list[str] = []
+
+    async def work(runtime: Runtime) -> None:
+        server = await Server.get_or_none(external_id=server_external_id)
+        if server is None:
+            raise OperationError(
+                f"there is no server {server_external_id}; `abeyance plan` shows their names"
+            )
+        try:
+            if action == "observe":
+                await runtime.by_hand.observe(server.id, actor=actor)
+                await runtime.by_hand.idle()
+                said.append("read; `abeyance explain` shows what was found")
+            else:
+                await runtime.by_hand.give_back(action, server.id, reason=reason, actor=actor)
+                await settle(runtime)
+                said.append("done as far as it can be done now; `abeyance explain` shows where it stands")
+        except RefusalError as refused:
+            raise OperationError(str(refused)) from None
+
+    # Before anything else, and whoever reconciles: a wish that is refused leaves its trace in any case.
+    async with opened(settings) as runtime:
+        if action not in runtime.by_hand.allowed():
+            raise await _refused(runtime, action, server_external_id, actor=actor, reason=reason)
+    await _alone(settings, work)
+    return said[0]
+
+
+async def _refused(
+    runtime: Runtime, action: str, server_external_id: str, *, actor: str, reason: str
+) -> OperationError:
+    """Return the refusal of an action that nobody may ask for, after its audit row."""
+    server = await Server.get_or_none(external_id=server_external_id)
+    await audit.record(
+        "action.refused",
+        ("Server", server.id if server else _kept(server_external_id, 64)),
+        at=runtime.clock.now(),
+        actor=actor,
+        reason=reason,
+        account_id=server.account_id if server else None,
+        after={"action": _kept(action, 100)},
+    )
+    allowed = ", ".join(sorted(runtime.by_hand.allowed()))
+    return OperationError(f"{_kept(action, 100)} is refused: by hand there are only {allowed}")
+
+
+def _kept(text: str, longest: int) -> str:
+    """Return a text of the command line as any database can keep it."""
+    return text.encode(errors="replace").decode()[:longest]

@@ -1,0 +1,56 @@
+"""What the doors are given: the clock, the wake-up, the policies, the sites and the hands of the reconciler.
+
+Owns protocols and the bundle that `create_app` takes. Nothing here acts.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+from api.auth import Authenticator, TokenAuthenticator
+from billing.clock import Clock
+from billing.rules.policy import Policy
+from reconciler.rules.terms import Mode
+
+#: Tells the reconciler to look at one account, or at everything; returns at once.
+Wake = Callable[[int | None], None]
+
+
+class ActionRequests(Protocol):
+    """The reconciler's hand for actions that people ask for: looking, and giving back."""
+
+    def allowed(self) -> frozenset[str]:
+        """Return the actions that may be asked for: `observe` and the undoing ones of the catalogue, never another."""
+        ...
+
+    async def observe(self, server_id: int, *, actor: str) -> int:
+        """Read one server's guest and return the id of the run; raises `RefusalError` when that cannot be done now."""
+        ...
+
+    async def give_back(self, action: str, server_id: int, *, reason: str, actor: str) -> None:
+        """Let the next pass try an undoing action at once; raises `RefusalError` while a hold still forbids it."""
+        ...
+
+
+#: Reads a newly named Stripe customer and its open invoices: account id, customer id.
+AdoptCustomer = Callable[[int, str], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Everything outside that the doors need."""
+
+    clock: Clock
+    wake: Wake
+    #: The policies in force by name; `standard` is always there.
+    policies: Callable[[], Mapping[str, Policy]]
+    #: The platform of each site of the inventory by the site's name.
+    platforms: Callable[[], Mapping[str, str]]
+    actions: ActionRequests
+    #: Null while Stripe is off.
+    adopt_customer: AdoptCustomer | None = None
+    mode: Mode = Mode.PLAN
+    authenticators: tuple[Authenticator, ...] = field(default_factory=lambda: (TokenAuthenticator(),))
+    #: How long a query may take before it is given up.
+    query_timeout: timedelta = timedelta(seconds=20)

@@ -1,0 +1,294 @@
+"""The composition root: builds every part from the settings and joins them.
+
+Owns the wiring and nothing else. Clock, random source and pace are arguments, so that a test or the demo
+can pass its own.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from api.background import Worker
+from api.health import Health
+from api.ports import Ports
+from api.settings import Settings
+from api.webhooks import StripeWebhook
+from billing import notices
+from billing.clock import Clock, SystemClock
+from billing.mail import SmtpMailer
+from billing.models import Account, Invoice
+from billing.policy_files import PolicyBook
+from billing.rules.policy import Policy
+from billing.rules.terms import InvoiceStatus
+from billing.staff import StaffChannel
+from billing.stripe.gateway import StripeGateway, StripeReadError
+from billing.stripe.processing import WrongStripeAccountError, process_due
+from billing.stripe.refresh import adopt_customer, refetch_account
+from billing.stripe.sweep import full_sweep
+from reconciler import unknown
+from reconciler.actions import Actions
+from reconciler.backoff import Backoff
+from reconciler.by_hand import ByHand
+from reconciler.catalogue import load_catalogue
+from reconciler.dispatch import Dispatcher
+from reconciler.freshness import Freshness
+from reconciler.inventory import load_inventory
+from reconciler.loop import Loop
+from reconciler.models import Step
+from reconciler.passes import Passes, PassResult
+from reconciler.rules.terms import StepState
+from reconciler.runs.execution import Execution, sweep_leftovers
+from reconciler.schedule import Schedule
+from reconciler.watch import Watch
+
+log = structlog.get_logger(__name__)
+
+BATCH = 100
+#: How soon events that had to wait are looked at again; their own back-off decides what is due then.
+LATER_SECONDS = 15.0
+#: How often steps of unknown outcome are looked at again while there are any.
+UNKNOWN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """The spans of the ticks in seconds. `scale` divides back-offs and settling times; the demo runs compressed."""
+
+    tick: float
+    observe: float
+    sweep: float
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Pace":
+        """Return the spans that the settings name."""
+        return cls(tick=settings.tick_seconds, observe=settings.observe_seconds, sweep=settings.sweep_seconds)
+
+
+class Runtime:
+    """All parts of one process, joined; the database must be open.
+
+    Raises the clear errors of policies, inventory and catalogue. Starts nothing before `running`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.rng = rng or random.SystemRandom()
+        self.pace = pace or Pace.of(settings)
+        self.policies = PolicyBook.of_folder(settings.policies, templates=notices.known_templates())
+        self.gateway = _gateway(settings)
+        self.mailer = SmtpMailer.of(settings)
+        self.staff = StaffChannel.of(settings)
+        self.loop = Loop(clock=self.clock, run_pass=self._pass, heard=self.heard)
+        self.inbox = Worker(name="inbox", turn=self.process_inbox)
+        self.outbox = Worker(name="outbox", turn=self.deliver)
+        self.unknown = Worker(name="unknown", turn=self.resolve_unknown)
+        self._build_reconciler(settings)
+
+    def _build_reconciler(self, settings: Settings) -> None:
+        backoff = Backoff(scale=self.pace.scale)
+        self.actions = Actions(
+            execution=Execution(settings.state_dir, self.clock),
+            catalogue=load_catalogue(settings.playbooks),
+            inventory=load_inventory(settings.inventory),
+            playbooks=settings.playbooks,
+            inventory_folder=settings.inventory,
+        )
+        self.watch = Watch(clock=self.clock, actions=self.actions, backoff=backoff, scale=self.pace.scale)
+        self.dispatcher = Dispatcher(
+            clock=self.clock, actions=self.actions, backoff=backoff, wake=self.loop.wake
+        )
+        self.by_hand = ByHand(clock=self.clock, actions=self.actions, wake=self.loop.wake)
+        self.passes = Passes(
+            clock=self.clock,
+            mode=settings.mode,
+            policies=self.policy_map,
+            inventory=self.actions.inventory,
+            dispatcher=self.dispatcher,
+            freshness=Freshness(stripe=self.gateway is not None, facts_max_age=settings.facts_max_age),
+            refetch=self.refetch if self.gateway else None,
+        )
+
+    async def _pass(self) -> PassResult:
+        return await self.passes.run()
+
+    # -- the doors' side ------------------------------------------------------------------------------------------
+
+    def wake(self, account_id: int | None = None) -> None:
+        """Ask for a pass; what to look at is in the database already."""
+        self.loop.wake()
+
+    def ports(self) -> Ports:
+        """Return what the doors are given."""
+        return Ports(
+            clock=self.clock,
+            wake=self.wake,
+            policies=self.policy_map,
+            platforms=lambda: {site.name: str(site.platform) for site in self.actions.inventory.sites},
+            actions=self.by_hand,
+            adopt_customer=self.adopt if self.gateway else None,
+            mode=self.settings.mode,
+        )
+
+    def webhook(self) -> StripeWebhook:
+        """Return the door of Stripe's webhooks; without a secret it refuses everything."""
+        return StripeWebhook(
+            secrets=self.settings.stripe_webhook_secrets,
+            live=self.gateway.live if self.gateway else False,
+            account_id=self.settings.stripe_account,
+            clock=self.clock,
+            wake=self.inbox.wake,
+        )
+
+    def health(self) -> Health:
+        """Return what answers whether this process is able to serve."""
+        return Health(
+            clock=self.clock,
+            policies=self.policy_map,
+            policy_problem=lambda: "; ".join(self.policies.problems) or None,
+            mode=self.settings.mode,
+        )
+
+    def policy_map(self) -> Mapping[str, Policy]:
+        """Return the policies in force by name."""
+        return {name: self.policies.get(name) for name in self.policies.names}
+
+    async def adopt(self, account_id: int, customer_id: str) -> None:
+        """Read a newly named Stripe customer; when Stripe does not answer, the next sweep does it."""
+        if self.gateway is None:
+            return
+        try:
+            await adopt_customer(self.gateway, self.clock, account_id)
+        except StripeReadError as problem:
+            log.warning("stripe.customer_not_adopted", account_id=account_id, problem=str(problem))
+
+    # -- the work -------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """End what an earlier life left running, and mark its steps unknown; before anything else is started."""
+        left = await sweep_leftovers(self.settings.state_dir)
+        if left.alive:
+            log.error("runs.still_alive", runs=left.alive)
+        lost = await unknown.mark_lost(self.clock.now())
+        log.info("recovered", swept=len(left.swept), unknown_steps=lost)
+
+    async def process_inbox(self) -> float | None:
+        """Work the Stripe inbox off; returns when to look again."""
+        if self.gateway is None:
+            return None
+        try:
+            result = await process_due(self.gateway, self.clock, limit=BATCH)
+        except WrongStripeAccountError as problem:
+            log.error("stripe.wrong_account", problem=str(problem))
+            return None
+        if result.done:
+            self.loop.wake()
+        if result.done + result.ignored + result.dead >= BATCH:
+            return 0.0
+        return LATER_SECONDS if result.later else None
+
+    async def deliver(self) -> float | None:
+        """Send what is due in the outbox; returns when to look again."""
+        delivered = await notices.deliver_due(self.clock, self.mailer, self.staff, rng=self.rng, limit=BATCH)
+        if delivered:
+            self.loop.wake()
+        return None
+
+    async def resolve_unknown(self) -> float | None:
+        """Look at steps of unknown outcome; returns when to look again."""
+        if await self.watch.resolve_unknown():
+            self.loop.wake()
+        left = await Step.filter(state=StepState.UNKNOWN).exists()
+        return UNKNOWN_SECONDS / self.pace.scale if left else None
+
+    async def sweep(self) -> None:
+        """Read from Stripe what webhooks may have lost."""
+        if self.gateway is None:
+            return
+        try:
+            await full_sweep(self.gateway, self.clock, configured_account=self.settings.stripe_account)
+        except (StripeReadError, WrongStripeAccountError) as problem:
+            log.warning("stripe.not_swept", problem=str(problem))
+        self.inbox.wake()
+        self.loop.wake()
+
+    async def refetch(self, account: Account) -> None:
+        """Ask Stripe again about an account and what it is overdue with."""
+        if self.gateway is None:
+            return
+        owed = Invoice.filter(account_id=account.id, status=InvoiceStatus.OPEN, overdue_seen_at__isnull=False)
+        ids = [row.id for row in await owed]
+        await refetch_account(self.gateway, self.clock, account.id, ids)
+
+    async def observe(self) -> None:
+        """Observe every site once."""
+        await self.watch.cycle()
+        self.loop.wake()
+
+    def heard(self, result: PassResult) -> None:
+        """After each pass: send what it queued, and look at what is unknown."""
+        self.outbox.wake()
+        self.unknown.wake()
+
+    async def tick(self) -> None:
+        """Wake everything that could have something to do."""
+        for worker in (self.inbox, self.outbox, self.unknown):
+            worker.wake()
+        self.loop.wake()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Reconcile until the end of the block; what runs then is stopped and its outcome written down."""
+        await self.recover()
+        ticks = {
+            "tick": (self.pace.tick, self.tick),
+            "observe": (self.pace.observe, self.observe),
+            "sweep": (self.pace.sweep, self.sweep),
+        }
+        schedule = Schedule(ticks)
+        tasks = [
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("loop", self.loop.run()),
+                ("inbox", self.inbox.run()),
+                ("outbox", self.outbox.run()),
+                ("unknown", self.unknown.run()),
+                # Facts first: nothing restricts before a sweep and an observation, and restores need not wait a tick.
+                ("first sweep", self.sweep()),
+                ("first observation", self.observe()),
+            )
+        ]
+        schedule.start()
+        await self.tick()
+        try:
+            yield
+        finally:
+            schedule.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.dispatcher.aclose()
+
+    async def aclose(self) -> None:
+        """Close what `assemble` opened."""
+        await self.actions.execution.aclose()
+        if self.gateway is not None:
+            await self.gateway.close()
+
+
+def _gateway(settings: Settings) -> StripeGateway | None:
+    if settings.stripe_api_key is None:
+        return None
+    return StripeGateway(settings.stripe_api_key.get_secret_value(), api_base=settings.stripe_api_base)

@@ -1,0 +1,163 @@
+"""The doors as a client sees them: an application over a real database, with a token for every role."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api import tokens
+from api.app import create_app
+from api.models import Role
+from api.ports import Ports
+from billing.clock import ManualClock
+from billing.notices import known_templates
+from billing.policy_files import PolicyBook
+from billing.refusal import RefusalCode, refusal
+from reconciler.rules.terms import Mode
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+@dataclass
+class Hands:
+    """Stands for the reconciler's hand: remembers what it was asked, and does what it is told to."""
+
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    refuses: bool = False
+
+    def allowed(self) -> frozenset[str]:
+        return frozenset({"observe", "start_guests", "unlock_backups", "open_access"})
+
+    async def observe(self, server_id: int, *, actor: str) -> int:
+        return await self._note("observe", server_id)
+
+    async def give_back(self, action: str, server_id: int, *, reason: str, actor: str) -> None:
+        await self._note(action, server_id)
+
+    async def _note(self, action: str, server_id: int) -> int:
+        if self.refuses:
+            raise refusal(RefusalCode.CONFLICT, "it was not seen on any node yet", "serverId")
+        self.asked.append((action, server_id))
+        return len(self.asked)
+
+
+@dataclass
+class Door:
+    """A client of the application."""
+
+    clock: ManualClock
+    hands: Hands
+    wakes: list[int | None]
+    adopted: list[tuple[int, str]]
+    ports: Ports
+    dev: bool = False
+    _tokens: dict[tuple[Role, str | None], str] = field(default_factory=dict)
+
+    async def token(self, role: Role, account: str | None = None) -> str:
+        """Return a live token of this role; a customer's is bound to its account."""
+        if (role, account) not in self._tokens:
+            self._tokens[role, account] = await tokens.create(
+                f"{role} {account}",
+                role,
+                now=self.clock.now(),
+                actor="test",
+                person=None if role is Role.CUSTOMER else f"{role.lower()}-anna",
+                account_external_id=account,
+            )
+        return self._tokens[role, account]
+
+    async def ask(
+        self,
+        role: Role,
+        query: str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        account: str | None = None,
+    ) -> dict[str, Any]:
+        """Return the whole answer to one operation."""
+        token = await self.token(role, account)
+        response = await self.post({"query": query, "variables": variables or {}}, token=token)
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def data(
+        self,
+        role: Role,
+        query: str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        account: str | None = None,
+    ) -> dict[str, Any]:
+        """Return the data of one operation that must not fail."""
+        answer = await self.ask(role, query, variables, account=account)
+        assert "errors" not in answer, answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    async def code(
+        self,
+        role: Role,
+        query: str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        account: str | None = None,
+    ) -> str:
+        """Return the code of the first top-level error of one operation that must fail."""
+        answer = await self.ask(role, query, variables, account=account)
+        return str(answer["errors"][0]["extensions"]["code"])
+
+    async def do(self, role: Role, mutation: str, given: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        """Return the payload of a mutation with its errors and what the selection in `show` names."""
+        kind = mutation[0].upper() + mutation[1:] + "Input"
+        if mutation.startswith("enforcement"):
+            kind = "ReasonInput"
+        show = more.pop("show", "")
+        selection = f"errors {{ code message path }} {show}"
+        query = f"mutation M($input: {kind}!) {{ {mutation}(input: $input) {{ {selection} }} }}"
+        payload: dict[str, Any] = (await self.data(role, query, {"input": dict(given)}, **more))[mutation]
+        return payload
+
+    async def post(self, body: Any, *, token: str | None = None, **more: Any) -> httpx.Response:
+        """Send a body to `/graphql`."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return await self.request(
+            "POST", "/graphql", json=body, headers=headers | more.pop("headers", {}), **more
+        )
+
+    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Send any request to the application."""
+        transport = httpx.ASGITransport(app=create_app(self.ports, dev=self.dev), raise_app_exceptions=True)
+        async with httpx.AsyncClient(transport=transport, base_url="http://abeyance.test") as client:
+            return await client.request(method, path, **more)
+
+
+@pytest.fixture(scope="session")
+def policy_book() -> PolicyBook:
+    """The shipped policies."""
+    return PolicyBook.of_folder(CHECKOUT / "billing" / "policies", templates=known_templates())
+
+
+@pytest.fixture
+def door(clock: ManualClock, policy_book: PolicyBook) -> Door:
+    """The application with stand-ins for the reconciler and Stripe; needs an open database."""
+    wakes: list[int | None] = []
+    adopted: list[tuple[int, str]] = []
+    hands = Hands()
+
+    async def adopt(account_id: int, customer_id: str) -> None:
+        adopted.append((account_id, customer_id))
+
+    ports = Ports(
+        clock=clock,
+        wake=wakes.append,
+        policies=lambda: {name: policy_book.get(name) for name in policy_book.names},
+        platforms=lambda: {"demo": "proxmox", "zoo": "lxc"},
+        actions=hands,
+        adopt_customer=adopt,
+        mode=Mode.APPLY,
+    )
+    return Door(clock=clock, hands=hands, wakes=wakes, adopted=adopted, ports=ports)

@@ -1,0 +1,368 @@
+"""Who sees and does what: one generated matrix, and another customer's objects like missing ones."""
+
+import json
+from typing import Any
+
+import pytest
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLScalarType,
+    build_schema,
+)
+
+from api.graphql import ids
+from api.graphql.permissions import RULES
+from api.graphql.schema import sdl
+from api.graphql.scope import Scope
+from api.models import Role
+from billing.models import AuditEntry, Episode
+from billing.rules.terms import HoldCause, InvoiceStatus, Stage
+from reconciler.models import Hold, PlanSnapshot, Server
+from reconciler.rules.terms import Mode
+
+pytestmark = pytest.mark.usefixtures("sqlite_database")
+
+SCHEMA = build_schema(sdl())
+
+#: The rights of the contract, told once more and differently: operations by role. Everything else is denied.
+EVERYBODY = "node viewer policies server servers serversByExternalId"
+RIGHTS = {
+    Role.CUSTOMER: f"{EVERYBODY} account accounts invoice invoices serverPowerSet",
+    Role.SUPPORT: f"{EVERYBODY} account accounts invoice invoices plan run runs reconciler workQueue notices audit "
+    "overridePlace overrideRevoke workItemResolve noticeMarkDelivered",
+    Role.ADMIN: f"{EVERYBODY} account accounts invoice invoices plan run runs reconciler workQueue notices audit "
+    "overridePlace overrideRevoke workItemResolve noticeMarkDelivered holdPlace holdLift enforcementPause "
+    "enforcementResume reconcileRequest actionRequest",
+    Role.INFRA: f"{EVERYBODY} plan run runs reconciler holdPlace holdLift enforcementPause reconcileRequest "
+    "actionRequest",
+    Role.CONTROL: f"{EVERYBODY} account accounts accountUpsert serverRegister serverUpdate serverRetire holdPlace "
+    "holdLift",
+}
+OPERATIONS = sorted(
+    field
+    for noun in ("Query", "Mutation")
+    for field in SCHEMA.get_type(noun).fields  # type: ignore[union-attr]
+)
+
+
+def _value(kind: Any) -> str:
+    """Return a literal of an input type, as empty as it may be."""
+    if isinstance(kind, GraphQLNonNull):
+        return _value(kind.of_type)
+    if isinstance(kind, GraphQLList):
+        return f"[{_value(kind.of_type)}]"
+    if isinstance(kind, GraphQLEnumType):
+        return next(iter(kind.values))
+    if isinstance(kind, GraphQLInputObjectType):
+        needed = {name: one for name, one in kind.fields.items() if isinstance(one.type, GraphQLNonNull)}
+        return "{" + ", ".join(f"{name}: {_value(one.type)}" for name, one in needed.items()) + "}"
+    assert isinstance(kind, GraphQLScalarType)
+    return {"Boolean": "true", "Int": "1", "DateTime": '"2026-11-20T00:00:00Z"', "Decimal": '"1.00"'}.get(
+        kind.name, '"x"'
+    )
+
+
+def _call(field: str, selection: str = "") -> str:
+    """Return an operation that asks for a root field with arguments as empty as they may be."""
+    noun = "Query" if field in SCHEMA.query_type.fields else "Mutation"  # type: ignore[union-attr]
+    root = SCHEMA.get_type(noun).fields[field]  # type: ignore[union-attr]
+    needed = {name: one for name, one in root.args.items() if isinstance(one.type, GraphQLNonNull)}
+    arguments = (
+        f"({', '.join(f'{name}: {_value(one.type)}' for name, one in needed.items())})" if needed else ""
+    )
+    inner = root.type.of_type if isinstance(root.type, GraphQLNonNull) else root.type
+    while isinstance(inner, GraphQLList | GraphQLNonNull):
+        inner = inner.of_type
+    return f"{noun.lower()} {{ {field}{arguments} {{ __typename {selection} }} }}"
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_each_role_may_do_what_the_contract_says_and_nothing_else(
+    door: Any, factory: Any, role: Role
+) -> None:
+    """It answers `FORBIDDEN` to every operation that the contract does not give the role."""
+    account = (await factory.account()).external_id if role is Role.CUSTOMER else None
+    refused = set()
+    for field in OPERATIONS:
+        answer = await door.ask(role, _call(field), account=account)
+        codes = {error["extensions"]["code"] for error in answer.get("errors", ())}
+        assert codes <= {"FORBIDDEN"}, (field, answer)
+        if codes:
+            refused.add(field)
+    assert set(OPERATIONS) - refused == set(RIGHTS[role].split())
+
+
+def _leaves() -> list[tuple[str, str]]:
+    return sorted(
+        (noun, field) for noun, lines in RULES.items() for fields in lines for field in fields.split()
+    )
+
+
+async def test_every_field_is_refused_to_the_roles_without_it(door: Any, factory: Any) -> None:
+    """It refuses a field wherever it occurs, by validation and before anything is loaded."""
+    account = await factory.account()
+    for noun, field in _leaves():
+        kind = SCHEMA.get_type(noun)
+        if noun in {"Query", "Mutation"} or not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            continue
+        if not isinstance(kind, GraphQLObjectType) or "Node" not in {one.name for one in kind.interfaces}:
+            continue
+        arguments = kind.fields[field].args
+        needed = ", ".join(
+            f"{name}: {_value(one.type)}"
+            for name, one in arguments.items()
+            if isinstance(one.type, GraphQLNonNull)
+        )
+        inner = kind.fields[field].type
+        while isinstance(inner, GraphQLList | GraphQLNonNull):
+            inner = inner.of_type
+        leaf = isinstance(inner, GraphQLScalarType | GraphQLEnumType)
+        selection = f"{field}{f'({needed})' if needed else ''} {'' if leaf else '{ __typename }'}"
+        query = f'{{ node(id: "x") {{ ... on {noun} {{ {selection} }} }} }}'
+        for role in Role:
+            answer = await door.ask(
+                role, query, account=account.external_id if role is Role.CUSTOMER else None
+            )
+            allowed = any(role in roles for fields, roles in RULES[noun].items() if field in fields.split())
+            assert ("errors" not in answer) == allowed, (role, noun, field, answer)
+
+
+async def _furnished(factory: Any) -> Server:
+    """An account with something of every kind that a customer can see."""
+    server: Server = await factory.server()
+    account = await server.account
+    await factory.invoice(account)
+    await factory.episode(account)
+    await factory.notice(account)
+    await factory.override(account)
+    await factory.hold(server)
+    await AuditEntry.create(
+        at=account.created_at,
+        actor="admin:anna",
+        kind="x",
+        account_id=account.id,
+        subject_type="Server",
+        subject_id=str(server.id),
+        reason="r",
+    )
+    return server
+
+
+EVERYTHING = """
+query($id: ID!, $name: String!) {
+  node(id: $id) { id __typename }
+  account(id: $id) { id }
+  byName: account(externalId: $name) { id }
+  server(id: $id) { id }
+  serverByName: server(externalId: $name) { id }
+  serversByExternalId(externalIds: [$name]) { id }
+  invoice(id: $id) { id }
+}
+"""
+
+
+async def test_another_customers_object_is_answered_like_one_that_does_not_exist(
+    door: Any, factory: Any
+) -> None:
+    """It gives the same bytes for both, by id, by external id and by name, whatever the type."""
+    mine, other = await _furnished(factory), await _furnished(factory)
+    customer = (await mine.account).external_id
+    theirs = await other.account
+    token = await door.token(Role.CUSTOMER, customer)
+    for noun, key, name in [
+        ("Account", theirs.id, theirs.external_id),
+        ("Server", other.id, other.external_id),
+        ("Invoice", 2, "x"),
+        ("Override", 2, "x"),
+        ("Notice", 2, "x"),
+        ("AuditEntry", 4, "x"),
+        ("WorkItem", 1, "x"),
+        ("Run", 1, "x"),
+        ("PlanStep", "1.1", "x"),
+        ("Nonsense", 1, "x"),
+    ]:
+        there = await door.post(
+            {"query": EVERYTHING, "variables": {"id": ids.global_id(noun, key), "name": name}}, token=token
+        )
+        missing = await door.post(
+            {"query": EVERYTHING, "variables": {"id": ids.global_id(noun, 999_999), "name": "missing"}},
+            token=token,
+        )
+        garbage = await door.post(
+            {"query": EVERYTHING, "variables": {"id": "garbage", "name": "missing"}}, token=token
+        )
+        assert there.content == missing.content == garbage.content, noun
+        assert there.json()["data"]["node"] is None
+
+
+async def test_a_customer_changes_nothing_of_another(door: Any, factory: Any) -> None:
+    """It refuses another customer's server with the same bytes as a missing one, and holds nothing."""
+    mine, other = await _furnished(factory), await _furnished(factory)
+    before = await Hold.all().count()
+    customer = (await mine.account).external_id
+    answers = [
+        await door.do(
+            Role.CUSTOMER,
+            "serverPowerSet",
+            {"serverId": ids.global_id("Server", key), "power": "STOPPED"},
+            account=customer,
+            show="server { id }",
+        )
+        for key in (other.id, 999_999)
+    ]
+    assert json.dumps(answers[0]) == json.dumps(answers[1])
+    assert answers[0]["errors"][0]["code"] == "NOT_FOUND"
+    assert await Hold.all().count() == before
+
+
+WALK = """
+{ accounts { totalCount edges { node {
+    id externalId
+    invoices { totalCount edges { node { id account { id } } } }
+    servers { totalCount edges { node { id account { id } } } }
+    notices { totalCount edges { node { id account { id } } } }
+    overrides { id account { id } }
+    history { totalCount edges { node { id actor before after subjectId subject { id } } } } } } }
+  servers { totalCount edges { node { id history { totalCount edges { node { actor } } } holds { by } } } }
+  invoices { totalCount edges { node { id } } } }
+"""
+
+
+async def test_no_edge_leads_to_another_customer(door: Any, factory: Any) -> None:
+    """It counts and lists the customer's own and nothing else, from every root."""
+    mine, other = await _furnished(factory), await _furnished(factory)
+    account = await mine.account
+    data = await door.data(Role.CUSTOMER, WALK, account=account.external_id)
+    assert (
+        data["accounts"]["totalCount"] == data["servers"]["totalCount"] == data["invoices"]["totalCount"] == 1
+    )
+    node = data["accounts"]["edges"][0]["node"]
+    assert node["externalId"] == account.external_id
+    assert [node[name]["totalCount"] for name in ("invoices", "servers", "notices", "history")] == [
+        1,
+        1,
+        1,
+        1,
+    ]
+    text = json.dumps(data)
+    for noun, key in (("Account", (await other.account).id), ("Server", other.id), ("Invoice", 2)):
+        assert ids.global_id(noun, key) not in text
+
+
+@pytest.mark.parametrize("listing", ["servers", "invoices"])
+async def test_a_filter_reaches_no_other_customer(door: Any, factory: Any, listing: str) -> None:
+    """It finds nothing under another account's id."""
+    mine, other = await _furnished(factory), await _furnished(factory)
+    query = f"query($id: ID) {{ {listing}(filter: {{accountId: $id}}) {{ totalCount edges {{ cursor }} }} }}"
+    found = await door.data(
+        Role.CUSTOMER,
+        query,
+        {"id": ids.global_id("Account", (await other.account).id)},
+        account=(await mine.account).external_id,
+    )
+    assert found[listing] == {"totalCount": 0, "edges": []}
+
+
+async def test_a_customer_is_not_told_the_names_of_the_staff(door: Any, factory: Any) -> None:
+    """It says that the staff did it, and keeps what was changed to itself; staff see both."""
+    server = await _furnished(factory)
+    await Hold.create(
+        server=server, cause=HoldCause.ADMIN, reason="r", placed_by="admin:anna", since=server.created_at
+    )
+    account = (await server.account).external_id
+    told = json.dumps(await door.data(Role.CUSTOMER, WALK, account=account))
+    assert "anna" not in told
+    assert '"actor": "staff"' in told
+    assert "anna" in json.dumps(await door.data(Role.SUPPORT, WALK))
+
+
+async def test_a_customer_sees_no_drafts_and_no_messages_to_staff(door: Any, factory: Any) -> None:
+    """It leaves out what is not meant for customers."""
+    account = await factory.account()
+    await factory.invoice(account, status=InvoiceStatus.DRAFT, amount_due=0)
+    await factory.notice(account, channel="staff")
+    query = "{ viewer { account { invoices { totalCount } notices { totalCount } } } }"
+    seen = (await door.data(Role.CUSTOMER, query, account=account.external_id))["viewer"]["account"]
+    assert seen == {"invoices": {"totalCount": 0}, "notices": {"totalCount": 0}}
+
+
+async def test_it_is_the_tenant_filter_that_hides_them(
+    door: Any, factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows both customers once the filter is taken out: the tests above can fail."""
+    mine, _ = await _furnished(factory), await _furnished(factory)
+    monkeypatch.setattr(Scope, "is_customer", False)
+    data = await door.data(Role.CUSTOMER, WALK, account=(await mine.account).external_id)
+    assert (
+        data["accounts"]["totalCount"] == data["servers"]["totalCount"] == data["invoices"]["totalCount"] == 2
+    )
+
+
+async def test_a_token_of_an_account_that_is_not_there_sees_nothing(door: Any, factory: Any) -> None:
+    """It is nobody's until the account exists."""
+    await _furnished(factory)
+    data = await door.data(Role.CUSTOMER, WALK, account="not-yet")
+    assert data["accounts"]["totalCount"] == data["servers"]["totalCount"] == 0
+
+
+async def test_infra_sees_servers_without_personal_data(door: Any, factory: Any) -> None:
+    """It reads servers, plans and runs; names, addresses, amounts and notices are refused."""
+    server = await _furnished(factory)
+    query = "{ servers { edges { node { externalId guest status account { externalId } explanation { text } } } } }"
+    seen = await door.data(Role.INFRA, query)
+    assert seen["servers"]["edges"][0]["node"]["externalId"] == server.external_id
+    for field in ("name", "email", "billingEmails", "invoices { totalCount }", "notices { totalCount }"):
+        query = f"{{ servers {{ edges {{ node {{ account {{ {field} }} }} }} }} }}"
+        assert await door.code(Role.INFRA, query) == "FORBIDDEN"
+
+
+async def test_infra_finds_nobody_by_name(door: Any, factory: Any) -> None:
+    """It searches no personal data either: a count would tell as much as the name."""
+    await factory.account(name="Unmistakable")
+    await factory.server(name="unmistakable-name")
+    for role, found in ((Role.INFRA, 0), (Role.SUPPORT, 1)):
+        query = '{ servers(filter: {search: "unmistakable"}) { totalCount } }'
+        assert (await door.data(role, query))["servers"]["totalCount"] == found
+
+
+async def test_control_sees_gates_without_money(door: Any, factory: Any) -> None:
+    """It reads standing and gates; debts, invoices and prices are refused, and no text names an amount."""
+    server = await _furnished(factory)
+    await Episode.all().update(admitted=Stage.SUSPENDED)
+    query = """query($names: [String!]!) { serversByExternalId(externalIds: $names) {
+      status gates { action allowed code message remedy } explanation { text value ref { id } }
+      account { name gate(action: DEPLOY) { code }
+        standing { stage effects reasonCode reason next { stage at } } } } }"""
+    seen = await door.data(Role.CONTROL, query, {"names": [server.external_id, "missing"]})
+    assert seen["serversByExternalId"][1] is None
+    assert "5.00" not in json.dumps(seen)
+    assert ids.global_id("Invoice", 1) not in json.dumps(seen)
+    for field in (
+        "account { standing { debt { amounts { amount } } } }",
+        "price { amount }",
+        "account { announcement { body } }",
+    ):
+        query = f"{{ servers {{ edges {{ node {{ {field} }} }} }} }}"
+        assert await door.code(Role.CONTROL, query) == "FORBIDDEN"
+    assert await door.code(Role.CONTROL, "{ invoices { totalCount } }") == "FORBIDDEN"
+
+
+async def test_a_step_of_a_plan_is_reached_by_staff_alone(door: Any, factory: Any, clock: Any) -> None:
+    """It answers a customer's question for its id as for a missing one."""
+    server = await _furnished(factory)
+    await PlanSnapshot.create(
+        digest="d", at=clock.now(), mode=Mode.PLAN, text="",
+        content={"summary": {}, "steps": [
+            {"kind": "STOP", "state": "PLANNED", "account_id": server.account_id, "server_id": server.id, "reason": "r"}
+        ]},
+    )  # fmt: skip
+    query = "query($id: ID!) { node(id: $id) { id } }"
+    variables = {"id": ids.global_id("PlanStep", "1.1")}
+    account = (await server.account).external_id
+    assert (await door.data(Role.INFRA, query, variables))["node"] == {"id": variables["id"]}
+    assert (await door.data(Role.CUSTOMER, query, variables, account=account))["node"] is None

@@ -1,0 +1,85 @@
+"""Pages load in bulk: the number of statements does not grow with the rows."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from api.models import Role
+from billing.models import Account, Subscription
+from billing.rules.terms import Stage
+from reconciler.models import RestorePart
+
+PAGES = {
+    "servers": """{ servers(first: 100) { edges { node { externalId status inSync restoring power { observed }
+        holds { cause } gates(actions: [START, CREATE_BACKUP]) { code } coverage { stage }
+        account { name standing { stage since } announcement { code } gate(action: DEPLOY) { code } } } } } }""",
+    "accounts": """{ accounts(first: 100) { edges { node { externalId policy { name }
+        standing { stage since effects next { stage } } announcement { code } gate(action: DEPLOY) { code } } } } }""",
+    "invoices": "{ invoices(first: 100) { totalCount edges { node { number overdue account { externalId } } } } }",
+    "notices": "{ notices(first: 100) { edges { node { subject account { name } } } } }",
+    "audit": "{ audit(first: 100) { edges { node { kind } } } }",
+}
+
+
+class Counted:
+    """Counts the statements that reach the database."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    @contextlib.contextmanager
+    def counting(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        from aiosqlite import Connection
+
+        original = Connection.execute_fetchall
+
+        def noted(connection: Any, sql: str, parameters: Any = None) -> Any:
+            self.statements.append(sql)
+            return original(connection, sql, parameters)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "execute_fetchall", noted)
+            yield
+
+
+async def _grow(factory: Any, rows: int) -> None:
+    for number in range(rows):
+        account: Account = await factory.account()
+        server = await factory.server(account, stripe_subscription_id=f"sub_{account.id}")
+        await factory.observation(server)
+        await factory.hold(server)
+        await factory.invoice(account)
+        await factory.episode(account, admitted=Stage.SUSPENDED if number % 2 else Stage.PAST_DUE)
+        await factory.notice(account)
+        await factory.override(account)
+        now = account.created_at
+        await RestorePart.create(
+            server_id=server.id, site="demo", part="power", found="RUNNING", step_id=1, taken_at=now
+        )
+        await Subscription.create(
+            stripe_subscription_id=f"sub_{account.id}",
+            account=account,
+            status="canceled",
+            ended_at=now,
+            fetched_at=now,
+        )
+
+
+@pytest.mark.parametrize("listing", sorted(PAGES))
+async def test_a_page_of_many_takes_as_many_statements_as_a_page_of_few(
+    door: Any, factory: Any, sqlite_database: str, monkeypatch: pytest.MonkeyPatch, listing: str
+) -> None:
+    """It asks the same number of questions for two rows and for twelve."""
+    await _grow(factory, 2)
+    await door.token(Role.SUPPORT)
+    few, many = Counted(), Counted()
+    with few.counting(monkeypatch):
+        await door.data(Role.SUPPORT, PAGES[listing])
+    await _grow(factory, 10)
+    with many.counting(monkeypatch):
+        data = await door.data(Role.SUPPORT, PAGES[listing])
+    assert len(data[listing]["edges"]) >= 12
+    assert 0 < len(few.statements) < 30
+    assert len(many.statements) == len(few.statements), "\n".join(sorted(many.statements))
