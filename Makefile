@@ -26,6 +26,7 @@ check: setup-dev ## Formatting, types, import contracts, playbook lint, schema a
 	@$(PY) -m ruff format --check --quiet .
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy
+	@MYPYPATH=playbooks/plugins $(PY) -m mypy --strict --cache-dir .mypy_cache/plugins -p abeyance_platforms
 	@.venv/bin/lint-imports --no-logo
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --offline -q
 	@$(PY) -m api.cli actions check

@@ -79,8 +79,23 @@ def _carries(pid: int, tag: bytes) -> bool:
         return False  # gone, or another user's: neither is ours
 
 
+def _is_guest(pid: int) -> bool:
+    """Whether a process is a container that a play on this machine started: what it gave back, not what it left behind.
+
+    LXC puts the monitor and the payload of a container into control groups of these names (lxc.container.conf(5)).
+    """
+    try:
+        groups = (_PROC / str(pid) / "cgroup").read_text()
+    except OSError:
+        return False
+    return any(f"/{kind}." in groups for kind in ("lxc.monitor", "lxc.payload"))
+
+
 def members(run_id: str, *, below: int | None = None) -> list[int]:
-    """Return the living processes of a run; with `below` also every descendant of that process, itself excluded."""
+    """Return the living processes of a run; with `below` also every descendant of that process, itself excluded.
+
+    A container's processes count only if they carry the tag.
+    """
     tag = f"{RUN_TAG}={run_id}".encode()
     seen = _all_processes()
     family: set[int] = set()
@@ -89,7 +104,9 @@ def members(run_id: str, *, below: int | None = None) -> list[int]:
         grown = -1
         while grown != len(family):
             grown = len(family)
-            family |= {process.pid for process in seen if process.parent in family}
+            family |= {
+                process.pid for process in seen if process.parent in family and not _is_guest(process.pid)
+            }
     mine = {
         process.pid
         for process in seen
@@ -100,7 +117,11 @@ def members(run_id: str, *, below: int | None = None) -> list[int]:
 
 def children(of: int) -> list[int]:
     """Return the living direct children of a process."""
-    return [process.pid for process in _all_processes() if process.parent == of and not process.zombie]
+    return [
+        process.pid
+        for process in _all_processes()
+        if process.parent == of and not process.zombie and not _is_guest(process.pid)
+    ]
 
 
 def send(pids: Iterable[int], what: signal.Signals, *, still: Callable[[], Iterable[int]]) -> None:
