@@ -25,7 +25,7 @@ def create_app(
     graphql = GraphQLEndpoint(schema=build_schema(dev=dev), ports=ports)
     health = health or Health(clock=ports.clock, policies=ports.policies, mode=ports.mode)
     routes = [
-        # Exact routes: a mount would answer with a redirect, on which clients drop their token.
+        # Exact paths and no redirects, on which clients would drop their token.
         Route("/graphql", graphql.answer, methods=["POST"]),
         Route("/webhooks/stripe", webhook.handle if webhook else _unverified, methods=["POST"]),
         Route("/healthz", health.alive, methods=["GET"]),
@@ -34,7 +34,9 @@ def create_app(
     ]
     if dev:
         routes.insert(0, Route("/graphql", ide, methods=["GET"]))
-    return Starlette(routes=routes)
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _unverified(_: Request) -> Response:

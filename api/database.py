@@ -166,6 +166,7 @@ async def open_database(url: str) -> AsyncIterator[TortoiseContext]:
     The connection is the process's fallback, because requests, ticks and the task that opened it are different tasks.
     Raise `DatabaseUrlInvalid`, `DatabaseUnreachable`, `SchemaNotMigrated` or `SchemaTooNew`.
     """
+    _refuse_missing(url)
     context = TortoiseContext()
     try:
         with context:
@@ -184,7 +185,9 @@ async def open_database(url: str) -> AsyncIterator[TortoiseContext]:
 
 
 async def schema_version(url: str) -> str | None:
-    """Return the name of the last migration applied; None when there is none yet."""
+    """Return the name of the last migration applied; None when there is none yet, or not even a file."""
+    if _missing_file(url) is not None:
+        return None
     async with private_connection(url) as connection:
         applied = await _applied(connection, url)
     return applied[-1] if applied else None
@@ -214,6 +217,23 @@ async def upgrade(url: str) -> UpgradeReport:
                 await _apply(migration, state)
                 done.append(key.name)
     return UpgradeReport(applied=tuple(done), version=known_migrations()[-1])
+
+
+def _missing_file(url: str) -> Path | None:
+    """Return SQLite's file where there is none, or an empty one: opening it would begin a database."""
+    named = tortoise_config(url)["connections"]["default"]["credentials"].get("file_path")
+    file = Path(named or "")
+    if named is None or not file.resolve().parent.is_dir() or (file.exists() and file.stat().st_size):
+        return None
+    return file
+
+
+def _refuse_missing(url: str) -> None:
+    file = _missing_file(url)
+    if file is not None:
+        state = "is empty" if file.exists() else "does not exist"
+        remedy = f"run `abeyance db upgrade`, which makes it, or correct {SETTING}"
+        raise SchemaNotMigrated(f"the database {file} {state}: {remedy}")
 
 
 def known_migrations() -> list[str]:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -29,6 +29,9 @@ from reconciler.rules import render
 from reconciler.rules.plan import Plan
 
 log = structlog.get_logger(__name__)
+
+#: How soon a process that only answers asks for the lead again.
+STANDBY_SECONDS = 5.0
 
 
 class OperationError(Exception):
@@ -114,7 +117,7 @@ def _app(runtime: Runtime) -> Starlette:
 async def serve(
     settings: Settings, *, ready: Callable[[str], None] | None = None, pace: Pace | None = None
 ) -> None:
-    """Serve until SIGINT or SIGTERM: the API, and, if no other process does, the reconciler.
+    """Serve until SIGINT or SIGTERM: the API, and the reconciler whenever no other process has that job.
 
     `pace` replaces the spans that the settings name.
     """
@@ -124,29 +127,44 @@ async def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     with listener:
-        async with (
-            opened(settings, pace) as runtime,
-            leadership(settings.database_url.get_secret_value()) as leads,
-            answering(_app(runtime), listener) as url,
-        ):
+        async with opened(settings, pace) as runtime, answering(_app(runtime), listener) as url:
             if ready is not None:
                 ready(url)
-            if not leads:
-                log.warning(
-                    "reconciler.elsewhere",
-                    message="another process reconciles this database; this one answers",
-                )
-                await stop.wait()
-                return
-            async with runtime.running():
-                await stop.wait()
+            while not stop.is_set():
+                await _take_part(settings, runtime, stop)
+
+
+async def _take_part(settings: Settings, runtime: Runtime, stop: asyncio.Event) -> None:
+    """Reconcile while this process leads; return when it is to stop, was not let, or has lost the lead."""
+    async with leadership(settings.database_url.get_secret_value()) as lead:
+        if lead is None:
+            log.info(
+                "reconciler.elsewhere", message="another process reconciles this database; this one answers"
+            )
+            await _first(stop.wait(), asyncio.sleep(STANDBY_SECONDS))
+            return
+        async with runtime.running():
+            await _first(stop.wait(), lead.lost())
+        if not stop.is_set():
+            log.error("reconciler.lead_lost")
+
+
+async def _first(*waits: Coroutine[object, object, object]) -> None:
+    """Return when the first of several waits is over, and end the others."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _alone(settings: Settings, work: Callable[[Runtime], Awaitable[None]]) -> None:
     """Do reconciling work in this process, unless another one has that job now."""
     url = settings.database_url.get_secret_value()
-    async with opened(settings) as runtime, leadership(url) as leads:
-        if not leads:
+    async with opened(settings) as runtime, leadership(url) as lead:
+        if lead is None:
             raise OperationError(
                 "another process reconciles this database; ask it by `reconcileRequest`, or stop it first"
             )

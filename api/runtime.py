@@ -5,17 +5,19 @@ can pass its own.
 """
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
 from api.background import Worker
 from api.health import Health
 from api.ports import Ports
-from api.settings import Settings
+from api.settings import EXAMPLES, Settings, SettingsError
 from api.webhooks import StripeWebhook
 from billing import notices
 from billing.clock import Clock, SystemClock
@@ -72,7 +74,7 @@ class Pace:
 class Runtime:
     """All parts of one process, joined; the database must be open.
 
-    Raises the clear errors of policies, inventory and catalogue. Starts nothing before `running`.
+    Raises the clear errors of settings, policies, inventory and catalogue. Starts nothing before `running`.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Runtime:
         rng: random.Random | None = None,
         pace: Pace | None = None,
     ) -> None:
+        _refuse_unusable(settings.state_dir)
         self.settings = settings
         self.clock = clock or SystemClock()
         self.rng = rng or random.SystemRandom()
@@ -90,7 +93,7 @@ class Runtime:
         self.policies = PolicyBook.of_folder(settings.policies, templates=notices.known_templates())
         self.gateway = _gateway(settings)
         self.mailer = SmtpMailer.of(settings)
-        self.staff = StaffChannel.of(settings)
+        self.staff = _staff(settings)
         self.loop = Loop(clock=self.clock, run_pass=self._pass, heard=self.heard)
         self.inbox = Worker(name="inbox", turn=self.process_inbox)
         self.outbox = Worker(name="outbox", turn=self.deliver)
@@ -166,13 +169,9 @@ class Runtime:
         return {name: self.policies.get(name) for name in self.policies.names}
 
     async def adopt(self, account_id: int, customer_id: str) -> None:
-        """Read a newly named Stripe customer; when Stripe does not answer, the next sweep does it."""
-        if self.gateway is None:
-            return
-        try:
+        """Read a newly named Stripe customer; raises `StripeReadError`, and then the next sweep does it."""
+        if self.gateway is not None:
             await adopt_customer(self.gateway, self.clock, account_id)
-        except StripeReadError as problem:
-            log.warning("stripe.customer_not_adopted", account_id=account_id, problem=str(problem))
 
     # -- the work -------------------------------------------------------------------------------------------------
 
@@ -286,6 +285,21 @@ class Runtime:
         await self.actions.execution.aclose()
         if self.gateway is not None:
             await self.gateway.close()
+
+
+def _refuse_unusable(state_dir: Path) -> None:
+    """Refuse a folder for runs that cannot be made or written; nothing is made before something runs."""
+    there = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        problem = "is not a folder" if not there.is_dir() else "cannot be written by this user"
+        raise SettingsError([f"ABEYANCE_STATE_DIR: {there} {problem}; example: {EXAMPLES['state_dir']}"])
+
+
+def _staff(settings: Settings) -> StaffChannel | None:
+    try:
+        return StaffChannel.of(settings)
+    except ValueError as problem:  # it names the variable and never the URL, which is a secret
+        raise SettingsError([f"{problem}; example: {EXAMPLES['staff_notify']}"]) from None
 
 
 def _gateway(settings: Settings) -> StripeGateway | None:

@@ -64,7 +64,7 @@ def load_policies(folder: Path, *, templates: Collection[str], required: Collect
             guard = policies[name].guard
     refused_files = {problem.file for problem in problems}
     for name in sorted({STANDARD, *required} - policies.keys()):
-        if str(folder / f"{name}.yaml") not in refused_files:
+        if not refused_files & {str(folder), str(folder / f"{name}.yaml")}:
             remedy = (
                 "copy standard.yaml of the product"
                 if name == STANDARD
@@ -77,7 +77,7 @@ def load_policies(folder: Path, *, templates: Collection[str], required: Collect
 
 
 def _missing(path: Path, remedy: str) -> Problem:
-    return Problem(file=str(path), line=1, where="", reason="does not exist but is needed", remedy=remedy)
+    return Problem(file=str(path), line=0, where="", reason="does not exist but is needed", remedy=remedy)
 
 
 def _read_folder(folder: Path, problems: list[Problem]) -> dict[str, str]:
@@ -88,7 +88,13 @@ def _read_folder(folder: Path, problems: list[Problem]) -> dict[str, str]:
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
         problems.append(
-            Problem(file=str(folder), line=1, where="", reason=reason, remedy="name a folder of policy files")
+            Problem(
+                file=str(folder),
+                line=0,
+                where="",
+                reason=reason,
+                remedy="set ABEYANCE_POLICIES to the policies' folder",
+            )
         )
         return texts
     for path in entries:
@@ -107,7 +113,7 @@ def _read_folder(folder: Path, problems: list[Problem]) -> dict[str, str]:
                 reason, remedy = "is not UTF-8", "save it as UTF-8 text"
         if reason:
             texts.pop(path.stem, None)
-            problems.append(Problem(file=str(path), line=1, where="", reason=reason, remedy=remedy))
+            problems.append(Problem(file=str(path), line=0, where="", reason=reason, remedy=remedy))
     return texts
 
 

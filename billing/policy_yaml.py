@@ -18,7 +18,7 @@ LONGEST = timedelta(days=3660)
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing wrong with a file, with what to do about it."""
+    """One thing wrong with a file, with what to do about it. Line 0: with the file as a whole."""
 
     file: str
     line: int
@@ -29,7 +29,8 @@ class Problem:
     def __str__(self) -> str:
         """Return the whole problem on one line: `file:line: where: reason; remedy`."""
         place = f"{self.where}: " if self.where else ""
-        return " ".join(f"{self.file}:{self.line}: {place}{self.reason}; {self.remedy}".split())
+        line = f":{self.line}" if self.line else ""
+        return " ".join(f"{self.file}{line}: {place}{self.reason}; {self.remedy}".split())
 
 
 class FileRefused(ValueError):  # noqa: N818 - it says what happened to the file

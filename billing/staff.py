@@ -55,7 +55,7 @@ class StaffChannel:
         for position, url in enumerate(urls, start=1):
             target = Apprise()
             if not target.add(url):
-                raise ValueError(f"URL {position} of ABEYANCE_STAFF_NOTIFY is none that Apprise knows")
+                raise ValueError(f"ABEYANCE_STAFF_NOTIFY: URL {position} is none that Apprise knows")
             self._targets.append(target)
 
     @classmethod

@@ -14,82 +14,81 @@ from billing.models import Override
 from billing.rules.facts import NoticeFact
 from billing.rules.terms import Effect, HoldCause, OverrideKind, Stage
 from reconciler.models import Hold, Server
+from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
 
 #: How long a notice must have named a server that joined during the episode before a hold comes on it.
 LATECOMER_NOTICE = timedelta(hours=24)
 ACTOR = "system:reconciler"
+_COLUMNS = {
+    "stops_server": Effect.STOP_SERVERS,
+    "locks_backups": Effect.LOCK_BACKUPS,
+    "locks_account": Effect.LOCK_ACCOUNT,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What one subject's standing asks of the servers that it reaches."""
 
+    subject: Subject
     stage: Stage
     effects: frozenset[Effect]
     reason: str
 
 
 async def sync(
-    subjects: Sequence[Subject], standings: Mapping[int | None, Stage], now: datetime
-) -> list[int]:
-    """Make the billing holds of one account's servers follow its standings; return the ids of changed servers.
+    subjects: Sequence[Subject], standings: Mapping[int | None, Stage], *, mode: Mode, now: datetime
+) -> datetime | None:
+    """Make the billing holds of one account's servers follow its standings; return when time may change them again.
 
     `subjects` are the account itself and its uncovered servers; `standings` their stages by server id (null: the
-    account). A server takes the larger of the account's effects and its own.
+    account). A server takes the larger of the account's effects and its own. Outside `APPLY` nothing is added.
     """
     account = subjects[0].account
     servers = await Server.filter(account_id=account.id, retired_at=None).order_by("id")
-    holds = {
-        hold.server_id: hold
-        for hold in await Hold.filter(
-            server_id__in=[server.id for server in servers], cause=HoldCause.BILLING, lifted_at=None
-        )
+    standing_holds = await Hold.filter(
+        server__account_id=account.id, cause=HoldCause.BILLING, lifted_at=None
+    ).prefetch_related("server")
+    holds = {hold.server_id: hold for hold in standing_holds}
+    exemptions = await exemptions_of(account.id)
+    verdicts = {
+        subject.server.id if subject.server else None: _of(subject, standings) for subject in subjects
     }
-    exemptions = await _exemptions(account.id)
-    by_server = {subject.server.id if subject.server else None: subject for subject in subjects}
-    changed = []
+    later: list[datetime] = []
     for server in servers:
-        verdict = _verdict(server, by_server, standings, now)
-        if verdict and not _may_hold(server, by_server, exemptions, now):
-            verdict = None
-        if await _apply(server, holds.get(server.id), verdict, now):
-            changed.append(server.id)
-    return changed
+        own = exemptions.get(server.id, [])
+        asking = [verdicts[None], verdicts[server.id]] if server.id in verdicts else [verdicts[None]]
+        ready = []
+        for verdict in (one for one in asking if one.effects):
+            at = _may_hold_from(server, verdict.subject, own, now)
+            if at is not None and at <= now:
+                ready.append(verdict)
+            elif at is not None:
+                later.append(at)
+        chosen = max(ready, key=lambda verdict: len(verdict.effects), default=None)
+        await _apply(server, holds.pop(server.id, None), chosen, mode=mode, now=now)
+    for hold in holds.values():  # of servers that were retired since
+        await _lift(hold.server, hold, now)
+    return min(later, default=None)
 
 
-def _verdict(
-    server: Server,
-    by_server: Mapping[int | None, Subject],
-    standings: Mapping[int | None, Stage],
-    now: datetime,
-) -> Verdict | None:
-    """Return the larger of what the account's standing and the server's own ask for; null: nothing."""
-    own = by_server.get(server.id)
-    verdicts = [_of(by_server[None], standings[None], now)] if None in by_server else []
-    if own is not None:
-        verdict = _of(own, standings[server.id], now)
-        verdicts.append(
-            Verdict(
-                stage=verdict.stage,
-                effects=verdict.effects - {Effect.LOCK_ACCOUNT},
-                reason=verdict.reason,
-            )
-        )
-    asking = [verdict for verdict in verdicts if verdict.effects]
-    return max(asking, key=lambda verdict: len(verdict.effects), default=None)
-
-
-def _of(subject: Subject, stage: Stage, now: datetime) -> Verdict:
+def _of(subject: Subject, standings: Mapping[int | None, Stage]) -> Verdict:
+    stage = standings[subject.server.id if subject.server else None]
+    effects = subject.policy.effects_at(stage)
     debt = subject.eligibility.debt
     since = f" since {debt.anchor_overdue_at:%Y-%m-%d}" if debt else ""
     what = "its subscription has ended" if subject.server else f"payment is overdue{since}"
     return Verdict(
-        stage=stage, effects=subject.policy.effects_at(stage), reason=f"{what}; the account stands at {stage}"
+        subject=subject,
+        stage=stage,
+        effects=effects - {Effect.LOCK_ACCOUNT} if subject.server else effects,
+        reason=f"{what}; the account stands at {stage}",
     )
 
 
-async def _exemptions(account_id: int) -> Mapping[int, list[Override]]:
+async def exemptions_of(account_id: int) -> Mapping[int, list[Override]]:
+    """Return the exemptions of single servers of an account, past ones too, by server."""
     found: dict[int, list[Override]] = {}
     rows = Override.filter(account_id=account_id, kind=OverrideKind.EXEMPT, server_id__isnull=False)
     for row in await rows:
@@ -97,34 +96,33 @@ async def _exemptions(account_id: int) -> Mapping[int, list[Override]]:
     return found
 
 
-def _may_hold(
-    server: Server,
-    by_server: Mapping[int | None, Subject],
-    exemptions: Mapping[int, list[Override]],
-    now: datetime,
-) -> bool:
-    """Free, missing and exempt servers take no billing hold; latecomers only after a notice that named them in time."""
-    if server.free or server.missing_since is not None:
-        return False
-    own_exemptions = exemptions.get(server.id, [])
-    if any(is_active(row, now) for row in own_exemptions):
-        return False
-    subject = by_server.get(server.id) or by_server[None]
-    if subject.episode is None:
-        return False
-    joined = max([server.joined_at, *(ended_at(row) for row in own_exemptions)])
+def joined_at(server: Server, exemptions: Sequence[Override]) -> datetime:
+    """Return since when the server can be held: when it came to its account, or when its last exemption ended."""
+    return max([server.joined_at, *(ended_at(row) for row in exemptions)])
+
+
+def _may_hold_from(
+    server: Server, subject: Subject, exemptions: Sequence[Override], now: datetime
+) -> datetime | None:
+    """Return from when a billing hold may be on the server; null while no instant is known.
+
+    Free, missing and exempt servers take none; a latecomer only after a notice of a stage has named it in time.
+    """
+    if server.free or server.missing_since is not None or subject.episode is None:
+        return None
+    if any(is_active(row, now) for row in exemptions):
+        return max(ended_at(row) for row in exemptions if is_active(row, now))
+    joined = joined_at(server, exemptions)
     if joined <= subject.episode.started_at:
-        return True
-    return any(_named_in_time(notice, server.id, joined, now) for notice in subject.facts.notices)
+        return now
+    told = [at for notice in subject.facts.notices if (at := _named_at(notice, server.id, joined))]
+    return min(told) + LATECOMER_NOTICE if told else None
 
 
-def _named_in_time(notice: NoticeFact, server_id: int, since: datetime, now: datetime) -> bool:
-    return (
-        server_id in notice.server_ids
-        and notice.sent_at >= since
-        and notice.delivered_at is not None
-        and notice.delivered_at + LATECOMER_NOTICE <= now
-    )
+def _named_at(notice: NoticeFact, server_id: int, since: datetime) -> datetime | None:
+    """Return when a notice of a stage that was sent since then and names the server was delivered."""
+    names = notice.stage is not None and server_id in notice.server_ids
+    return notice.delivered_at if names and notice.sent_at >= since else None
 
 
 def is_active(override: Override, now: datetime) -> bool:
@@ -138,15 +136,21 @@ def ended_at(override: Override) -> datetime:
     return min(ends) if ends else datetime.max.replace(tzinfo=override.placed_at.tzinfo)
 
 
-async def _apply(server: Server, hold: Hold | None, verdict: Verdict | None, now: datetime) -> bool:
-    """Place, change or lift the billing hold of one server; return whether anything changed."""
-    if verdict is None:
-        return await _lift(server, hold, now)
-    effects: dict[str, Any] = {
-        "stops_server": Effect.STOP_SERVERS in verdict.effects,
-        "locks_backups": Effect.LOCK_BACKUPS in verdict.effects,
-        "locks_account": Effect.LOCK_ACCOUNT in verdict.effects,
-    }
+async def _apply(
+    server: Server, hold: Hold | None, verdict: Verdict | None, *, mode: Mode, now: datetime
+) -> None:
+    """Place, change or lift the billing hold of one server; outside `APPLY` it only ever gets milder."""
+    before = _effects(hold) if hold else frozenset()
+    wanted = verdict.effects if verdict else frozenset()
+    if mode is not Mode.APPLY:
+        wanted &= before
+    if verdict is None or not wanted:
+        if hold is not None:
+            await _lift(server, hold, now)
+        return
+    if hold is not None and wanted == before and hold.stage is verdict.stage:
+        return
+    columns: dict[str, Any] = {name: effect in wanted for name, effect in _COLUMNS.items()}
     if hold is None:
         await Hold.create(
             server_id=server.id,
@@ -155,28 +159,29 @@ async def _apply(server: Server, hold: Hold | None, verdict: Verdict | None, now
             reason=verdict.reason,
             placed_by=ACTOR,
             since=now,
-            **effects,
+            **columns,
         )
-        await _record("hold.placed", server, verdict.reason, now, after={**effects, "stage": verdict.stage})
-        return True
-    before = {name: getattr(hold, name) for name in effects}
-    if before == effects and hold.stage is verdict.stage:
-        return False
-    await Hold.filter(id=hold.id, lifted_at=None).update(
-        stage=verdict.stage, reason=verdict.reason, **effects
-    )
+    else:
+        await Hold.filter(id=hold.id, lifted_at=None).update(
+            stage=verdict.stage, reason=verdict.reason, **columns
+        )
     await _record(
-        "hold.changed", server, verdict.reason, now, before=before, after={**effects, "stage": verdict.stage}
+        "hold.placed" if hold is None else "hold.changed",
+        server,
+        verdict.reason,
+        now,
+        before={"effects": sorted(before)} if hold else None,
+        after={"effects": sorted(wanted), "stage": verdict.stage},
     )
-    return True
 
 
-async def _lift(server: Server, hold: Hold | None, now: datetime) -> bool:
-    if hold is None:
-        return False
+def _effects(hold: Hold) -> frozenset[Effect]:
+    return frozenset(effect for name, effect in _COLUMNS.items() if getattr(hold, name))
+
+
+async def _lift(server: Server, hold: Hold, now: datetime) -> None:
     await Hold.filter(id=hold.id, lifted_at=None).update(lifted_at=now, lifted_by=ACTOR)
     await _record("hold.lifted", server, "nothing that billing holds it for stands any more", now)
-    return True
 
 
 async def _record(

@@ -1,40 +1,43 @@
 """Dispatch: carries out the steps that the guard let through, one job per node and lane.
 
-The only writer of runs. Before a restriction the guests are read deeply and what was found is committed with the step;
-while the play runs, a permit is renewed every second and names the steps that became void.
+Before a restriction the guests are read deeply and what was found is committed with the step. Whatever happens to a
+job, each step that it committed gets an outcome: what was not read back is unknown.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from tortoise.exceptions import BaseORMException
 
 from billing import work_queue
 from billing.clock import Clock
 from billing.models import Account
-from reconciler import outcomes, readings, recheck, restore_record
+from reconciler import outcomes, readings, restore_record
 from reconciler.actions import Actions
+from reconciler.attended import Attendant, Errand, step_name
 from reconciler.backoff import Backoff
-from reconciler.commit import ACTOR, Commitment, Obstacle, Target, commit, obstacle
-from reconciler.models import Run, Server, Step
+from reconciler.commit import Commitment, Obstacle, Target, commit, obstacle
+from reconciler.inventory import InventoryError
+from reconciler.models import Server, Step
 from reconciler.readings import Reading
 from reconciler.rules import plan as planning
 from reconciler.rules.outcome import Outcome, Retry, TargetReport
 from reconciler.rules.terms import Lane, StepKind
 from reconciler.rules.world import NOTHING_TAKEN
-from reconciler.runs.execution import RunHandle, RunVerdict
 from reconciler.runs.request import Depth, RunRefusedError
 
 log = structlog.get_logger(__name__)
 
 #: A play gets at most this many targets; the rest waits for the next job of the node.
 MAX_TARGETS = 200
-PERMIT_SECONDS = 1.0
 #: A node and lane rest for this long after a job of which nothing came.
 IDLE_JOB_SECONDS = 5.0
+#: Tries at writing an outcome down before the step is noted as unknown instead.
+OUTCOME_TRIES = 5
+#: Why a run may not come about at all; nothing was started then.
+_NOT_STARTED = (RunRefusedError, InventoryError, OSError)
 
 #: Within a lane, what is done first. Giving back: backups, power, access; restricting: access, backups, power.
 _ORDER = (
@@ -55,17 +58,28 @@ class Dispatcher:
     actions: Actions
     backoff: Backoff
     wake: Callable[[], None]
+    idle_job_seconds: float = IDLE_JOB_SECONDS
+    attendant: Attendant | None = None
     _jobs: dict[Target, "asyncio.Task[bool]"] = field(default_factory=dict)
+    _closing: bool = field(default=False, init=False)
 
-    def submit(self, plan: planning.Plan) -> int:
-        """Start a job for every node and lane that is free and has something due; return how many were started."""
+    def __post_init__(self) -> None:
+        self._attendant = self.attendant or Attendant(clock=self.clock, actions=self.actions)
+
+    def submit(self, steps: Iterable[planning.Step], digest: str) -> int:
+        """Start a job for every node and lane that is free and has something due; return how many were started.
+
+        `digest` is that of the plan that the steps are of.
+        """
+        if self._closing:
+            return 0
         due: dict[Target, list[planning.Step]] = defaultdict(list)
-        for step in plan.steps:
+        for step in steps:
             if step.held_back_by is None and step.kind is not StepKind.ADVANCE and step.site and step.node:
                 due[Target(step.site, step.node, outcomes.lane_of(step.kind))].append(step)
         free = [target for target in due if target not in self._jobs]
         for target in sorted(free, key=lambda one: one.lane is not Lane.RESTORE):
-            self._start(target, due[target], plan.digest)
+            self._start(target, due[target], digest)
         return len(free)
 
     @property
@@ -79,7 +93,8 @@ class Dispatcher:
             await asyncio.wait(running)
 
     async def aclose(self) -> None:
-        """End every run and wait until what became of it is written down."""
+        """Begin nothing any more, end every run and wait until what became of it is written down."""
+        self._closing = self._attendant.closing = True
         await self.actions.execution.aclose()
         await self.idle()
 
@@ -98,7 +113,7 @@ class Dispatcher:
             self._free(target)
         else:
             # Nothing came of it: the same job at once would find the same, and again, as fast as it can.
-            asyncio.get_running_loop().call_later(IDLE_JOB_SECONDS, self._free, target)
+            asyncio.get_running_loop().call_later(self.idle_job_seconds, self._free, target)
 
     def _free(self, target: Target) -> None:
         self._jobs.pop(target, None)
@@ -106,79 +121,113 @@ class Dispatcher:
 
     async def _job(self, target: Target, steps: Sequence[planning.Step], digest: str) -> bool:
         """Work the steps off, kind by kind; return whether anything was dispatched or written off."""
-        before = await Step.filter(site=target.site, node=target.node).count()
+        worked = False
         for kind in _ORDER:
             of_kind = [step for step in steps if step.kind is kind][:MAX_TARGETS]
-            if not of_kind:
+            if not of_kind or self._closing:
                 continue
-            prepare = self._prepare_restriction if kind.restricts else self._prepare_undoing
-            committed = await prepare(target, of_kind, digest)
+            if kind.restricts:
+                committed, concluded = await self._prepare_restriction(target, of_kind, digest)
+            else:
+                committed, concluded = await self._prepare_undoing(target, of_kind, digest)
+            worked = worked or bool(committed or concluded)
             if committed:
                 await self._carry_out(target, kind, committed, digest)
-        return await Step.filter(site=target.site, node=target.node).count() > before
+        return worked
 
     async def _prepare_restriction(
         self, target: Target, steps: Sequence[planning.Step], digest: str
-    ) -> list[Step]:
-        """Read the guests deeply, then commit each step together with what was found; nothing unknown passes."""
+    ) -> tuple[list[Step], int]:
+        """Read the guests deeply, then commit each step together with what was found; nothing unknown passes.
+
+        Returns the committed steps, and how many others were written off as not begun.
+        """
         servers = await _servers(steps)
-        asked = await self._guests(steps, target.site)
-        verdict = await self._run("observe", target, asked, digest, depth=Depth.DEEP)
-        found = {report.id: report for report in verdict.reports} if verdict else {}
-        committed = []
-        for step, guest in zip(steps, asked, strict=True):
-            report = found.get(str(guest["id"]))
+        found = await self._read(target, steps, digest)
+        committed, refused = [], 0
+        for step in steps:
+            report = found.get(_target_id(step))
             server = servers.get(step.server_id) if step.server_id is not None else None
             reading = Reading.of(report.after) if report is not None and report.after is not None else None
             problem = obstacle(server, reading, report)
             if reading is None or problem is not None:
-                await self._refuse(target, step, digest, problem or Obstacle(message="it was not read"))
+                missed = problem or Obstacle(message="it was not read")
+                refused += await self._refuse(target, step, digest, missed)
                 continue
-            row = await commit(
-                target,
-                step,
-                digest,
-                Commitment(
-                    action=self.actions.for_kind(step.kind, target.site),
-                    expect=readings.expectation(step.kind, reading),
-                    found=reading,
-                    server=server,
-                ),
-                self.clock.now(),
+            expect = readings.expectation(step.kind, reading)
+            row = await self._commit(target, step, digest, expect, found=reading, server=server)
+            committed += [row] if row else []
+        return committed, refused
+
+    async def _commit(
+        self,
+        target: Target,
+        step: planning.Step,
+        digest: str,
+        expect: Mapping[str, object],
+        *,
+        found: Reading | None = None,
+        server: Server | None = None,
+    ) -> Step | None:
+        """Commit one step; one that cannot be keeps those that were from nothing."""
+        try:
+            action = self.actions.for_kind(step.kind, target.site)
+            commitment = Commitment(action=action, expect=expect, found=found, server=server)
+            return await commit(target, step, digest, commitment, self.clock.now())
+        except Exception:
+            log.exception("step.not_committed", kind=str(step.kind), server=step.server_id, site=step.site)
+            return None
+
+    async def _read(
+        self, target: Target, steps: Sequence[planning.Step], digest: str
+    ) -> Mapping[str, TargetReport]:
+        """Return what was read of each target; one that no run takes keeps no other from being read."""
+        try:
+            guests = await self._guests(steps, target.site)
+            verdict = await self._attendant.run(
+                Errand(action="observe", target=target, guests=guests, digest=digest, depth=Depth.DEEP)
             )
-            if row is not None:
-                committed.append(row)
-        return committed
+        except _NOT_STARTED as problem:
+            if len(steps) > 1:
+                half = len(steps) // 2
+                first = await self._read(target, steps[:half], digest)
+                return {**first, **await self._read(target, steps[half:], digest)}
+            log.error("run.refused", site=target.site, node=target.node, problem=str(problem))
+            return {}
+        return {report.id: report for report in verdict.reports}
 
     async def _prepare_undoing(
         self, target: Target, steps: Sequence[planning.Step], digest: str
-    ) -> list[Step]:
-        """Commit each undoing step with the restore record as it stands."""
+    ) -> tuple[list[Step], int]:
+        """Commit each undoing step with the restore record as it stands.
+
+        Returns the committed steps, and for how many others there is nothing to give back any more.
+        """
         servers = await _servers(steps)
         of_servers = await restore_record.of_servers(servers)
         of_access = await restore_record.of_access({step.account_id for step in steps})
-        committed = []
+        committed, over = [], 0
         for step in steps:
-            if step.server_id is not None:
-                record = of_servers.get(step.server_id, NOTHING_TAKEN)
-                wanted = servers[step.server_id].start_wanted_at is not None
+            server = servers.get(step.server_id) if step.server_id is not None else None
+            wanted = server is not None and server.start_wanted_at is not None
+            if server is not None:
+                record = of_servers.get(server.id, NOTHING_TAKEN)
             else:
-                record, wanted = of_access.get((step.account_id, target.site), NOTHING_TAKEN), False
-            commitment = Commitment(
-                action=self.actions.for_kind(step.kind, target.site),
-                expect=readings.recorded(step.kind, record, start_wanted=wanted),
-            )
-            row = await commit(target, step, digest, commitment, self.clock.now())
-            if row is not None:
-                committed.append(row)
-        return committed
+                record = of_access.get((step.account_id, target.site), NOTHING_TAKEN)
+            if not readings.to_give_back(step.kind, record, start_wanted=wanted):
+                over += 1
+                continue
+            marker = server.marker if server else None
+            expect = readings.recorded(step.kind, record, start_wanted=wanted, marker=marker)
+            row = await self._commit(target, step, digest, expect)
+            committed += [row] if row else []
+        return committed, over
 
-    async def _refuse(self, target: Target, step: planning.Step, digest: str, problem: Obstacle) -> None:
+    async def _refuse(self, target: Target, step: planning.Step, digest: str, problem: Obstacle) -> bool:
         """Write down that a step was not begun, so that it is not tried again at once."""
-        nothing = Commitment(action=self.actions.for_kind(step.kind, target.site), expect={})
-        row = await commit(target, step, digest, nothing, self.clock.now())
+        row = await self._commit(target, step, digest, {})
         if row is None:
-            return
+            return False
         await self._note(
             row, TargetReport(id="-", outcome=Outcome.REFUSED, message=problem.message, retry=problem.retry)
         )
@@ -192,85 +241,51 @@ class Dispatcher:
                 account_id=step.account_id,
                 server_id=step.server_id,
             )
+        return True
 
     async def _carry_out(self, target: Target, kind: StepKind, steps: Sequence[Step], digest: str) -> None:
-        guests = await self._guests(steps, target.site)
-        verdict = await self._run(
-            self.actions.for_kind(kind, target.site), target, guests, digest, steps=steps
-        )
-        if verdict is None:
-            never_began = TargetReport(
-                id="-", outcome=Outcome.REFUSED, retry=Retry.LATER, message="the run could not be started"
+        """Run the committed steps and note what became of each; whatever breaks leaves none of them open unseen."""
+        try:
+            guests = await self._guests(steps, target.site)
+            action = self.actions.for_kind(kind, target.site)
+            verdict = await self._attendant.run(
+                Errand(action=action, target=target, guests=guests, digest=digest, steps=steps)
             )
-            for step in steps:
-                await self._note(step, never_began)
-            return
-        for step, report in zip(steps, verdict.reports, strict=True):
+        except _NOT_STARTED as problem:
+            if len(steps) > 1 and not self._closing:
+                # One target that no run takes must not keep the others of its node from what is theirs.
+                half = len(steps) // 2
+                await self._carry_out(target, kind, steps[:half], digest)
+                await self._carry_out(target, kind, steps[half:], digest)
+                return
+            log.error("run.refused", site=target.site, node=target.node, problem=str(problem))
+            said = f"the run could not be started: {problem}"
+            never_began = TargetReport(id="-", outcome=Outcome.REFUSED, retry=Retry.LATER, message=said)
+            reports = [never_began] * len(steps)
+        except Exception:
+            reports = [_unknown("the job broke before the run had a verdict")] * len(steps)
+            log.exception("run.broke", site=target.site, node=target.node, lane=str(target.lane))
+        else:
+            reports = list(verdict.reports)
+            if not verdict.verified_gone:
+                reports = [_unknown("something of the run may still be at work")] * len(steps)
+        for step, report in zip(steps, reports, strict=True):
             await self._note(step, report)
 
     async def _note(self, step: Step, report: TargetReport) -> None:
-        """Write an outcome down; the database may be away for a moment, an outcome is not lost for that."""
-        for wait in (0.2, 1.0, 5.0, None):
+        """Write an outcome down; one that the database does not take is noted as unknown, and so looked at again."""
+        for outcome, tries in ((report, OUTCOME_TRIES), (_unknown("its outcome was not taken down"), 0)):
             try:
-                await outcomes.record(step, report, backoff=self.backoff, at=self.clock.now())
+                await self._attendant.written(
+                    lambda: outcomes.record(step, outcome, backoff=self.backoff, at=self.clock.now()),  # noqa: B023
+                    "outcome",
+                    tries=tries,
+                )
                 return
-            except (BaseORMException, OSError):
-                if wait is None:
+            except Exception:
+                if self._closing:
                     raise
-                await asyncio.sleep(wait)
-
-    async def _run(
-        self,
-        action: str,
-        target: Target,
-        guests: Sequence[Mapping[str, object]],
-        digest: str,
-        *,
-        steps: Sequence[Step] = (),
-        depth: Depth | None = None,
-    ) -> RunVerdict | None:
-        """Run an action and keep its row; null when it could not be started at all."""
-        try:
-            handle = await self.actions.start(
-                action, target.site, nodes=(target.node,), guests=guests, depth=depth
-            )
-        except (RunRefusedError, OSError) as problem:
-            log.error("run.refused", action=action, site=target.site, node=target.node, problem=str(problem))
-            return None
-        row = await Run.create(
-            tag=handle.run_id,
-            action=action,
-            site=target.site,
-            node=target.node,
-            lane=target.lane,
-            plan_digest=digest,
-            requested_by=ACTOR,
-            started_at=self.clock.now(),
-        )
-        await Step.filter(id__in=[step.id for step in steps]).update(run_id=row.id)
-        renewal = asyncio.create_task(self._renew(handle, steps))
-        try:
-            verdict = await handle.wait()
-        finally:
-            renewal.cancel()
-        await Run.filter(id=row.id).update(
-            state=verdict.state,
-            finished_at=self.clock.now(),
-            verified_gone=verdict.verified_gone,
-            log=verdict.log,
-            problem=verdict.problem,
-        )
-        return verdict
-
-    async def _renew(self, handle: RunHandle, steps: Sequence[Step]) -> None:
-        """Renew the permit while the run lasts; when the facts cannot be read it ages, and the play stops acting."""
-        while True:
-            try:
-                gone = await recheck.void(steps, self.clock.now())
-                handle.permit(void=[step_name(step_id) for step_id in gone])
-            except (BaseORMException, OSError) as problem:
-                log.warning("permit.not_renewed", problem=type(problem).__name__)
-            await asyncio.sleep(PERMIT_SECONDS)
+                log.exception("outcome.not_written", step=step.id)
 
     async def _guests(self, steps: Sequence[planning.Step | Step], site: str) -> list[dict[str, object]]:
         servers = await _servers(steps)
@@ -284,20 +299,23 @@ def guest_of(
     step: planning.Step | Step, servers: Mapping[int, Server], pool: str | None
 ) -> dict[str, object]:
     """Return one target as plays take it: ids and what was observed, never a text that a customer wrote."""
-    common: dict[str, object] = {"node": step.node, "generation": step.facts_version}
+    common: dict[str, object] = {"id": _target_id(step), "node": step.node, "generation": step.facts_version}
     if isinstance(step, Step):
         common |= {"step": step_name(step.id), "expect": dict(step.expect)}
     if step.server_id is None:
-        return {"id": f"access-{step.account_id}", "kind": "pool", "pool": pool, **common}
+        return {**common, "kind": "pool", "pool": pool}
     server = servers[step.server_id]
-    return {"id": f"server-{server.id}", "kind": server.kind.lower(), "guest": server.guest, **common}
+    return {**common, "kind": server.kind.lower(), "guest": server.guest}
+
+
+def _target_id(step: planning.Step | Step) -> str:
+    return f"server-{step.server_id}" if step.server_id is not None else f"access-{step.account_id}"
+
+
+def _unknown(message: str) -> TargetReport:
+    return TargetReport(id="-", outcome=Outcome.UNKNOWN, message=message)
 
 
 async def _servers(steps: Sequence[planning.Step | Step]) -> dict[int, Server]:
     ids = [step.server_id for step in steps if step.server_id is not None]
     return {server.id: server for server in await Server.filter(id__in=ids)}
-
-
-def step_name(step_id: int) -> str:
-    """Return how a step is named to a play."""
-    return f"step-{step_id}"

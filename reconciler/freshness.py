@@ -3,13 +3,14 @@
 Reads only; asking Stripe again is the caller's work. A missing fact is never evidence against a customer.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from billing.models import Account, Invoice, StripeMirror
 from billing.rules.terms import InvoiceStatus
 from billing.stripe import inbox
+from reconciler.chunks import chunks
 
 #: With Stripe on, nothing is restricted without a full sweep in this time.
 SWEEP_MAX_AGE = timedelta(minutes=60)
@@ -30,14 +31,20 @@ class Freshness:
         problem = await _mirror_problem(now) or await _unattributed(now)
         if problem is not None:
             return dict.fromkeys(ids, problem)
-        accounts = await Account.filter(id__in=ids)
-        moving = await inbox.pending_for_accounts(ids, now=now)
-        oldest = await _oldest_mirror(ids)
+        unattributed = await inbox.unattributed(now=now)
         found = {}
-        for account in accounts:
-            reason = self._judge(account, moving, oldest.get(account.id), now)
-            if reason is not None:
-                found[account.id] = reason
+        for some in chunks(ids):
+            moving = await inbox.pending_for_accounts(some, now=now)
+            oldest = await _oldest_mirror(some)
+            for account in await Account.filter(id__in=some, stripe_customer_id__isnull=False):
+                reason = self._judge(account, moving, oldest.get(account.id), now)
+                if unattributed and reason is None:
+                    reason = (
+                        "EVENTS_PENDING",
+                        f"of {unattributed} Stripe events it is not known whose they are",
+                    )
+                if reason is not None:
+                    found[account.id] = reason
         return found
 
     def _judge(
@@ -47,8 +54,6 @@ class Freshness:
         oldest_invoice: datetime | None,
         now: datetime,
     ) -> tuple[str, str] | None:
-        if account.stripe_customer_id is None:
-            return None
         pending = moving.get(account.id)
         if pending is not None:
             return (
@@ -85,7 +90,7 @@ async def _unattributed(now: datetime) -> tuple[str, str] | None:
     )
 
 
-async def _oldest_mirror(ids: list[int]) -> Mapping[int, datetime | None]:
+async def _oldest_mirror(ids: Sequence[int]) -> Mapping[int, datetime | None]:
     """Return when the longest unread overdue Stripe invoice of each account was read; the far future without any."""
     rows = Invoice.filter(
         account_id__in=ids,

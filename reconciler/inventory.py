@@ -24,6 +24,8 @@ _TOKEN_ID = re.compile(r"[^\s@!:/]+@[A-Za-z][A-Za-z0-9._-]+![A-Za-z][A-Za-z0-9._
 _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _STORAGE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 _ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: What is shorter could not be hidden in what a play prints, and is no token of any platform.
+_SHORTEST_SECRET = 6
 _ABSOLUTE = re.compile(r"/[A-Za-z0-9_.+@ /-]+")
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -128,8 +130,10 @@ class Site:
             secret = environment.get(self.token_env, "").strip()
         else:
             return None
-        if not secret or not secret.isprintable() or " " in secret:
-            raise InventoryError(self.where, f"{self.name}.{what}", "is empty or not one word", remedy)
+        if len(secret) < _SHORTEST_SECRET or not secret.isprintable() or " " in secret:
+            raise InventoryError(
+                self.where, f"{self.name}.{what}", "is empty, too short or not one word", remedy
+            )
         return secret
 
 
@@ -155,6 +159,10 @@ def load_inventory(folder: Path) -> Inventory:
 
     Raises `InventoryError` on the first thing that is wrong: file, field, problem and remedy.
     """
+    if not folder.is_dir():
+        raise InventoryError(
+            folder, "the folder", "does not exist", "set ABEYANCE_INVENTORY to the inventory's folder"
+        )
     root = read_tree(folder)
     if root is None:
         return Inventory(folder=folder)

@@ -17,8 +17,9 @@ log = structlog.get_logger(__name__)
 
 #: A pass that failed as a whole (the database is away) is tried again after this; ticks go on meanwhile.
 AFTER_FAILURE_SECONDS = 5.0
-#: Passes in a row without a pause, before others get a turn.
+#: Passes in a row without a pause, and the pause after them, in which others get a turn.
 MAX_IN_A_ROW = 20
+BREATHER_SECONDS = 1.0
 
 
 @dataclass(kw_only=True)
@@ -43,17 +44,20 @@ class Loop:
             self._woken.clear()
             try:
                 result = await self.run_pass()
+                if self.heard is not None:
+                    self.heard(result)
             except Exception:
                 log.exception("pass.failed")
                 self._ring_in(AFTER_FAILURE_SECONDS)
                 continue
-            if self.heard is not None:
-                self.heard(result)
             in_a_row = in_a_row + 1 if result.again else 0
-            if result.again and in_a_row < MAX_IN_A_ROW:
+            if not result.again:
+                self._ring_at(result.next_at)
+            elif in_a_row < MAX_IN_A_ROW:
                 self.wake()
             else:
-                self._ring_at(result.next_at)
+                in_a_row = 0
+                self._ring_in(BREATHER_SECONDS)
 
     def _ring_at(self, instant: datetime | None) -> None:
         """Wake when time alone may change something."""

@@ -52,7 +52,10 @@ class SiteSeen:
 
 
 def merge(raws: Sequence[Mapping[str, object]]) -> SiteSeen:
-    """Return what the observing plays said, put together; anything that is not of the expected form is a problem."""
+    """Return what the observing plays said, put together; anything that is not of the expected form is a problem.
+
+    A reading with a node that did not answer is not complete, whatever it says of itself.
+    """
     guests: list[GuestSeen] = []
     silent: set[str] = set()
     complete = bool(raws)
@@ -65,7 +68,12 @@ def merge(raws: Sequence[Mapping[str, object]]) -> SiteSeen:
             problem = str(raw["problem"])
         listed = raw.get("guests")
         guests += [_guest(entry) for entry in listed] if isinstance(listed, list) else []
-    return SiteSeen(guests=tuple(guests), silent_nodes=frozenset(silent), complete=complete, problem=problem)
+    return SiteSeen(
+        guests=tuple(guests),
+        silent_nodes=frozenset(silent),
+        complete=complete and not silent,
+        problem=problem,
+    )
 
 
 def _guest(entry: Mapping[str, object]) -> GuestSeen:
@@ -78,8 +86,16 @@ def _guest(entry: Mapping[str, object]) -> GuestSeen:
     )
 
 
+def names_per_node(site: Site) -> bool:
+    """Return whether a guest is only known together with its node, so that every node has to be asked."""
+    return site.platform in _NAMED_PER_NODE
+
+
 async def apply(site: Site, seen: SiteSeen, now: datetime) -> None:
-    """Write one observation of a site down, set-based: readings, absences, what went missing and what came back."""
+    """Write one observation of a site down, set-based: readings, absences, what went missing and what came back.
+
+    `now` is when the reading began: what it shows may be as old as that.
+    """
     servers = await Server.filter(
         site=site.name, retired_at=None, deployment=Deployment.SUCCEEDED, guest__isnull=False
     ).order_by("id")
@@ -132,7 +148,7 @@ async def note_deep(server_id: int, reading: Reading, at: datetime) -> None:
 
 
 def _key(site: Site, guest: str, node: str | None) -> tuple[str, str]:
-    return (guest, node or "") if site.platform in _NAMED_PER_NODE else (guest, "")
+    return (guest, node or "") if names_per_node(site) else (guest, "")
 
 
 def _reading(
@@ -149,9 +165,10 @@ def _reading(
     node = row.node if row and row.node else server.site_node
     if found is not None:
         power = Power.UNKNOWN if found.node in seen.silent_nodes else found.power
+        read_at = now
         if row is not None and row.deep_at is not None and now - row.deep_at < OVERVIEW_LAG:
-            power = row.power
-        return {"observed_at": now, "power": power, "node": found.node, "busy": found.busy, "absences": 0}
+            power, read_at = row.power, max(row.observed_at, now)
+        return {"observed_at": read_at, "power": power, "node": found.node, "busy": found.busy, "absences": 0}
     read_at = row.observed_at if row else now
     if seen.complete:
         return {

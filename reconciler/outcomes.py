@@ -4,12 +4,13 @@ The only writer of a step after its dispatch. Each target is one transaction; wh
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from tortoise.transactions import in_transaction
 
 from billing import audit, work_queue
-from reconciler import restore_record
+from reconciler import readings, restore_record
 from reconciler.backoff import Backoff
 from reconciler.models import Server, Step
 from reconciler.observe import note_deep
@@ -19,6 +20,10 @@ from reconciler.rules.outcome import Outcome, StepFate, TargetReport, step_fate
 from reconciler.rules.terms import Lane, StepKind, StepState
 
 ACTOR = "system:reconciler"
+#: The words with which an undoing play reports a part that somebody else changed since.
+LEFT_ALONE = "left alone"
+#: Tries in a row after which a person is told that something could not be given back yet.
+TRIES_UNTIL_TOLD = 5
 
 _GIVEN_BACK = {
     StepKind.START: POWER_PARTS,
@@ -36,6 +41,7 @@ def owner_of(step: Step) -> Owner:
 
 async def record(step: Step, report: TargetReport, *, backoff: Backoff, at: datetime) -> StepFate:
     """Write down how a step ended and return its fate; a step that was concluded meanwhile is left alone."""
+    report = _believable(step, report)
     fate = step_fate(report.outcome, report.retry)
     state = {
         StepFate.DONE: StepState.DONE,
@@ -59,6 +65,17 @@ async def record(step: Step, report: TargetReport, *, backoff: Backoff, at: date
     return fate
 
 
+def _believable(step: Step, report: TargetReport) -> TargetReport:
+    """Return the report, as unknown where it claims what its own reading denies."""
+    if report.outcome not in {Outcome.CHANGED, Outcome.UNCHANGED} or report.after is None:
+        return report
+    left_alone = LEFT_ALONE in report.message
+    if left_alone or not readings.contradicts(step.kind, step.expect, Reading.of(report.after)):
+        return report
+    told = f"reported as {report.outcome.lower()}, and read back otherwise"
+    return replace(report, outcome=Outcome.UNKNOWN, message=told)
+
+
 async def _conclude(
     step: Step, state: StepState, report: TargetReport, retry_at: datetime | None, at: datetime
 ) -> bool:
@@ -76,7 +93,7 @@ async def _conclude(
         same = Step.filter(
             server_id=step.server_id, account_id=step.account_id, site=step.site, kind=step.kind
         )
-        await same.exclude(id=step.id).filter(retry_at__isnull=False).update(retry_at=None)
+        await same.filter(retry_at__isnull=False).update(retry_at=None)
     return bool(moved)
 
 
@@ -91,7 +108,7 @@ async def _given_back(step: Step, report: TargetReport, at: datetime) -> None:
     parts = _GIVEN_BACK.get(step.kind)
     if parts is None:
         return
-    because = "changed_by_others" if "left alone" in report.message else "restored"
+    because = "changed_by_others" if LEFT_ALONE in report.message else "restored"
     await restore_record.close(owner_of(step), parts, because=because, at=at)
     if step.kind is StepKind.START:
         await Server.filter(id=step.server_id).update(start_wanted_at=None)
@@ -118,6 +135,16 @@ async def _tell(step: Step, fate: StepFate, report: TargetReport, at: datetime) 
             key,
             at=at,
             title=f"{step.kind} failed on site {step.site}",
+            detail=report.message,
+            account_id=step.account_id,
+            server_id=step.server_id,
+        )
+    elif fate is StepFate.PLAN_AGAIN and step.lane is Lane.RESTORE and step.attempt >= TRIES_UNTIL_TOLD:
+        await work_queue.open_item(
+            "restore_delayed",
+            key,
+            at=at,
+            title=f"{step.kind} on site {step.site} did not work {step.attempt} times; it is tried on",
             detail=report.message,
             account_id=step.account_id,
             server_id=step.server_id,

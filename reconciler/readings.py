@@ -80,8 +80,13 @@ def found(kind: StepKind, reading: Reading) -> list[tuple[str, str, str]]:
             return [("role", "", reading.role or NO_ROLE)]
 
 
-def recorded(kind: StepKind, record: RecordView, *, start_wanted: bool) -> dict[str, object]:
-    """Return the restore record as an undoing action takes it; a wished start without a record is one of a stop."""
+def recorded(
+    kind: StepKind, record: RecordView, *, start_wanted: bool, marker: str | None = None
+) -> dict[str, object]:
+    """Return the restore record as an undoing action takes it; a wished start without a record is one of a stop.
+
+    With the creation `marker` of the guest that it was taken from, the action leaves another guest of its number alone.
+    """
     match kind:
         case StepKind.START:
             power = record.power
@@ -91,12 +96,24 @@ def recorded(kind: StepKind, record: RecordView, *, start_wanted: bool) -> dict[
                 "power": power.lower() if power else None,
                 "onboot": record.onboot,
                 "protection": record.protection,
+                "marker": marker,
             }
         case StepKind.UNLOCK_BACKUPS:
-            parts = {"unprotected_backups": list(record.volumes)}
+            parts = {"unprotected_backups": list(record.volumes), "marker": marker}
         case _:
             parts = {"role": None if record.role == NO_ROLE else record.role}
     return {name: value for name, value in parts.items() if value is not None}
+
+
+def to_give_back(kind: StepKind, record: RecordView, *, start_wanted: bool) -> bool:
+    """Return whether there is still something that an undoing step of this kind could give back."""
+    match kind:
+        case StepKind.START:
+            return record.stopped_by_us or start_wanted
+        case StepKind.UNLOCK_BACKUPS:
+            return record.backups_locked
+        case _:
+            return record.role is not None
 
 
 def shows_done(kind: StepKind, expect: Mapping[str, object], reading: Reading) -> bool:
@@ -123,6 +140,14 @@ def shows_done(kind: StepKind, expect: Mapping[str, object], reading: Reading) -
             return expect.get("role") in {None, reading.role}
         case _:
             return "role" in expect and reading.role is not None and reading.role != expect["role"]
+
+
+def contradicts(kind: StepKind, expect: Mapping[str, object], reading: Reading) -> bool:
+    """Return whether a reading denies what a step is reported to have done: done means read back."""
+    if kind is StepKind.STOP:
+        return reading.power is not Power.STOPPED
+    recorded_as_running = Power.read(expect.get("power")) is Power.RUNNING
+    return kind is StepKind.START and recorded_as_running and reading.power is not Power.RUNNING
 
 
 def shows_untouched(kind: StepKind, expect: Mapping[str, object], reading: Reading) -> bool:

@@ -1,6 +1,6 @@
 """The restore record: what our dispatches found before they changed it, part by part, until it was given back.
 
-The only writer of `restore_part`. A part that is already open keeps what was found first; a new hold inherits it.
+The only writer of `restore_part`. A part that is open already keeps what was found first; a new hold inherits it.
 """
 
 from collections import defaultdict
@@ -16,6 +16,8 @@ from reconciler.rules.world import NOTHING_TAKEN, RecordView
 POWER_PARTS = ("power", "onboot", "protection")
 BACKUP_PARTS = ("backups", "backup")
 ROLE_PARTS = ("role",)
+#: How a stop of ours leaves the parts of a guest; a part that is found otherwise was changed by somebody else.
+_LEFT = {"power": Power.STOPPED.value, "onboot": "false", "protection": "true"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +47,20 @@ async def of_access(account_ids: Iterable[int]) -> Mapping[tuple[int, str], Reco
 
 
 async def take(owner: Owner, found: Sequence[tuple[str, str, str]], *, step_id: int, at: datetime) -> None:
-    """Open the parts that a dispatch is about to change, `(part, volume, found)`; open ones stay as they are."""
-    standing = {(row.part, row.volume) for row in await RestorePart.filter(**_key(owner), closed_at=None)}
+    """Open the parts that a dispatch is about to change, `(part, volume, found)`.
+
+    A part that is open already keeps what was found first, unless it was found changed by somebody else since: what is
+    taken now is then what they had made of it.
+    """
+    standing = {
+        (row.part, row.volume): row for row in await RestorePart.filter(**_key(owner), closed_at=None)
+    }
     for part, volume, value in found:
-        if (part, volume) not in standing:
+        open_part = standing.get((part, volume))
+        if open_part is not None and open_part.found != value and _LEFT.get(part, value) != value:
+            await RestorePart.filter(id=open_part.id).update(closed_at=at, closed_because="changed_by_others")
+            open_part = None
+        if open_part is None:
             await RestorePart.create(
                 **_key(owner), part=part, volume=volume, found=value, step_id=step_id, taken_at=at
             )

@@ -4,6 +4,7 @@ Owns the spans. Every job is short or skips itself while its last firing still r
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC
 
@@ -12,6 +13,8 @@ from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 log = structlog.get_logger(__name__)
+# It would tell every failed tick a second time, and a tick cut short as a failure.
+logging.getLogger("apscheduler.executors").setLevel(logging.CRITICAL)
 
 Tick = Callable[[], Awaitable[None]]
 

@@ -16,6 +16,7 @@ from billing.rules import notices as rules
 from billing.rules.facts import AccountFacts, CoverageFacts, EpisodeFact
 from billing.rules.notices import NoticeDue, NoticeKind
 from billing.rules.terms import Effect, Stage
+from reconciler.billing_holds import exemptions_of, joined_at
 from reconciler.models import Server
 from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
@@ -27,12 +28,12 @@ async def queue_due(
     *,
     mode: Mode,
     now: datetime,
-    moved: Subject | None = None,
+    moved: Sequence[Subject] = (),
 ) -> datetime | None:
     """Queue what is due for one account; return when the next notice may be due by time alone.
 
-    `moved` is the subject whose stage was changed in this transaction. Outside `APPLY` nobody is told anything but that
-    servers are back.
+    `moved` are the subjects whose stage was changed in this transaction. Outside `APPLY` nobody is told anything but
+    that servers are back.
     """
     later: list[datetime] = []
     for subject in subjects:
@@ -42,7 +43,7 @@ async def queue_due(
             continue
         if mode is not Mode.APPLY:
             continue
-        facts = _as_of(subject, stage, now if moved is subject else None)
+        facts = _as_of(subject, stage, now if any(subject is one for one in moved) else None)
         current = replace(subject, facts=facts)
         for due in await _due(current, stage, now):
             await _queue(current, due, stage, now)
@@ -65,42 +66,48 @@ def _as_of(subject: Subject, stage: Stage, entered: datetime | None) -> AccountF
 async def _due(subject: Subject, stage: Stage, now: datetime) -> Sequence[NoticeDue]:
     if isinstance(subject.facts, AccountFacts):
         due = list(rules.due_notices(subject.facts, subject.policy, stage, now))
-        if not any(one.kind is NoticeKind.STAGE for one in due):
-            due += await _for_latecomers(subject, stage)
-        return due
-    return rules.due_coverage_notices(subject.facts, subject.policy, stage, now)
+    else:
+        due = list(rules.due_coverage_notices(subject.facts, subject.policy, stage, now))
+    if not any(one.kind is NoticeKind.STAGE for one in due):
+        due += await _for_latecomers(subject, stage, now)
+    return due
 
 
-async def _for_latecomers(subject: Subject, stage: Stage) -> list[NoticeDue]:
-    """Return the stage's notice again when a server joined during the episode and none has named it since."""
+async def _for_latecomers(subject: Subject, stage: Stage, now: datetime) -> list[NoticeDue]:
+    """Return the stage's notice again when a server can be held since later and none has named it since."""
     rung, debt, episode = subject.policy.at(stage), subject.eligibility.debt, subject.episode
-    if rung is None or debt is None or episode is None or not rung.effects or not subject.facts.has_address:
+    if rung is None or episode is None or not rung.effects or not subject.facts.has_address:
         return []
-    late = [
-        server.id
-        for server in await _servers(subject)
-        if server.joined_at > episode.started_at
-        and not any(
-            server.id in told.server_ids and told.sent_at >= server.joined_at
+    exemptions = await exemptions_of(subject.account.id)
+    late = []
+    for server in await _servers(subject):
+        joined = joined_at(server, exemptions.get(server.id, []))
+        named = any(
+            told.stage is not None and server.id in told.server_ids and told.sent_at >= joined
             for told in subject.facts.notices
         )
-    ]
+        if episode.started_at < joined <= now and not named and server.missing_since is None:
+            late.append((server.id, joined))
     if not late:
         return []
+    whom = "-".join(f"{server_id}@{joined:%Y%m%d%H%M%S}" for server_id, joined in late)
     return [
         NoticeDue(
             kind=NoticeKind.STAGE,
             template=rung.notice,
             stage=rung.stage,
-            invoice_ids=debt.invoice_ids,
-            dedupe=f"latecomers:{rung.stage}:{'-'.join(map(str, late))}",
+            invoice_ids=debt.invoice_ids if debt else (),
+            dedupe=f"latecomers:{rung.stage}:{whom}",
         )
     ]
 
 
 async def _good_news(subject: Subject, mode: Mode, now: datetime) -> None:
+    """Tell that it is over; outside `APPLY` only where servers come back, and nobody of a server that is gone."""
     due = rules.restored_notice(subject.facts, subject.policy)
-    if due is not None and mode is not Mode.OFF:
+    gone = subject.server is not None and subject.server.retired_at is not None
+    silent = mode is not Mode.APPLY and not subject.policy.effects_at(subject.admitted)
+    if due is not None and mode is not Mode.OFF and not gone and not silent:
         await _queue(subject, due, Stage.CURRENT, now)
 
 

@@ -5,7 +5,7 @@ to the version of the facts that it was decided from; when they have moved, noth
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tortoise.expressions import Q
 from tortoise.transactions import in_transaction
@@ -19,6 +19,8 @@ from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
 
 ACTOR = "system:reconciler"
+#: Every account is derived anew at least this often, whether or not anything called for it.
+AUDIT_EVERY = timedelta(hours=24)
 
 
 async def settle(subjects: Sequence[Subject], *, mode: Mode, now: datetime) -> bool:
@@ -33,13 +35,17 @@ async def settle(subjects: Sequence[Subject], *, mode: Mode, now: datetime) -> b
     async with in_transaction():
         if not await _bind(account, _next_look(subjects, now)):
             return False
+        if not await _as_read(subjects):
+            await _look_again(account, now)
+            return False
         standings: dict[int | None, Stage] = {}
         for subject in subjects:
             standings[subject.server.id if subject.server else None] = await _settle_one(subject, now)
-        await billing_holds.sync(subjects, standings, now)
-        fallen = next((one for one in subjects if _fell(one)), None)
-        later = await stage_notices.queue_due(subjects, standings, mode=mode, now=now, moved=fallen)
-        await _look_again(account, later)
+        held_at = await billing_holds.sync(subjects, standings, mode=mode, now=now)
+        fallen = [one for one in subjects if _fell(one)]
+        told_at = await stage_notices.queue_due(subjects, standings, mode=mode, now=now, moved=fallen)
+        for at in (held_at, told_at):
+            await _look_again(account, at)
     return True
 
 
@@ -53,7 +59,7 @@ async def admit(
     if subject.episode is None or to_stage is not subject.eligibility.stage:
         return False
     async with in_transaction():
-        if not await _bind(subject.account, now):
+        if not await _bind(subject.account, now) or not await _as_read(subjects):
             return False
         moved = await Episode.filter(id=subject.episode.id, admitted=subject.admitted, ended_at=None).update(
             admitted=to_stage, admitted_at=now
@@ -73,8 +79,8 @@ async def admit(
         await _record("stage.admitted", subject, subject.admitted, to_stage, subject.eligibility.reason, now)
         standings = {one.server.id if one.server else None: one.standing for one in subjects}
         standings[subject.server.id if subject.server else None] = to_stage
-        await billing_holds.sync(subjects, standings, now)
-        await stage_notices.queue_due(subjects, standings, mode=Mode.APPLY, now=now, moved=subject)
+        await billing_holds.sync(subjects, standings, mode=Mode.APPLY, now=now)
+        await stage_notices.queue_due(subjects, standings, mode=Mode.APPLY, now=now, moved=[subject])
     return True
 
 
@@ -92,6 +98,21 @@ async def _bind(account: Account, next_change_at: datetime | None) -> bool:
     )
 
 
+async def _as_read(subjects: Sequence[Subject]) -> bool:
+    """Return whether the open episodes still are as they were read: another process may have passed meanwhile.
+
+    Call it once the account's row is bound, so that nobody changes them until the end of the transaction.
+    """
+    open_episodes = Episode.filter(account_id=subjects[0].account.id, ended_at=None)
+    standing_now = {row.server_id: (row.id, row.admitted) for row in await open_episodes}
+    read = {
+        one.server.id if one.server else None: (one.episode.id, one.episode.admitted)
+        for one in subjects
+        if one.episode is not None
+    }
+    return standing_now == read
+
+
 async def _look_again(account: Account, at: datetime | None) -> None:
     """Let the account be looked at no later than `at`."""
     if at is not None:
@@ -100,8 +121,8 @@ async def _look_again(account: Account, at: datetime | None) -> None:
 
 
 def _next_look(subjects: Sequence[Subject], now: datetime) -> datetime | None:
-    """Return when the account has to be looked at again: at once while a climb waits for the guard."""
-    instants = [subject.eligibility.next_change_at for subject in subjects]
+    """Return when to look at the account again: at once while a climb waits for the guard, at last for the audit."""
+    instants = [now + AUDIT_EVERY, *(subject.eligibility.next_change_at for subject in subjects)]
     if any(_climbs(subject) or _episode_begins(subject) for subject in subjects):
         instants.append(now)
     return min((instant for instant in instants if instant is not None), default=None)

@@ -67,9 +67,10 @@ async def load(account_ids: Iterable[int], policies: Mapping[str, Policy], now: 
                 _coverage_subject(account, server, ended_at, loaded, policy, now)
                 for server, ended_at in loaded.uncovered[account.id]
             ]
+        climbs = policy.billing.subscription_end_climbs
         subjects += [
-            _covered_again(account, server, policy, episode)
-            for server, episode in loaded.covered_again(account.id)
+            _covered_again(account, server, policy, episode, loaded, now)
+            for server, episode in loaded.covered_again(account.id, climbs=climbs)
         ]
     return subjects
 
@@ -109,9 +110,9 @@ class _Loaded:
             disputed=await invoices.disputed_amounts(ids),
         )
 
-    def covered_again(self, account_id: int) -> list[tuple[Server, Episode]]:
-        """Return the servers whose episode is open although nothing is uncovered any more."""
-        uncovered = {server.id for server, _ in self.uncovered[account_id]}
+    def covered_again(self, account_id: int, *, climbs: bool) -> list[tuple[Server, Episode]]:
+        """Return the servers whose episode is open although they are covered, or their policy climbs for none."""
+        uncovered = {server.id for server, _ in self.uncovered[account_id]} if climbs else set()
         return [
             (self.servers[server_id], episode)
             for (owner, server_id), episode in self.episodes.items()
@@ -205,12 +206,20 @@ def _coverage_subject(
     )
 
 
-def _covered_again(account: Account, server: Server, policy: Policy, episode: Episode) -> Subject:
+def _covered_again(
+    account: Account, server: Server, policy: Policy, episode: Episode, loaded: _Loaded, now: datetime
+) -> Subject:
     """A server that is paid for again: nothing to climb for, its episode ends."""
     facts = CoverageFacts(
-        server_id=server.id, ended_at=episode.started_at, seen_at=episode.started_at, free=True
+        server_id=server.id,
+        ended_at=episode.started_at,
+        seen_at=episode.started_at,
+        free=True,
+        has_address=bool(account.email or account.billing_emails),
+        episode=_episode_fact(episode),
+        notices=tuple(loaded.notices[episode.id]),
     )
-    eligibility = ladder.eligible_uncovered(facts, policy, episode.started_at)
+    eligibility = ladder.eligible_uncovered(facts, policy, now)
     return Subject(
         account=account, server=server, policy=policy, facts=facts, episode=episode, eligibility=eligibility
     )

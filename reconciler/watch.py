@@ -5,7 +5,8 @@ Owns when and what is observed; what a reading means is `reconciler.observe`'s a
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import structlog
@@ -16,8 +17,8 @@ from reconciler import observe, unknown
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
 from reconciler.dispatch import guest_of
-from reconciler.inventory import InventoryError, Site
-from reconciler.models import Server, Step
+from reconciler.inventory import InventoryError, Platform, Site
+from reconciler.models import Observation, Run, Server, Step
 from reconciler.observe import SiteSeen
 from reconciler.readings import Reading
 from reconciler.rules.terms import RunState, StepState
@@ -49,7 +50,8 @@ class Watch:
         if self._locks[site.name].locked():
             return
         async with self._locks[site.name]:
-            await observe.apply(site, await self._look(site), self.clock.now())
+            began = self.clock.now()
+            await observe.apply(site, await self._look(site), began)
 
     async def _look(self, site: Site) -> SiteSeen:
         try:
@@ -58,12 +60,15 @@ class Watch:
             )
         except (RunRefusedError, InventoryError, OSError) as problem:
             log.warning("site.not_observed", site=site.name, problem=str(problem))
-            return SiteSeen(guests=(), silent_nodes=frozenset(), complete=False, problem=str(problem))
+            return _nothing_seen(str(problem))
         verdict = await handle.wait()
-        seen = observe.merge([one.facts for one in verdict.observation])
-        if verdict.state is not RunState.FINISHED or not verdict.observation:
-            problem_text = verdict.problem or seen.problem or "the observing play told nothing"
-            return SiteSeen(guests=(), silent_nodes=frozenset(), complete=False, problem=problem_text)
+        told = {one.node: one.facts for one in verdict.observation}
+        seen = observe.merge(list(told.values()))
+        if verdict.state is not RunState.FINISHED or not told:
+            return _nothing_seen(verdict.problem or seen.problem or "the observing play told nothing")
+        if observe.names_per_node(site) and (mute := frozenset(site.node_names) - told.keys()):
+            # Each node speaks for itself alone: one that told nothing is not a node without guests.
+            return replace(seen, silent_nodes=seen.silent_nodes | mute, complete=False)
         return seen
 
     async def resolve_unknown(self) -> int:
@@ -71,34 +76,47 @@ class Watch:
         waiting = await Step.filter(state=StepState.UNKNOWN).prefetch_related("run").order_by("id")
         by_node: dict[tuple[str, str], list[Step]] = defaultdict(list)
         for step in waiting:
-            # A run that may still be alive is not judged: something of it could act after the reading.
-            settled = step.run is None or step.run.verified_gone or step.run.state is RunState.LOST
-            if settled and step.node is not None:
-                by_node[step.site, step.node].append(step)
-        concluded = 0
-        for (site, node), steps in by_node.items():
-            concluded += await self._judge(site, node, steps)
-        return concluded
+            node = await self._node_of(step)
+            if node is not None and await self._is_over(step.run):
+                by_node[step.site, node].append(step)
+        judged = await asyncio.gather(
+            *(self._judge(site, node, steps) for (site, node), steps in by_node.items())
+        )
+        return sum(judged)
 
-    async def _judge(self, site_name: str, node: str, steps: list[Step]) -> int:
-        servers = {
-            row.id: row
-            for row in await Server.filter(id__in=[step.server_id for step in steps if step.server_id])
-        }
-        accounts = {row.id: row for row in await Account.filter(id__in=[step.account_id for step in steps])}
+    async def _is_over(self, run: Run | None) -> bool:
+        """Whether nothing of a run is left; one that may still be alive could act after the reading."""
+        if run is None or run.verified_gone:
+            return True
+        if run.state is RunState.RUNNING or not await self.actions.execution.clear(run.tag):
+            return False
+        await Run.filter(id=run.id).update(verified_gone=True)
+        return True
+
+    async def _node_of(self, step: Step) -> str | None:
+        """Return where to read the target of a step: where it was sent to, else where its guest was seen since."""
+        try:
+            site = self.actions.site(step.site)
+        except RunRefusedError:
+            return None
+        if step.node is not None and site.node(step.node) is not None:
+            return step.node
+        if step.server_id is None:
+            return next(iter(site.node_names), None)
+        seen = await Observation.get_or_none(server_id=step.server_id)
+        return seen.node if seen is not None and seen.node in site.node_names else None
+
+    async def _judge(self, site_name: str, node: str, steps: Sequence[Step]) -> int:
+        """Read the targets of some steps on one node and judge them; one that no run takes keeps no other waiting."""
         try:
             site = self.actions.site(site_name)
-            guests = [
-                {
-                    **guest_of(step, servers, site.pool_for(accounts[step.account_id].external_id)),
-                    "id": f"step-{step.id}",
-                }
-                for step in steps
-            ]
+            guests = [await self._target(step, node) for step in steps]
             handle = await self.actions.start(
                 "observe", site_name, nodes=(node,), guests=guests, depth=Depth.DEEP
             )
         except (RunRefusedError, InventoryError, OSError) as problem:
+            if len(steps) > 1:
+                return sum([await self._judge(site_name, node, [step]) for step in steps])
             log.warning("unknown.not_read", site=site_name, node=node, problem=str(problem))
             return 0
         verdict = await handle.wait()
@@ -107,5 +125,25 @@ class Watch:
             for report in verdict.reports
             if report.after is not None
         }
-        settle = (timedelta(seconds=site.shutdown_grace_seconds) + SETTLE_MARGIN) / self.scale
-        return await unknown.judge(steps, found, backoff=self.backoff, settle=settle, now=self.clock.now())
+        grace = timedelta(seconds=site.shutdown_grace_seconds) + SETTLE_MARGIN
+        settling = unknown.Settling(
+            task=grace / self.scale,
+            call=unknown.CALL_SETTLE / self.scale,
+            shows_tasks=site.platform is Platform.PROXMOX,
+        )
+        return await unknown.judge(
+            steps, found, backoff=self.backoff, settling=settling, now=self.clock.now()
+        )
+
+    async def _target(self, step: Step, node: str) -> dict[str, object]:
+        servers, pool = {}, None
+        if step.server_id is not None:
+            servers = {step.server_id: await Server.get(id=step.server_id)}
+        else:
+            account = await Account.get(id=step.account_id)
+            pool = self.actions.pool(step.site, account.external_id)
+        return {**guest_of(step, servers, pool), "id": f"step-{step.id}", "node": node}
+
+
+def _nothing_seen(problem: str) -> SiteSeen:
+    return SiteSeen(guests=(), silent_nodes=frozenset(), complete=False, problem=problem)

@@ -1,23 +1,23 @@
-"""Loads what one pass plans from: restricted servers, access roles, sites.
+"""Loads what one pass plans from: servers and access roles that are not as they should be, and sites.
 
-Reads a fixed number of statements whatever the fleet's size, and only servers that a hold, a restore record or a wish
-touches. Writes nothing.
+Reads a fixed number of statements for each few thousand of them, and rows only of those. Writes nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from tortoise.expressions import Q
 
-from billing.models import Account, Override
-from billing.rules.terms import HoldCause, OverrideKind
-from reconciler import restore_record
-from reconciler.billing_holds import is_active
+from billing.models import Account
+from reconciler import access, restore_record
+from reconciler.access import Pair
+from reconciler.chunks import chunks
 from reconciler.inventory import Inventory, InventoryError, Site
 from reconciler.models import Hold, Observation, RestorePart, Server, SiteState, Step
-from reconciler.rules.terms import Deployment, Mode, StepKind, StepState
+from reconciler.restore_record import BACKUP_PARTS, POWER_PARTS
+from reconciler.rules.terms import Deployment, Mode, Power, StepKind, StepState
 from reconciler.rules.world import (
     NOTHING_TAKEN,
     AccessView,
@@ -43,40 +43,58 @@ class Fleet:
         return frozenset(view.account_id for view in self.servers) | {view.account_id for view in self.access}
 
 
-async def load(inventory: Inventory, now: datetime, *, only: Iterable[int] | None = None) -> Fleet:
-    """Return the servers with an open hold, an unfinished restore or a wish; `only` narrows to some accounts."""
-    server_ids = await _touched_servers(now)
-    rows = Server.filter(
-        id__in=server_ids, retired_at=None, deployment=Deployment.SUCCEEDED, guest__isnull=False
-    )
-    if only is not None:
-        rows = rows.filter(account_id__in=list(only))
-    servers = await rows.order_by("id")
-    ids = [server.id for server in servers]
-    holds = await _holds(ids, now)
-    steps = await _Steps.read()
-    sites = await _sites(inventory)
-    observed = {row.server_id: row for row in await Observation.filter(server_id__in=ids)}
-    records = await restore_record.of_servers(ids)
-    views = tuple(
-        _server_view(
-            server, holds[server.id], observed.get(server.id), records.get(server.id, NOTHING_TAKEN), steps
+async def load(inventory: Inventory, now: datetime) -> Fleet:
+    """Return the servers and access roles whose holds, restore records, readings and wishes do not agree."""
+    servers: list[Server] = []
+    holds: dict[int, list[HoldView]] = defaultdict(list)
+    observed: dict[int, Observation] = {}
+    records: dict[int, RecordView] = {}
+    steps = await _Steps.read(now)
+    for ids in chunks(await _with_a_gap(now)):
+        live = Server.filter(
+            id__in=ids, retired_at=None, deployment=Deployment.SUCCEEDED, guest__isnull=False
         )
+        servers += await live.order_by("id")
+        holds |= await _holds(ids, now)
+        observed |= {row.server_id: row for row in await Observation.filter(server_id__in=ids)}
+        records |= await restore_record.of_servers(ids)
+        steps.note_stopped(
+            await Step.filter(server_id__in=ids, kind=StepKind.STOP)
+            .order_by("id")
+            .values_list("server_id", "state")
+        )
+    sites = await _sites(inventory)
+    views = tuple(
+        _server_view(server, holds.get(server.id, []), observed.get(server.id), records.get(server.id), steps)
         for server in servers
     )
-    return Fleet(servers=views, access=await _access(views, inventory, sites, steps, now), sites=sites)
+    return Fleet(servers=views, access=await _access(inventory, sites, steps, now), sites=sites)
 
 
-async def _touched_servers(now: datetime) -> list[int]:
-    holding = Q(lifted_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
-    held = await Hold.filter(holding).distinct().values_list("server_id", flat=True)
-    taken = (
-        await RestorePart.filter(closed_at=None, server_id__isnull=False)
-        .distinct()
-        .values_list("server_id", flat=True)
+async def _with_a_gap(now: datetime) -> set[int]:
+    """Return the servers that may need a step; those that are as they should be cost an id and no row."""
+    stopped, locked = await _held(now, stops_server=True), await _held(now, locks_backups=True)
+    running = Observation.filter(
+        power=Power.RUNNING, server__holds__stops_server=True, server__holds__lifted_at=None
     )
-    wished = await Server.filter(start_wanted_at__isnull=False, retired_at=None).values_list("id", flat=True)
-    return sorted({*held, *taken, *wished})  # type: ignore[arg-type]
+    drifting = await _ids(running.values_list("server_id")) & stopped
+    wished = await _ids(Server.filter(start_wanted_at__isnull=False, retired_at=None).values_list("id"))
+    return stopped ^ await _taken(POWER_PARTS) | locked ^ await _taken(BACKUP_PARTS) | drifting | wished
+
+
+async def _held(now: datetime, **effect: bool) -> set[int]:
+    in_force = Q(lifted_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
+    held = Hold.filter(in_force, server__retired_at=None, **effect)
+    return await _ids(held.distinct().values_list("server_id"))
+
+
+async def _taken(parts: Iterable[str]) -> set[int]:
+    taken = RestorePart.filter(closed_at=None, server_id__isnull=False, part__in=list(parts))
+    return await _ids(taken.distinct().values_list("server_id"))
+
+
+async def _ids(rows: Awaitable[Iterable[tuple[int]]]) -> set[int]:
+    return {server_id for (server_id,) in await rows}
 
 
 async def _holds(server_ids: Sequence[int], now: datetime) -> Mapping[int, list[HoldView]]:
@@ -97,43 +115,50 @@ async def _holds(server_ids: Sequence[int], now: datetime) -> Mapping[int, list[
     return found
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Steps:
-    """What is under way, what must wait, and which stops were done, by server and by account and site."""
+    """What is under way, what must wait, and whose last stop was done, by server and by account and site."""
 
     open_servers: frozenset[int]
-    open_access: frozenset[tuple[int, str]]
+    open_access: frozenset[Pair]
     retry_servers: Mapping[int, Mapping[StepKind, datetime]]
-    retry_access: Mapping[tuple[int, str], Mapping[StepKind, datetime]]
-    stopped: frozenset[int]
+    retry_access: Mapping[Pair, Mapping[StepKind, datetime]]
+    stopped: set[int] = field(default_factory=set)
 
     @classmethod
-    async def read(cls) -> "_Steps":
-        under_way = await Step.filter(state__in=[StepState.DISPATCHED, StepState.UNKNOWN])
-        retry_servers: dict[int, dict[StepKind, datetime]] = defaultdict(dict)
-        retry_access: dict[tuple[int, str], dict[StepKind, datetime]] = defaultdict(dict)
-        for row in await Step.filter(retry_at__isnull=False).order_by("id"):
-            of = retry_servers[row.server_id] if row.server_id else retry_access[row.account_id, row.site]
-            of[row.kind] = row.retry_at  # type: ignore[assignment]
-        taken = RestorePart.filter(part="power", closed_at=None, server_id__isnull=False)
-        steps = dict(await taken.values_list("server_id", "step_id"))
-        last = (
-            await Step.filter(server_id__in=list(steps), kind=StepKind.STOP)
+    async def read(cls, now: datetime) -> "_Steps":
+        under_way = (
+            await Step.filter(state__in=[StepState.DISPATCHED, StepState.UNKNOWN])
             .order_by("id")
-            .values_list("server_id", "state")
+            .values_list("server_id", "account_id", "site")
         )
-        latest = dict(last)
+        retry_servers: dict[int, dict[StepKind, datetime]] = defaultdict(dict)
+        retry_access: dict[Pair, dict[StepKind, datetime]] = defaultdict(dict)
+        waiting = Step.filter(retry_at__gt=now).order_by("id")
+        for server_id, account_id, site, kind, retry_at in await waiting.values_list(
+            "server_id", "account_id", "site", "kind", "retry_at"
+        ):
+            of = retry_servers[server_id] if server_id else retry_access[account_id, site]
+            of[kind] = retry_at
         return cls(
-            open_servers=frozenset(row.server_id for row in under_way if row.server_id is not None),
-            open_access=frozenset((row.account_id, row.site) for row in under_way if row.server_id is None),
+            open_servers=frozenset(server_id for server_id, _, _ in under_way if server_id is not None),
+            open_access=frozenset((account, site) for server_id, account, site in under_way if not server_id),
             retry_servers=retry_servers,
             retry_access=retry_access,
-            stopped=frozenset(server for server, state in latest.items() if state is StepState.DONE),
         )
+
+    def note_stopped(self, stops: Iterable[tuple[int, StepState]]) -> None:
+        """Take in the stops of some servers, oldest first: the last one of each counts."""
+        last = dict(stops)
+        self.stopped |= {server_id for server_id, state in last.items() if state is StepState.DONE}
 
 
 def _server_view(
-    server: Server, holds: list[HoldView], seen: Observation | None, record: RecordView, steps: _Steps
+    server: Server,
+    holds: list[HoldView],
+    seen: Observation | None,
+    record: RecordView | None,
+    steps: _Steps,
 ) -> ServerView:
     observed = None
     if seen is not None:
@@ -156,7 +181,7 @@ def _server_view(
         missing=server.missing_since is not None,
         holds=tuple(holds),
         observed=observed,
-        record=record,
+        record=record or NOTHING_TAKEN,
         start_wanted=server.start_wanted_at is not None,
         step_open=server.id in steps.open_servers,
         stop_done=server.id in steps.stopped,
@@ -179,34 +204,25 @@ async def _sites(inventory: Inventory) -> Mapping[str, SiteView]:
 
 
 async def _access(
-    servers: Sequence[ServerView],
-    inventory: Inventory,
-    sites: Mapping[str, SiteView],
-    steps: _Steps,
-    now: datetime,
+    inventory: Inventory, sites: Mapping[str, SiteView], steps: _Steps, now: datetime
 ) -> tuple[AccessView, ...]:
-    """Return the access roles that are closed or should be, of sites where customers have a login."""
+    """Return the access roles that are to be changed or are being changed, of sites where customers have a login."""
     patterns = {site.name: site for site in inventory.sites if site.pool_pattern}
-    locking = {
-        (server.account_id, server.site)
-        for server in servers
-        if server.site in patterns and any(_locks_access(hold) for hold in server.holds)
-    }
     closed = {
         (row.account_id or 0, row.site)
         for row in await RestorePart.filter(part="role", server_id=None, closed_at=None)
     }
-    wanted = locking - await _spared(locking, now)
-    pairs = sorted(wanted | closed)
-    records = await restore_record.of_access({account_id for account_id, _ in pairs})
-    external = dict(
-        await Account.filter(id__in=sorted({account_id for account_id, _ in pairs})).values_list(
-            "id", "external_id"
-        )
-    )
+    wanted = await access.wanted_closed(now) if patterns or closed else set()
+    pairs = sorted(pair for pair in (wanted ^ closed) | steps.open_access if pair[1] in patterns)
+    account_ids = {account_id for account_id, _ in pairs}
+    records: dict[Pair, RecordView] = {}
+    external: dict[int, str] = {}
+    for ids in chunks(account_ids):
+        records |= await restore_record.of_access(ids)
+        external |= dict(await Account.filter(id__in=ids).values_list("id", "external_id"))
     views = []
     for account_id, site in pairs:
-        pool = _pool(patterns.get(site), str(external[account_id]))
+        pool = _pool(patterns[site], external[account_id])
         if pool is None:
             continue
         views.append(
@@ -224,30 +240,12 @@ async def _access(
     return tuple(views)
 
 
-def _pool(site: Site | None, external_id: str) -> str | None:
-    """Return the account's pool; null where customers have no login, or none that this id could name."""
+def _pool(site: Site, external_id: str) -> str | None:
+    """Return the account's pool; null when no pool can be called by this id: nobody has a login there."""
     try:
-        return site.pool_for(external_id) if site else None
+        return site.pool_for(external_id)
     except InventoryError:
         return None
-
-
-def _locks_access(hold: HoldView) -> bool:
-    return hold.cause is HoldCause.BILLING and hold.locks_account
-
-
-async def _spared(pairs: Iterable[tuple[int, str]], now: datetime) -> set[tuple[int, str]]:
-    """Return the accounts and sites with a server there that billing must not touch: its people keep their access."""
-    accounts = sorted({account_id for account_id, _ in pairs})
-    exempt = [
-        row.server_id
-        for row in await Override.filter(
-            account_id__in=accounts, kind=OverrideKind.EXEMPT, server_id__isnull=False
-        )
-        if is_active(row, now)
-    ]
-    spared = Server.filter(Q(id__in=exempt) | Q(free=True), account_id__in=accounts, retired_at=None)
-    return set(await spared.values_list("account_id", "site"))
 
 
 def _answering_node(nodes: Iterable[str], site: SiteView) -> str | None:

@@ -2,7 +2,7 @@
 
 import typer
 
-from api.cli.terminal import Refused, command, now_running, say, tell
+from api.cli.terminal import Refused, command, now_running, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,10 +30,8 @@ def check() -> None:
     from api import catalog
 
     differences = now_running(catalog.check(_url()))
-    for line in differences:
-        tell(f"abeyance: {line}")
     if differences:
-        raise Refused("the database is not as its migrations leave it; see the lines above")
+        raise Refused("\n".join(differences))
     say("the database is as it should be")
 
 

@@ -5,11 +5,13 @@ Owns the turning of expected faults into exit code 1. An unexpected one keeps it
 
 import asyncio
 import functools
+import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TextIO, TypeVar, cast
 
 import structlog
 import typer
@@ -59,7 +61,7 @@ def tell(text: str) -> None:
 
 def confirmed(question: str) -> bool:
     """Ask a person; without a terminal the answer is no, because nobody was asked."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # it is None where the shell closed it
         tell(f"{question} Nobody is there to answer, so nothing was done; `--yes` answers.")
         return False
     return bool(typer.confirm(question, err=True))
@@ -68,6 +70,7 @@ def confirmed(question: str) -> bool:
 def _expected() -> tuple[type[BaseException], ...]:
     """The faults that people can mend. Imported only now, so that `--help` stays quick."""
     from api.database import DatabaseProblem
+    from api.demo.pace import BadSpeedError
     from api.operations import OperationError
     from api.settings import SettingsError
     from billing.policy_files import PoliciesRefused
@@ -79,6 +82,7 @@ def _expected() -> tuple[type[BaseException], ...]:
     return (
         SettingsError,
         DatabaseProblem,
+        BadSpeedError,
         OperationError,
         PoliciesRefused,
         FileRefused,
@@ -89,30 +93,50 @@ def _expected() -> tuple[type[BaseException], ...]:
     )
 
 
+class _StandardError(io.TextIOBase):
+    """Whatever standard error is at the moment of writing: a test may replace it, and a shell may have closed it."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text) if sys.stderr is not None else len(text)
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+
+
 class Refused(Exception):  # noqa: N818 - it says what happened to the command
     """A command cannot do what it was asked; the message says what to do instead."""
 
 
 def _speak_plainly() -> None:
-    """Send log lines to standard error: standard output is for results."""
-    colours = sys.stderr.isatty() and not _no_colour()
+    """Send log lines to standard error, since standard output is for results: plain on a terminal, else key=value."""
+    stamped: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    if terminal:
+        # Without the variables of each frame, among which there could be a secret.
+        plain, colours = structlog.dev.plain_traceback, not os.environ.get("NO_COLOR")
+        shown: list[Any] = [
+            structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, exception_formatter=plain)
+        ]
+    else:
+        first = ["timestamp", "level", "event"]
+        logfmt = structlog.processors.LogfmtRenderer(key_order=first, drop_missing=True, bool_as_flag=False)
+        shown = [structlog.processors.format_exc_info, logfmt]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Plain: the rich one prints local variables, and some of those are secrets.
-            structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback),
-        ],
+        processors=[*stamped, *shown],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _StandardError())),
     )
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    # Libraries log in their own way; theirs are the same lines.
+    handler = logging.StreamHandler(_StandardError())
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*stamped, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *shown],
+        )
     )
-
-
-def _no_colour() -> bool:
-    import os
-
-    return bool(os.environ.get("NO_COLOR"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])

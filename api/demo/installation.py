@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 import secrets
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ class Plot:
     pace: Pace | None = None
     #: Whether mail is set up at all.
     mail: bool = True
+    facts_max_age: timedelta = timedelta(minutes=15)
     seed: int = 20261120
 
 
@@ -160,7 +162,7 @@ async def product(folder: Path, plot: Plot, world: Outside) -> AsyncIterator[Ins
         runtime = Runtime(settings, clock=world.clock, rng=world.rng, pace=plot.pace or plot.speed.pace)
         stack.push_async_callback(runtime.aclose)
         app = create_app(runtime.ports(), health=runtime.health(), webhook=runtime.webhook(), dev=True)
-        listener = stack.enter_context(listen(settings.listen))
+        listener = stack.enter_context(_listener(settings.listen))
         url = await stack.enter_async_context(answering(app, listener))
         subscribe(world, url)
         await stack.enter_async_context(runtime.running())
@@ -190,7 +192,7 @@ def settings_in(folder: Path, plot: Plot, world: Outside) -> Settings:
         stripe_webhook_secret=SecretStr(world.webhook_secret),
         smtp_url=SecretStr(world.mailbox.url) if plot.mail else None,
         mail_from="Abeyance demo <billing@demo.example>",
-        facts_max_age=timedelta(minutes=15),
+        facts_max_age=plot.facts_max_age,
     )
 
 
@@ -230,6 +232,14 @@ async def _serving(cluster: proxmox.Cluster) -> AsyncIterator[str]:
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+
+
+def _listener(address: str) -> socket.socket:
+    """Listen where the plot wants it, or on a free port where something else does already, such as another demo."""
+    try:
+        return listen(address)
+    except OperationError:
+        return listen("127.0.0.1:0")
 
 
 async def _token(role: Role, now: datetime) -> str:

@@ -78,7 +78,15 @@ _RUNGS: tuple[tuple[str, str, str | None, list[str], str], ...] = (
     ),
 )
 #: Policies of sample accounts that stay where the demo shows them.
-STAYING = {"stays_past_due": "past_due", "stays_final_notice": "final_notice", "stays_suspended": "suspended"}
+STAYING = {
+    "stays_past_due": "past_due",
+    "stays_final_notice": "final_notice",
+    "stays_suspended": "suspended",
+    "stays_retained": "retained",
+    "stays_review": "decommission_review",
+}
+#: The last stages' spans for the samples that show them: 30 and 90 days would be minutes even when compressed.
+_SOON = {"retained": ("PT144H", "PT12H"), "decommission_review": ("PT168H", "PT12H")}
 
 
 def policies(speed: Speed) -> dict[str, str]:
@@ -90,7 +98,9 @@ def policies(speed: Speed) -> dict[str, str]:
 def _policy(speed: Speed, *, last: str | None) -> str:
     stages: dict[str, dict[str, object]] = {}
     ended = False
-    for number, (name, after, min_notice, effects, notice) in enumerate(_RUNGS):
+    for number, (name, usual_after, usual_notice, effects, notice) in enumerate(_RUNGS):
+        usual = (usual_after, usual_notice)
+        after, min_notice = _SOON.get(name, usual) if last in _SOON else usual
         span = _NEVER + timedelta(days=number) if ended else speed.real(parse_duration(after))
         stage: dict[str, object] = {"after": _iso(span if number else timedelta(0)), "notice": notice}
         if min_notice is not None:

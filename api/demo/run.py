@@ -14,26 +14,27 @@ from api.demo.installation import Installation, Plot, installed
 from api.demo.pace import DEFAULT_SPEED, ONCE_SPEED, Speed
 from api.demo.sample import register_others, register_story
 from api.demo.story import Story, StoryFailedError
-from api.operations import OperationError, listen
 from reconciler.models import PlanSnapshot
 
 Say = Callable[[str], None]
+#: The usual address; where something else listens there already, a free port is taken.
 PREFERRED = "127.0.0.1:8080"
 
 
-def address() -> str:
-    """Return the usual address, or a free port where something else listens there already."""
-    try:
-        listen(PREFERRED).close()
-    except OperationError:
-        return "127.0.0.1:0"
-    return PREFERRED
-
-
 async def once(say: Say, *, speed: str = ONCE_SPEED) -> bool:
-    """Tell the whole story and return whether all of it came out as it should."""
+    """Tell the whole story and return whether all of it came out as it should; SIGINT and SIGTERM end it early."""
+    telling = asyncio.create_task(_tell_story(say, Speed.parse(speed)))
+    _on_signal(telling.cancel)
+    try:
+        return await telling
+    except asyncio.CancelledError:
+        say("Ended before the story did.")
+        return False
+
+
+async def _tell_story(say: Say, speed: Speed) -> bool:
     with tempfile.TemporaryDirectory(prefix="abeyance-demo-") as folder:
-        async with installed(Path(folder), Plot(speed=Speed.parse(speed))) as scene:
+        async with installed(Path(folder), Plot(speed=speed)) as scene:
             story = Story(scene=scene, say=say)
             try:
                 await story.tell()
@@ -47,10 +48,9 @@ async def once(say: Say, *, speed: str = ONCE_SPEED) -> bool:
 async def show(say: Say, *, speed: str = DEFAULT_SPEED) -> None:
     """Run the product with the sample accounts until SIGINT or SIGTERM, printing each new plan."""
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _on_signal(stop.set)
     with tempfile.TemporaryDirectory(prefix="abeyance-demo-") as folder:
-        async with installed(Path(folder), Plot(speed=Speed.parse(speed), listen=address())) as scene:
+        async with installed(Path(folder), Plot(speed=Speed.parse(speed), listen=PREFERRED)) as scene:
             await register_others(scene)
             await register_story(scene)
             _introduce(scene, say, speed)
@@ -60,6 +60,12 @@ async def show(say: Say, *, speed: str = DEFAULT_SPEED) -> None:
             telling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await telling
+    say("Ended; nothing is left behind.")
+
+
+def _on_signal(act: Callable[[], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, act)
 
 
 def _introduce(scene: Installation, say: Say, speed: str) -> None:

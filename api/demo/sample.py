@@ -18,6 +18,8 @@ POLICIES = {
     "acct-past-due": "stays_past_due",
     "acct-final-notice": "stays_final_notice",
     "acct-suspended": "stays_suspended",
+    "acct-retained": "stays_retained",
+    "acct-review": "stays_review",
 }
 
 

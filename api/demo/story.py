@@ -133,7 +133,7 @@ class Story:
         self.say("the invoice is paid")
         await self._reaches("CURRENT")
         await self._until("what ran runs again", lambda: self._powers({first: "running", vm: "running"}))
-        await self._until("everything is exactly as it was", lambda: self._essence() == _essence(before))
+        await self._until("everything is exactly as it was", lambda: self._essence() == essence(before))
         await self._until("the account's page shows it in sync", self._all_in_sync)
         self._check(
             f"guest {second}, stopped by its owner, is still stopped", self._powers({second: "stopped"})
@@ -176,7 +176,7 @@ class Story:
         return self.scene.cluster.snapshot()
 
     def _essence(self) -> dict[str, Any]:
-        return _essence(self._world())
+        return essence(self._world())
 
     def _powers(self, wanted: dict[str, str]) -> bool:
         guests = self._world()["guests"]
@@ -222,7 +222,7 @@ class Story:
             await asyncio.sleep(0.2)
 
 
-def _essence(world: dict[str, Any]) -> dict[str, Any]:
+def essence(world: dict[str, Any]) -> dict[str, Any]:
     """Return what a customer could tell apart: power, options that we touch, locks, roles."""
     options = ("onboot", "protection", "tags")
     return {

@@ -14,12 +14,13 @@ from billing.accounts import KEEP, AccountChange
 from billing.refusal import RefusalCode
 
 
-@strawberry.input(
-    description="Optional fields that are absent stay as they are; "
-    "the currency cannot change once there is money or an invoice."
-)
+@strawberry.input
 class AccountUpsertInput:
-    """An account as the control plane tells of it. An explicit null clears the address and nothing else."""
+    """An account as the control plane tells of it.
+
+    Optional fields that are absent or null stay as they are, except that a null `email` clears the address.
+    The currency cannot change once there is money or an invoice.
+    """
 
     external_id: str
     name: str

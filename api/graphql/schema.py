@@ -5,6 +5,8 @@ Owns composition only. The text of it is checked in beside this module.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from pathlib import Path
 
 import strawberry
@@ -111,22 +113,47 @@ def build_schema(*, dev: bool = False) -> strawberry.Schema:
             relay_max_results=0,
         ),
     )
-    _forget_null_defaults(schema)
+    _tidy(schema)
     return schema
 
 
-def _forget_null_defaults(schema: strawberry.Schema) -> None:
-    """Make "may be left out" read as in the contract: Python's `None` defaults are no defaults of the schema."""
+def _tidy(schema: strawberry.Schema) -> None:
+    """Make the schema read as the contract does, and carry the words of the code.
+
+    Python's `None` defaults are no defaults of the schema, and the docstrings of types and resolvers describe them.
+    """
     for kind in schema._schema.type_map.values():  # noqa: SLF001  # it has no other door
-        if isinstance(kind, GraphQLInputObjectType):
-            places: list[GraphQLInputField | GraphQLArgument] = list(kind.fields.values())
-        elif isinstance(kind, GraphQLObjectType) and not kind.name.startswith("__"):
-            places = [argument for field in kind.fields.values() for argument in field.args.values()]
-        else:
+        if kind.name.startswith("__"):
             continue
-        for place in places:
-            if place.default_value is None:
-                place.default_value = Undefined
+        if isinstance(kind, GraphQLInputObjectType):
+            _without_null_defaults(kind.fields.values())
+        elif isinstance(kind, GraphQLObjectType):
+            for field in kind.fields.values():
+                _without_null_defaults(field.args.values())
+                definition = field.extensions.get(_DEFINITION)
+                resolver = getattr(definition, "base_resolver", None)
+                field.description = field.description or _words(getattr(resolver, "wrapped_func", None))
+        definition = (kind.extensions or {}).get(_DEFINITION)
+        kind.description = kind.description or _words(
+            getattr(definition, "origin", None) or getattr(definition, "wrapped_cls", None)
+        )
+
+
+_DEFINITION = "strawberry-definition"
+
+
+def _without_null_defaults(places: Iterable[GraphQLInputField | GraphQLArgument]) -> None:
+    for place in places:
+        if place.default_value is None:
+            place.default_value = Undefined
+
+
+def _words(thing: object) -> str | None:
+    """Return the docstring of our own classes and functions; generated ones have none of their own."""
+    if not getattr(thing, "__module__", "").startswith(("api.", "billing.", "reconciler.")):
+        return None
+    words = inspect.getdoc(thing)
+    return words if words and not words.startswith(f"{getattr(thing, '__name__', '')}(") else None
 
 
 def sdl() -> str:

@@ -79,7 +79,8 @@ def _check_climb(step: Step, climb: Climb, world: World, circumstances: Circumst
         step = _sites_apply(step, climb, world)
         step = _sites_observed(step, climb, world, circumstances.facts_max_age)
     windows = circumstances.windows.get(climb.policy)
-    if step.to_stage is Stage.SUSPENDED and windows and not in_window(windows, world.now, climb.time_zone):
+    bound = windows if step.to_stage is Stage.SUSPENDED and not climb.forced else None
+    if bound and not in_window(bound, world.now, climb.time_zone):
         step = step.hold_back("WINDOW", "outside the times in which the policy suspends")
     return step
 

@@ -233,6 +233,8 @@ def _guest_allows(step: Step, server: ServerView, site: SiteView | None) -> Step
         return step.hold_back("NOT_OBSERVED", "it has not been seen on any node yet")
     if step.node in site.silent_nodes:
         return step.hold_back("NODE_SILENT", f"node {step.node} does not answer")
+    if server.missing:
+        return step.hold_back("MISSING", "the platform has no such guest: a person looks at it")
     if not step.kind.restricts:
         return step
     if server.observed is None or server.observed.power is Power.UNKNOWN:

@@ -130,6 +130,8 @@ class Climb:
     stale: tuple[str, str] | None
     #: The sites of the live servers that it would restrict.
     sites: frozenset[str]
+    #: Whether two persons decided it: past windows, and past no other check.
+    forced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

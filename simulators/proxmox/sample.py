@@ -1,4 +1,4 @@
-"""The sample cluster of the demo and of many tests: two nodes, five customers, one guest of the platform's own.
+"""The sample cluster of the demo and of many tests: two nodes, seven customers, one guest of the platform's own.
 
 Owns names and numbers that people see in the demo. The secrets in here open nothing but a simulator.
 """
@@ -42,6 +42,8 @@ ACCOUNTS = {
     "acct-past-due": (1011, 1012, 1013),
     "acct-final-notice": (1021, 1022, 1023),
     "acct-suspended": (1031, 1032, 1033),
+    "acct-retained": (1041, 1042, 1043),
+    "acct-review": (1051, 1052, 1053),
     STORY: (1101, 1103, 1102),
 }
 """Per account: a running container, a second container, a running VM. The story's second container (1103) is off

@@ -90,7 +90,7 @@ async def test_it_calls_nobody_in_a_customers_name(chat):
 
 def test_it_refuses_a_url_that_apprise_does_not_know():
     """Its position is named, its secret is not."""
-    with pytest.raises(ValueError, match=r"URL 2 of ABEYANCE_STAFF_NOTIFY") as caught:
+    with pytest.raises(ValueError, match=r"ABEYANCE_STAFF_NOTIFY: URL 2") as caught:
         StaffChannel(["json://127.0.0.1/x", "nonsense://hunter2"])
     assert "hunter2" not in str(caught.value)
 

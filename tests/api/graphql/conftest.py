@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from api import tokens
 from api.app import create_app
@@ -54,6 +55,7 @@ class Door:
     adopted: list[tuple[int, str]]
     ports: Ports
     dev: bool = False
+    _app: tuple[tuple[Ports, bool], Starlette] | None = None
     _tokens: dict[tuple[Role, str | None], str] = field(default_factory=dict)
 
     async def token(self, role: Role, account: str | None = None) -> str:
@@ -130,7 +132,9 @@ class Door:
 
     async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Send any request to the application."""
-        transport = httpx.ASGITransport(app=create_app(self.ports, dev=self.dev), raise_app_exceptions=True)
+        if self._app is None or self._app[0] != (self.ports, self.dev):
+            self._app = (self.ports, self.dev), create_app(self.ports, dev=self.dev)
+        transport = httpx.ASGITransport(app=self._app[1])
         async with httpx.AsyncClient(transport=transport, base_url="http://abeyance.test") as client:
             return await client.request(method, path, **more)
 

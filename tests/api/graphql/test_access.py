@@ -12,6 +12,7 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLScalarType,
+    ValidationRule,
     build_schema,
 )
 
@@ -366,3 +367,15 @@ async def test_a_step_of_a_plan_is_reached_by_staff_alone(door: Any, factory: An
     account = (await server.account).external_id
     assert (await door.data(Role.INFRA, query, variables))["node"] == {"id": variables["id"]}
     assert (await door.data(Role.CUSTOMER, query, variables, account=account))["node"] is None
+
+
+async def test_it_is_the_table_of_rights_that_refuses(
+    door: Any, factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lets infra read an address once the check is taken out: the tests above can fail."""
+    await _furnished(factory)
+    query = "{ servers { edges { node { account { email } } } } }"
+    assert await door.code(Role.INFRA, query) == "FORBIDDEN"
+    monkeypatch.setattr("api.graphql.permissions._rule", lambda role: ValidationRule)
+    seen = await door.data(Role.INFRA, query)
+    assert seen["servers"]["edges"][0]["node"]["account"]["email"]

@@ -137,7 +137,8 @@ async def test_it_shows_runs_with_their_targets(door: Any, factory: Any) -> None
         after={"power": "stopped", "onboot": False, "backups_locked": True},
     )  # fmt: skip
     await factory.step(pending, run=run)
-    query = """query($id: ID!, $outcome: Outcome) { run(id: $id) { action site state planDigest requestedBy log finishedAt
+    query = """query($id: ID!, $outcome: Outcome) { run(id: $id) {
+      action site state planDigest requestedBy log finishedAt
       targets(outcome: $outcome) { totalCount edges { node { server { externalId } outcome message at
         before { power onboot siteNode } after { power onboot backupsLocked role } } } } } }"""
     shown = (await door.data(Role.INFRA, query, {"id": ids.global_id("Run", run.id)}))["run"]
@@ -177,10 +178,9 @@ async def test_health_tells_ages_and_troubles(door: Any, factory: Any) -> None:
     await ReconcilerState.get_or_create(id=1)
     await ReconcilerState.filter(id=1).update(
         last_pass_at=now - timedelta(seconds=5), breaker_open_at=now, breaker_reason="many at once",
-        safe_mode_since=now, safe_mode_reason="clock jumped", paused_at=now,
+        safe_mode_since=now, safe_mode_reason="clock jumped", paused_at=now, paused_by="x", paused_reason="y",
     )  # fmt: skip
-    await StripeMirror.all().delete()
-    await StripeMirror.create(id=1, last_full_sweep_at=now - timedelta(seconds=90))
+    await StripeMirror.update_or_create({"last_full_sweep_at": now - timedelta(seconds=90)}, id=1)
     for seconds in (30, 700, 60):
         await factory.stripe_event(received_at=now - timedelta(seconds=seconds))
     await factory.stripe_event(state=EventState.DEAD, processed_at=now)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from api.graphql import ids
 from api.models import Role
 from billing.models import Override
 from billing.rules.terms import HoldCause, OverrideKind

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from api.models import Role
+from billing.audit import record
 from billing.models import Account, Subscription
 from billing.rules.terms import Stage
 from reconciler.models import RestorePart
@@ -19,7 +20,7 @@ PAGES = {
         standing { stage since effects next { stage } } announcement { code } gate(action: DEPLOY) { code } } } } }""",
     "invoices": "{ invoices(first: 100) { totalCount edges { node { number overdue account { externalId } } } } }",
     "notices": "{ notices(first: 100) { edges { node { subject account { name } } } } }",
-    "audit": "{ audit(first: 100) { edges { node { kind } } } }",
+    "audit": "{ audit(first: 100) { edges { node { kind subject { id } } } } }",
 }
 
 
@@ -55,6 +56,7 @@ async def _grow(factory: Any, rows: int) -> None:
         await factory.notice(account)
         await factory.override(account)
         now = account.created_at
+        await record("x", ("Account", account.id), at=now, actor="a", reason="r", account_id=account.id)
         await RestorePart.create(
             server_id=server.id, site="demo", part="power", found="RUNNING", step_id=1, taken_at=now
         )

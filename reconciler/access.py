@@ -1,0 +1,48 @@
+"""Which accounts' access has to be closed, by site: what planning and the last look before the act both ask.
+
+Reads only. Access belongs to account and site; it stays open while a server there is free or exempt.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from tortoise.expressions import Q
+
+from billing.models import Override
+from billing.rules.terms import HoldCause, OverrideKind
+from reconciler.billing_holds import is_active
+from reconciler.chunks import chunks
+from reconciler.models import Hold, Server
+
+#: An account's id and the name of a site.
+Pair = tuple[int, str]
+
+
+async def wanted_closed(now: datetime, account_ids: Iterable[int] | None = None) -> set[Pair]:
+    """Return the accounts and sites whose access a billing hold wants closed; `account_ids` narrows the question."""
+    holds = Hold.filter(
+        cause=HoldCause.BILLING,
+        locks_account=True,
+        lifted_at=None,
+        server__retired_at=None,
+    )
+    if account_ids is not None:
+        holds = holds.filter(server__account_id__in=list(account_ids))
+    locking = set(await holds.distinct().values_list("server__account_id", "server__site"))
+    return locking - await _spared(locking, now) if locking else set()
+
+
+async def _spared(pairs: set[Pair], now: datetime) -> set[Pair]:
+    """Return the accounts and sites with a live server there that is free or exempt: its people keep their access."""
+    rows = Override.filter(
+        Q(expires_at=None) | Q(expires_at__gt=now),
+        kind=OverrideKind.EXEMPT,
+        server_id__isnull=False,
+        revoked_at=None,
+    )
+    exempt = [row.server_id for row in await rows if is_active(row, now)]
+    found: set[Pair] = set()
+    for ids in chunks(account_id for account_id, _ in pairs):
+        untouched = Server.filter(Q(id__in=exempt) | Q(free=True), account_id__in=ids, retired_at=None)
+        found |= set(await untouched.distinct().values_list("account_id", "site"))
+    return pairs & found

@@ -1,0 +1,173 @@
+"""The view of one pass: the world that it plans from and the circumstances that its guard judges by.
+
+Reads only, in a fixed number of statements. Joins accounts that could climb with the servers that are not as they
+should be.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tortoise.functions import Count
+
+from billing.models import Account, Invoice
+from billing.rules.facts import CoverageFacts
+from billing.rules.policy import Policy
+from billing.rules.terms import InvoiceStatus
+from reconciler import standing, world
+from reconciler.chunks import chunks
+from reconciler.freshness import Freshness
+from reconciler.inventory import Inventory
+from reconciler.models import Admission, ReconcilerState, Server
+from reconciler.rules import guard
+from reconciler.rules.terms import Mode
+from reconciler.rules.world import AccountView, Climb, World
+from reconciler.subjects import Subject
+
+DAY = timedelta(hours=24)
+
+Stale = Mapping[int, tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """Looks at everything for one pass."""
+
+    inventory: Inventory
+    freshness: Freshness
+
+    async def world(self, found: Sequence[Subject], mode: Mode, now: datetime) -> World:
+        """Return what a plan is made from: who could climb, and which servers and access roles have a gap."""
+        fleet = await world.load(self.inventory, now)
+        climbing = [subject for subject in found if may_climb(subject)]
+        account_ids = {subject.account.id for subject in climbing} | fleet.account_ids
+        stale = await self.freshness.stale(account_ids, now)
+        sites = await _sites(climbing)
+        return World(
+            now=now,
+            mode=mode,
+            accounts=await _account_views(account_ids, stale),
+            climbs=tuple(_climb(subject, stale, sites) for subject in climbing),
+            servers=fleet.servers,
+            access=fleet.access,
+            sites=fleet.sites,
+        )
+
+    async def circumstances(
+        self, view: World, policies: Mapping[str, Policy], now: datetime
+    ) -> guard.Circumstances:
+        """Return what the guard is told beside the plan; the fleet is counted only when somebody climbs by it."""
+        state = await ReconcilerState.get(id=1)
+        paused = None
+        if state.paused_at is not None:
+            paused = f"paused by {state.paused_by}: {state.paused_reason}"
+        counted = await _Counted.read(now) if any(climb.larger for climb in view.climbs) else _Counted({}, {})
+        return guard.Circumstances(
+            facts_max_age=self.freshness.facts_max_age,
+            paused=paused,
+            safe_mode=state.safe_mode_reason or "safe mode" if state.safe_mode_since else None,
+            fleet=counted.limits(policies["standard"], None),
+            policies={
+                name: counted.limits(policy, name) for name, policy in policies.items() if name != "standard"
+            },
+            windows={name: policy.windows for name, policy in policies.items() if policy.windows},
+        )
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """By policy: the accounts with live servers, and those newly admitted to larger effects in the last day."""
+
+    accounts: Mapping[str, int]
+    admitted: Mapping[str, set[int]]
+
+    @classmethod
+    async def read(cls, now: datetime) -> "_Counted":
+        live = Account.filter(servers__retired_at=None, servers__id__isnull=False)
+        rows = (
+            await live.annotate(number=Count("id", distinct=True))
+            .group_by("policy")
+            .values("policy", "number")
+        )
+        admitted: dict[str, set[int]] = defaultdict(set)
+        today = Admission.filter(at__gt=now - DAY, larger=True)
+        for policy, account_id in await today.distinct().values_list("policy", "account_id"):
+            admitted[policy].add(account_id)
+        return cls({row["policy"]: int(row["number"]) for row in rows}, admitted)
+
+    def limits(self, policy: Policy, only: str | None) -> guard.Limits:
+        """Return the limits of the fleet (null) or of one policy's own accounts."""
+        if only is not None:
+            accounts, today = self.accounts.get(only, 0), self.admitted.get(only, set())
+        else:
+            accounts, today = sum(self.accounts.values()), set[int]().union(*self.admitted.values())
+        return guard.Limits(guard=policy.guard, accounts=accounts, admitted_today=len(today))
+
+
+def may_climb(subject: Subject) -> bool:
+    """Return whether facts and time let a subject stand higher than it does."""
+    return subject.eligibility.stage.rank > subject.admitted.rank
+
+
+async def _account_views(account_ids: Iterable[int], stale: Stale) -> Mapping[int, AccountView]:
+    views: dict[int, AccountView] = {}
+    for ids in chunks(account_ids):
+        overdue: dict[int, list[int]] = defaultdict(list)
+        owed = Invoice.filter(account_id__in=ids, status=InvoiceStatus.OPEN, overdue_seen_at__isnull=False)
+        for account_id, invoice_id in await owed.order_by("id").values_list("account_id", "id"):
+            overdue[account_id].append(invoice_id)
+        for account in await Account.filter(id__in=ids):
+            views[account.id] = AccountView(
+                id=account.id,
+                external_id=account.external_id,
+                facts_version=account.facts_version,
+                invoice_ids=tuple(overdue[account.id]),
+                stale=stale.get(account.id),
+            )
+    return views
+
+
+def _climb(subject: Subject, stale: Stale, sites: Mapping[int, frozenset[str]]) -> Climb:
+    eligibility = subject.eligibility
+    debt = eligibility.debt
+    return Climb(
+        account_id=subject.account.id,
+        server_id=subject.server.id if subject.server else None,
+        policy=subject.policy.name,
+        from_stage=subject.admitted,
+        to_stage=eligibility.stage,
+        eligible_since=_eligible_since(subject),
+        reason=eligibility.reason,
+        invoice_ids=debt.invoice_ids if debt else (),
+        debt=debt.amount if debt else 0,
+        currency=debt.currency if debt else subject.account.currency,
+        time_zone=subject.account.time_zone,
+        larger=standing.larger_effects(subject, eligibility.stage),
+        stale=stale.get(subject.account.id),
+        sites=frozenset({subject.server.site})
+        if subject.server
+        else sites.get(subject.account.id, frozenset()),
+        forced=eligibility.reason_code == "suspend_now",
+    )
+
+
+def _eligible_since(subject: Subject) -> datetime:
+    """Return from when the age alone supports the stage: who has waited longest goes first."""
+    rung, debt = subject.policy.at(subject.eligibility.stage), subject.eligibility.debt
+    begins = [subject.episode.started_at] if subject.episode else []
+    if isinstance(subject.facts, CoverageFacts):
+        begins += [subject.facts.ended_at, subject.facts.seen_at]
+    elif debt is not None:
+        begins = [debt.age_from]
+    return max(begins, default=subject.account.created_at) + (rung.after if rung else timedelta(0))
+
+
+async def _sites(climbing: Sequence[Subject]) -> Mapping[int, frozenset[str]]:
+    """Return the sites of the live servers that each climbing account would be restricted on."""
+    sites: dict[int, frozenset[str]] = {}
+    for ids in chunks(subject.account.id for subject in climbing if subject.server is None):
+        live = Server.filter(account_id__in=ids, retired_at=None, free=False)
+        for account_id, site in await live.distinct().values_list("account_id", "site"):
+            sites[account_id] = sites.get(account_id, frozenset()) | {site}
+    return sites

@@ -1,0 +1,298 @@
+"""The command line as its user meets it: what is printed where, and how it ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+from api import tokens
+from api.cli.commands import app
+from api.database import open_database
+from api.graphql.schema import sdl
+from billing.clock import SystemClock
+from billing.models import AuditEntry
+
+CHECKOUT = Path(__file__).parents[3]
+ABEYANCE = Path(sys.executable).with_name("abeyance")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Run a command in an empty folder, with these settings and no others; its result."""
+    for name in list(os.environ):
+        if name.startswith("ABEYANCE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+    def runs(*arguments: str, **settings: str) -> Result:
+        with monkeypatch.context() as patch:
+            for name, value in settings.items():
+                patch.setenv(f"ABEYANCE_{name.upper()}", value)
+            return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    yield runs
+    structlog.reset_defaults()
+
+
+COMMANDS = {
+    "serve", "plan", "apply", "observe", "explain", "action", "demo", "schema", "policy", "actions", "db", "token",
+    "simulator",
+}  # fmt: skip
+
+
+def test_it_names_its_commands(run: Any) -> None:
+    """It shows the tree without touching anything."""
+    shown = run("--help")
+    assert shown.exit_code == 0
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} ", shown.stdout, re.MULTILINE), command
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("nonsense",), ("plan", "--nonsense"), ("token", "create"), ("token", "create", "--role", "king"),
+     ("simulator", "proxmox", "--port", "70000"), ("explain",), ("policy",)],
+)  # fmt: skip
+def test_a_wrong_usage_ends_with_2(run: Any, arguments: tuple[str, ...]) -> None:
+    """It says how the command is used."""
+    ended = run(*arguments)
+    assert ended.exit_code == 2
+    assert "Usage: abeyance" in ended.output
+
+
+def test_a_wrong_setting_ends_every_command_with_one_line(run: Any) -> None:
+    """It names variable, fault and example on standard error, without a traceback."""
+    for arguments in (
+        ("serve",),
+        ("plan",),
+        ("db", "check"),
+        ("token", "revoke", "--name", "x"),
+        ("actions", "list"),
+    ):
+        ended = run(*arguments, mode="on")
+        assert (ended.exit_code, ended.stdout) == (1, "")
+        assert ended.stderr == "abeyance: ABEYANCE_MODE: is not one of off, plan, apply; example: plan\n"
+
+
+def test_a_database_without_tables_is_told(run: Any, tmp_path: Path) -> None:
+    """It says which command mends it."""
+    for arguments in (("plan",), ("explain", "x"), ("token", "create", "--role", "admin", "--name", "x")):
+        ended = run(*arguments, database_url=f"sqlite://{tmp_path}/new.db")
+        assert ended.exit_code == 1
+        assert "abeyance db upgrade" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_it_migrates_and_compares(run: Any, empty_database_url: str) -> None:
+    """It applies what waits, once, and finds the database as it should be."""
+    assert run("db", "check", database_url=empty_database_url).exit_code == 1
+    upgraded = run("db", "upgrade", database_url=empty_database_url)
+    assert upgraded.exit_code == 0
+    assert "applied 0001" in upgraded.stdout
+    assert "applied" not in run("db", "upgrade", database_url=empty_database_url).stdout
+    checked = run("db", "check", database_url=empty_database_url)
+    assert (checked.exit_code, checked.stdout) == (0, "the database is as it should be\n")
+
+
+async def _alive(url: str, text: str) -> bool:
+    async with open_database(url):
+        assert await AuditEntry.filter(actor="operator:cli").exists()
+        return await tokens.find(text, now=SystemClock().now()) is not None
+
+
+def test_a_token_is_printed_alone_and_once(run: Any, sqlite_url: str) -> None:
+    """It is the only text on standard output, works, and ends with its revocation."""
+    import asyncio
+
+    made = run(
+        "token", "create", "--role", "ADMIN", "--name", "ops", "--person", "anna", database_url=sqlite_url
+    )
+    assert made.exit_code == 0
+    assert re.fullmatch(r"abey_[A-Za-z0-9_-]{43}\n", made.stdout)
+    assert made.stderr == ""
+    assert asyncio.run(_alive(sqlite_url, made.stdout.strip()))
+    again = run("token", "create", "--role", "admin", "--name", "ops", database_url=sqlite_url)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert run("token", "revoke", "--name", "ops", database_url=sqlite_url).exit_code == 0
+    assert not asyncio.run(_alive(sqlite_url, made.stdout.strip()))
+    assert run("token", "revoke", "--name", "ops", database_url=sqlite_url).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--role", "CUSTOMER"), "names its account"),
+        (("--role", "ADMIN", "--account", "acct-7"), "names its account"),
+        (("--role", "ADMIN", "--lasts", "soon"), "--lasts"),
+    ],
+)
+def test_a_token_that_makes_no_sense_is_refused(
+    run: Any, sqlite_url: str, arguments: tuple[str, ...], told: str
+) -> None:
+    """It prints no token and says why."""
+    ended = run("token", "create", "--name", "x", *arguments, database_url=sqlite_url)
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_it_prints_the_schema(run: Any) -> None:
+    """It prints what is checked in."""
+    assert run("schema").stdout == sdl()
+
+
+def test_it_checks_a_policy(run: Any, tmp_path: Path) -> None:
+    """It takes the shipped ones, and names file, line and remedy of a wrong one."""
+    for name in ("standard", "considerate"):
+        checked = run("policy", "check", str(CHECKOUT / "billing/policies" / f"{name}.yaml"))
+        assert checked.exit_code == 0, checked.stderr
+        assert f"policy {name}" in checked.stdout
+    wrong = tmp_path / "mine.yaml"
+    wrong.write_text(
+        "stages:\n  past_due: {after: PT0S, notice: payment_overdue}\n  suspended: {after: -PT1H}\n"
+    )
+    ended = run("policy", "check", str(wrong))
+    assert ended.exit_code == 1
+    assert f"abeyance: {wrong}:3: " in ended.stderr
+    missing = run("policy", "check", str(tmp_path / "none.yaml"))
+    assert missing.exit_code == 1
+    assert "cannot be read: No such file" in missing.stderr
+
+
+def test_it_lists_and_checks_actions(run: Any, tmp_path: Path) -> None:
+    """It shows the catalogue for people and programs, and refuses playbooks that are not whole."""
+    listed = json.loads(run("actions", "list", "--json").stdout)
+    assert {action["name"]: action["restricts"] for action in listed} == {
+        "close_access": True, "lock_backups": True, "observe": False, "open_access": False, "start_guests": False,
+        "stop_guests": True, "unlock_backups": False,
+    }  # fmt: skip
+    assert "stop_guests" in run("actions", "list").stdout
+    ended = run("actions", "list", playbooks=str(tmp_path))
+    assert ended.exit_code == 1
+    assert "ABEYANCE_PLAYBOOKS" in ended.stderr
+
+
+def test_an_unknown_server_is_told(run: Any, sqlite_url: str) -> None:
+    """It says what is wanted instead."""
+    ended = run("explain", "nope", database_url=sqlite_url)
+    assert ended.exit_code == 1
+    assert "there is no server nope" in ended.stderr
+
+
+async def _server(url: str, factory: Any) -> str:
+    async with open_database(url):
+        server = await factory.server()
+        await factory.hold(server, reason="payment is overdue")
+        return str(server.external_id)
+
+
+def test_it_explains_a_server(run: Any, sqlite_url: str, factory: Any) -> None:
+    """It tells state, stage and reasons, for people and for programs."""
+    import asyncio
+
+    name = asyncio.run(_server(sqlite_url, factory))
+    said = run("explain", name, database_url=sqlite_url)
+    assert said.exit_code == 0
+    assert f"{name} of customer-2 is DELINQUENT; the account stands at CURRENT." in said.stdout
+    assert "- payment is overdue. Paying" in said.stdout
+    told = json.loads(run("explain", name, "--json", database_url=sqlite_url).stdout)
+    assert (told["status"], told["reasons"][0]["rule"]) == ("DELINQUENT", "hold.billing")
+
+
+def _started(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
+    environment = {"PATH": os.defpath, "HOME": str(tmp_path), "NO_COLOR": "1", "LC_ALL": "C"}
+    return subprocess.Popen(
+        [ABEYANCE, *arguments], cwd=tmp_path, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [("proxmox",), ("proxmox", "--tls"), ("stripe",)])
+def test_a_simulator_serves_until_it_is_interrupted(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """It prints its URL alone on standard output, answers there, and ends cleanly on Ctrl-C."""
+    import httpx
+
+    process = _started(tmp_path, "simulator", *arguments, "--port", "0")
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert url.startswith("https://" if "--tls" in arguments else "http://127.0.0.1:")
+        path = "/api2/json/version" if "proxmox" in arguments else "/v1/account"
+        response = httpx.get(f"{url}{path}", verify=False)  # noqa: S501
+        assert response.status_code < 500
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+
+
+def test_a_taken_port_is_told(tmp_path: Path) -> None:
+    """It says so on one line, and what to do."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = _started(tmp_path, "simulator", "stripe", "--port", str(taken.getsockname()[1]))
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "cannot be listened on" in errors
+    assert "Traceback" not in errors
+
+
+async def _refused_actions(url: str) -> list[tuple[str, str]]:
+    async with open_database(url):
+        return [(entry.actor, entry.after or "") for entry in await AuditEntry.filter(kind="action.refused")]
+
+
+@pytest.mark.parametrize("action", ["delete_suspended_server", "stop_guests", "lock_backups", "destroy"])
+def test_a_forbidden_action_is_refused_by_hand_too(
+    run: Any, sqlite_url: str, factory: Any, action: str
+) -> None:
+    """It ends with 1, does nothing and leaves exactly one audit row."""
+    import asyncio
+
+    name = asyncio.run(_server(sqlite_url, factory))
+    ended = run(
+        "action", action, name, database_url=sqlite_url, state_dir=sqlite_url.removeprefix("sqlite://") + ".d"
+    )
+    assert ended.exit_code == 1
+    assert f"{action} is refused" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    ((actor, after),) = asyncio.run(_refused_actions(sqlite_url))
+    assert actor == "operator:cli"
+    assert action in after
+
+
+def test_nothing_is_applied_without_an_answer(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks a person, and takes no terminal for a no."""
+    done: list[str] = []
+
+    async def first_apply(settings: Any, confirm: Any) -> list[str]:
+        if confirm(["acct-1", "acct-2"]):
+            done.append("first")
+        return ["acct-1", "acct-2"]
+
+    monkeypatch.setattr("api.operations.first_apply", first_apply)
+    refused = run("apply", "--first")
+    assert refused.exit_code == 1
+    assert refused.stdout == "acct-1\nacct-2\n2 would get a first notice.\n"
+    assert done == []
+    assert run("apply", "--first", "--yes").exit_code == 0
+    assert done == ["first"]
+
+
+def test_the_plan_is_printed_and_changes_nothing(run: Any, sqlite_url: str) -> None:
+    """It prints text for people and plain data for programs."""
+    folder = sqlite_url.removeprefix("sqlite://") + ".d"
+    assert run("plan", database_url=sqlite_url, state_dir=folder).stdout == "Nothing to do (mode plan).\n"
+    told = json.loads(run("plan", "--json", database_url=sqlite_url, state_dir=folder).stdout)
+    assert (told["mode"], told["steps"]) == ("PLAN", [])

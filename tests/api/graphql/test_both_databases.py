@@ -1,0 +1,125 @@
+"""The doors on SQLite and on PostgreSQL alike: one walk through every query and mutation that reaches the database."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from api.graphql import ids
+from api.models import IdempotencyKey, Role
+from billing import accounts
+from billing.accounts import AccountChange
+from billing.models import Account, AuditEntry, Episode
+from billing.refusal import RefusalCode, RefusalError
+from billing.rules.terms import HoldCause, Stage
+from reconciler import holds
+from reconciler.models import Hold, Server
+
+pytestmark = pytest.mark.usefixtures("database")
+
+LISTS = """query($f: AccountFilter, $s: ServerFilter, $i: InvoiceFilter) {
+  viewer { permissions }
+  accounts(first: 1, filter: $f) { totalCount edges { cursor node { standing { stage since debt { amounts { amount } } }
+    announcement { code } history { totalCount } overrides(active: true) { kind } notices { totalCount } } } }
+  servers(filter: $s) { totalCount edges { node { status inSync gates { code } explanation { text } } } }
+  invoices(filter: $i) { totalCount edges { node { overdue lines { description } payments { source } } } }
+  plan { digest } policies { name } runs { totalCount } reconciler { mode factsAgeSeconds } workQueue { totalCount }
+  notices { totalCount } audit { totalCount } }"""
+
+
+async def test_the_whole_surface_works(door: Any, factory: Any) -> None:
+    """It creates, registers, holds, decides, lists, narrows and pages."""
+    told = {"externalId": "acct-1", "name": "Änne", "currency": "EUR", "stripeCustomerId": "cus_1"}
+    assert (await door.do(Role.CONTROL, "accountUpsert", told))["errors"] == []
+    account = await Account.get()
+    server = {"accountExternalId": "acct-1", "externalId": "s", "name": "web", "site": "demo", "kind": "VM",
+              "guest": "101", "sku": "small"}  # fmt: skip
+    assert (await door.do(Role.CONTROL, "serverRegister", server))["errors"] == []
+    sid = ids.global_id("Server", (await Server.get()).id)
+    held = {"serverId": sid, "cause": "ABUSE", "effects": ["STOP_SERVERS"], "reason": "r"}
+    assert (await door.do(Role.ADMIN, "holdPlace", held))["errors"] == []
+    off = {"serverId": sid, "power": "STOPPED"}
+    assert (await door.do(Role.CUSTOMER, "serverPowerSet", off, account="acct-1"))["errors"] == []
+    placed = {"accountId": ids.global_id("Account", account.id), "kind": "FREEZE", "reason": "r",
+              "expiresAt": "2026-12-01T00:00:00Z"}  # fmt: skip
+    assert (await door.do(Role.ADMIN, "overridePlace", placed))["errors"] == []
+    await factory.invoice(account)
+    await factory.episode(account, started_at=door.clock.now() - timedelta(days=1))
+    await factory.notice(account)
+    narrowed = {
+        "f": {"stage": ["PAST_DUE"], "overdue": True, "hasOverride": True, "search": "ÄNNE"},
+        "s": {"status": ["HELD", "ACTIVE"], "site": "demo", "search": "WEB"},
+        "i": {"status": ["OPEN"], "overdue": True, "dueBefore": None, "origin": "USAGE"},
+    }
+    for variables in ({}, narrowed):
+        data = await door.data(Role.ADMIN, LISTS, variables)
+        counts = [data[name]["totalCount"] for name in ("servers", "invoices", "notices")]
+        assert counts == [1, 1, 1]
+        assert data["servers"]["edges"][0]["node"]["status"] == "HELD"
+    assert data["accounts"]["edges"][0]["node"]["standing"]["debt"]["amounts"] == [{"amount": "5.00"}]
+    action = {"action": "observe", "serverId": sid, "reason": "r", "idempotencyKey": "k"}
+    for _ in range(2):
+        assert (await door.do(Role.INFRA, "actionRequest", action))["errors"] == []
+    assert len(door.hands.asked) == 1
+    refused = await door.do(Role.INFRA, "actionRequest", action | {"action": "delete_suspended_server"})
+    assert refused["errors"][0]["code"] == "DESTRUCTIVE_REFUSED"
+    assert await AuditEntry.filter(kind="action.refused").count() == 1
+    assert (await door.do(Role.ADMIN, "enforcementPause", {"reason": "r"}))["errors"] == []
+
+
+async def test_a_request_that_arrives_twice_at_once_acts_once(door: Any, factory: Any) -> None:
+    """It asks the reconciler once, whichever of the two wins; the other is answered the same or told to wait."""
+    server = await factory.server()
+    action = {
+        "action": "observe",
+        "serverId": ids.global_id("Server", server.id),
+        "reason": "r",
+        "idempotencyKey": "k",
+    }
+    await door.token(Role.INFRA)
+    answers = await asyncio.gather(*(door.do(Role.INFRA, "actionRequest", action) for _ in range(8)))
+    codes = [error["code"] for answer in answers for error in answer["errors"]]
+    assert set(codes) <= {"CONFLICT"}
+    assert door.hands.asked == [("observe", server.id)]
+    assert await IdempotencyKey.all().count() == 1
+
+
+async def test_a_server_is_held_once_per_cause_however_many_ask(door: Any, factory: Any) -> None:
+    """It keeps one open hold when many place it at the same moment."""
+    server = await factory.server()
+    asked = holds.HoldPlacement(
+        server_id=server.id, cause=HoldCause.ABUSE, stops_server=True, locks_backups=False, reason="r"
+    )
+    placed = await asyncio.gather(
+        *(holds.place(asked, actor="a", now=door.clock.now()) for _ in range(8)), return_exceptions=True
+    )
+    assert {type(one) for one in placed} <= {Server, RefusalError}
+    assert await Hold.filter(lifted_at=None).count() == 1
+
+
+async def test_an_account_is_created_once_however_many_ask(door: Any) -> None:
+    """It makes one account of one external id, and refuses or answers the others."""
+    change = AccountChange(external_id="acct-1", name="Anna", currency="EUR")
+    done = await asyncio.gather(
+        *(accounts.upsert(change, policies={"standard"}, actor="a", now=door.clock.now()) for _ in range(8)),
+        return_exceptions=True,
+    )
+    refused = [one for one in done if isinstance(one, BaseException)]
+    assert all(
+        isinstance(one, RefusalError) and one.problems[0].code is RefusalCode.CONFLICT for one in refused
+    )
+    assert await Account.all().count() == 1
+    assert await AuditEntry.filter(kind="account.created").count() == 1
+
+
+async def test_a_standing_since_is_read_alike(door: Any, factory: Any) -> None:
+    """It tells the same instant for the end of the last episode on both."""
+    account = await factory.account()
+    ended = door.clock.now() - timedelta(hours=1)
+    await Episode.create(
+        account=account, started_at=ended, ended_at=ended, admitted=Stage.PAST_DUE, admitted_at=ended
+    )
+    query = "{ accounts { edges { node { standing { since } } } } }"
+    data = await door.data(Role.SUPPORT, query)
+    assert data["accounts"]["edges"][0]["node"]["standing"]["since"] == "2026-11-20T08:00:00Z"

@@ -1,0 +1,173 @@
+"""Liveness, readiness and figures."""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+from tortoise import connections
+
+from api import health as healths
+from api.health import Health
+from billing.clock import ManualClock
+from billing.models import EventState
+from billing.rules.policy import Policy, StagePolicy
+from billing.rules.terms import Stage
+from reconciler.models import ReconcilerState
+from reconciler.rules.terms import Mode
+
+STANDARD = Policy(
+    name="standard", stages=(StagePolicy(stage=Stage.PAST_DUE, after=timedelta(0), notice="x"),)
+)
+
+
+def _health(clock: ManualClock, **given: Any) -> Health:
+    return Health(clock=clock, **({"policies": lambda: {"standard": STANDARD}, "mode": Mode.APPLY} | given))
+
+
+async def _get(health: Health, path: str) -> httpx.Response:
+    routes = [
+        Route("/healthz", health.alive), Route("/readyz", health.ready), Route("/metrics", health.metrics)
+    ]  # fmt: skip
+    transport = httpx.ASGITransport(app=Starlette(routes=routes))
+    async with httpx.AsyncClient(transport=transport, base_url="http://abeyance.test") as client:
+        return await client.get(path)
+
+
+async def _passed(clock: ManualClock) -> None:
+    await ReconcilerState.get_or_create(id=1)
+    await ReconcilerState.filter(id=1).update(last_pass_at=clock.now())
+
+
+@pytest.mark.usefixtures("database")
+async def test_it_is_ready_when_all_is_well(clock: ManualClock) -> None:
+    """It answers 200 with each check on its own."""
+    await _passed(clock)
+    response = await _get(_health(clock), "/readyz")
+    assert response.status_code == 200
+    told = response.json()
+    assert told["ready"] is True
+    assert set(told["checks"]) == {"database", "schema", "policies", "last_pass"}
+    assert all(check["ok"] for check in told["checks"].values())
+
+
+async def _failing(health: Health) -> tuple[set[str], str]:
+    response = await _get(health, "/readyz")
+    told = response.json()
+    assert response.status_code == (200 if told["ready"] else 503)
+    return {name for name, check in told["checks"].items() if not check["ok"]}, response.text
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_wants_a_recent_pass(clock: ManualClock) -> None:
+    """It is not ready before the first pass, nor when the last is too old; a process without passes does not mind."""
+    await ReconcilerState.filter(id=1).update(last_pass_at=None)
+    assert (await _failing(_health(clock)))[0] == {"last_pass"}
+    await _passed(clock)
+    clock.advance(timedelta(minutes=5))
+    assert (await _failing(_health(clock)))[0] == set()
+    clock.advance(timedelta(seconds=1))
+    assert (await _failing(_health(clock)))[0] == {"last_pass"}
+    assert (await _failing(_health(clock, pass_max_age=None)))[0] == set()
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_wants_the_schema_of_its_code(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names both versions when they differ, older or newer."""
+    await _passed(clock)
+    monkeypatch.setattr(healths, "known_migrations", lambda: ["0001_a", "9999_future"])
+    failing, text = await _failing(_health(clock))
+    assert failing == {"schema"}
+    assert "9999_future" in text
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_wants_policies_that_were_not_refused(clock: ManualClock) -> None:
+    """It says what is wrong with the files while the last good ones stay in force."""
+    await _passed(clock)
+    problem = "standard.yaml:3: after: is blank"
+    failing, text = await _failing(_health(clock, policy_problem=lambda: problem))
+    assert failing == {"policies"}
+    assert problem in text
+    assert (await _failing(_health(clock, policies=dict)))[0] == {"policies"}
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_tells_a_lost_database_and_stays_alive(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails each check that needs the database, shows nothing of the error, and answers that it is alive."""
+
+    class Gone:
+        async def execute_query(self, *_: Any) -> None:
+            raise ConnectionError("postgres://abeyance:hunter2@db is gone")
+
+        execute_query_dict = execute_query
+
+    monkeypatch.setattr(connections, "get", lambda _: Gone())
+    failing, text = await _failing(_health(clock))
+    assert {"database", "schema"} <= failing
+    assert "hunter2" not in text
+    assert (await _get(_health(clock), "/healthz")).text == "ok\n"
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_gives_up_on_a_database_that_does_not_answer(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers within its patience."""
+    import asyncio
+
+    class Hangs:
+        async def execute_query(self, *_: Any) -> None:
+            await asyncio.sleep(60)
+
+        execute_query_dict = execute_query
+
+    monkeypatch.setattr(connections, "get", lambda _: Hangs())
+    monkeypatch.setattr(healths, "PATIENCE", timedelta(milliseconds=20))
+    failing, _ = await _failing(_health(clock))
+    assert {"database", "schema"} <= failing
+
+
+@pytest.mark.usefixtures("database")
+async def test_it_tells_its_figures(clock: ManualClock, factory: Any) -> None:
+    """It counts what waits and where accounts stand, in Prometheus' format."""
+    await _passed(clock)
+    clock.advance(timedelta(seconds=7))
+    account = await factory.account()
+    await factory.account()
+    await factory.episode(account, admitted=Stage.SUSPENDED)
+    await factory.invoice(account)
+    await factory.stripe_event(state=EventState.DEAD, processed_at=clock.now())
+    server = await factory.server(account)
+    await factory.step(server)
+    lines = (await _get(_health(clock), "/metrics")).text.splitlines()
+    for line in (
+        "abeyance_last_pass_age_seconds 7.0",
+        "abeyance_events_dead 1.0",
+        "abeyance_steps_dispatched 1.0",
+        "abeyance_servers 1.0",
+        "abeyance_invoices_overdue 1.0",
+        "abeyance_paused 0.0",
+        'abeyance_mode{mode="apply"} 1.0',
+        'abeyance_mode{mode="plan"} 0.0',
+        'abeyance_accounts{stage="suspended"} 1.0',
+        'abeyance_accounts{stage="current"} 1.0',
+    ):
+        assert line in lines, line
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_has_no_figures_without_a_database(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers 503, and a scraper sees that it is down."""
+
+    async def fails(_: Any) -> None:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(healths, "_figures", fails)
+    assert (await _get(_health(clock), "/metrics")).status_code == 503

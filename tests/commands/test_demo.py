@@ -1,0 +1,187 @@
+"""`make demo` and `make test` in hostile surroundings: nothing of the user's counts, and nothing is left over."""
+
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+
+USUAL_PORT = 8080
+#: What an operator of a real installation may have around; nothing of it may reach the demo.
+SOMEBODYS = {
+    "ABEYANCE_DATABASE_URL": "sqlite:///nowhere/abeyance.db",
+    "ABEYANCE_MODE": "off",
+    "ABEYANCE_LISTEN": "nonsense",
+    "ABEYANCE_INVENTORY": "/nowhere",
+    "ABEYANCE_POLICIES": "/nowhere",
+    "ABEYANCE_STRIPE_API_KEY": "sk_live_somebodys",
+    "ABEYANCE_SMTP_URL": "smtp://mail.somebody.example",
+    "ABEYANCE_MISSPELT": "1",
+    "ANSIBLE_CONFIG": "/nowhere/ansible.cfg",
+    "ANSIBLE_STDOUT_CALLBACK": "nonsense",
+    "PYTHONPATH": "/nowhere",
+}
+ASKED = "{ reconciler { mode } accounts(first: 50) { edges { node { externalId standing { stage } } } } }"
+
+
+@pytest.fixture
+def usual_port_taken() -> Iterator[None]:
+    """Something listens on the port that the demo would take."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody else has it already, which is the same
+            taken.bind(("127.0.0.1", USUAL_PORT))
+            taken.listen()
+        yield
+
+
+def _temporary(checkout: Any, name: str) -> Path:
+    folder = checkout.scratch / name
+    folder.mkdir()
+    return Path(folder)
+
+
+def _files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return all files outside of `.venv` with size and time of change."""
+    found = {}
+    for file in folder.rglob("*"):
+        name = str(file.relative_to(folder))
+        if file.is_file() and not name.startswith(".venv/"):
+            found[name] = (file.stat().st_size, file.stat().st_mtime_ns)
+    return found
+
+
+def _nothing_left(checkout: Any, temporary: Path) -> None:
+    deadline = time.monotonic() + 5
+    while (left := checkout.processes()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [line for line in left if str(temporary) in line]
+    assert list(temporary.iterdir()) == []
+
+
+def _asked(introduction: str) -> dict[str, Any]:
+    """Ask the API of a demo what an admin would ask, with what the demo has printed."""
+    url = re.search(r"GraphQL and its page +(\S+)", introduction)
+    token = re.search(r"^ +admin +(\S+)$", introduction, re.MULTILINE)
+    assert url
+    assert token
+    assert str(USUAL_PORT) not in url[1]
+    headers = {"Authorization": f"Bearer {token[1]}"}
+    answer = httpx.post(url[1], json={"query": ASKED}, headers=headers, timeout=20)
+    data: dict[str, Any] = answer.json()["data"]
+    return data
+
+
+def test_the_story_is_told_beside_another_demo_and_touches_nothing(
+    checkout: Any, usual_port_taken: None
+) -> None:
+    """With a bare PATH, no locale, a read-only home, a closed input and somebody's settings all around."""
+    user = checkout.folder
+    (user / "abeyance.db").write_bytes(b"somebody's database")
+    (user / "abeyance.toml").write_text('mode = "apply"\nnonsense = 1\n')
+    before = _files(user)
+    shown_in, told_in = _temporary(checkout, "shown"), _temporary(checkout, "told")
+    least = checkout.environment(TMPDIR=str(shown_in))
+    show = checkout.start(".venv/bin/abeyance", "demo", environment=least)
+    try:
+        introduction = show.until("Plans as they change")
+        hostile = checkout.environment(LC_ALL="C", HOME="/proc", TMPDIR=str(told_in), **SOMEBODYS)
+        story = checkout.run("make", "demo", "ARGS=--once", environment=hostile)
+        assert story.process.returncode == 0, story.text
+        assert re.search(r"^The story ended as it should: \d+ checks\.$", story.text, re.MULTILINE)
+        assert "Traceback" not in story.text
+        assert "\x1b" not in story.text
+        data = _asked(introduction)
+        assert data["reconciler"]["mode"] == "APPLY"
+        stages = {edge["node"]["standing"]["stage"] for edge in data["accounts"]["edges"]}
+        assert {"CURRENT", "PAST_DUE", "FINAL_NOTICE"} <= stages
+        show.until("LOCK_BACKUPS acct-final-notice")
+        assert show.interrupt(signal.SIGINT) < 10
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(show.process.pid, signal.SIGKILL)
+    assert show.process.returncode == 0, show.text
+    assert show.text.rstrip().splitlines()[-1] == "Ended; nothing is left behind."
+    assert "Traceback" not in show.text
+    assert _files(user) == before
+    for temporary in (shown_in, told_in):
+        _nothing_left(checkout, temporary)
+    (user / "abeyance.db").unlink()
+    (user / "abeyance.toml").unlink()
+
+
+def test_it_ends_cleanly_when_its_terminal_asks_make(checkout: Any) -> None:
+    """Ctrl-C reaches make and the demo at once; nothing ugly is printed and no process is left."""
+    temporary = _temporary(checkout, "through-make")
+    running = checkout.start("make", "demo", environment=checkout.environment(TMPDIR=str(temporary)))
+    running.until("Plans as they change")
+    assert running.interrupt(signal.SIGINT) < 10
+    assert running.text.count("Ended; nothing is left behind.") == 1
+    assert "Traceback" not in running.text
+    _nothing_left(checkout, temporary)
+
+
+def test_the_story_can_be_ended_early(checkout: Any) -> None:
+    """A story that was not told to its end is no success, and leaves as little."""
+    temporary = _temporary(checkout, "early")
+    environment = checkout.environment(TMPDIR=str(temporary))
+    running = checkout.start(".venv/bin/abeyance", "demo", "--once", environment=environment)
+    running.until("the platform's guests are observed")
+    assert running.interrupt(signal.SIGTERM) < 10
+    assert running.process.returncode == 1
+    assert running.text.splitlines()[-2:] == [
+        "Ended before the story did.",
+        "abeyance: the story did not end as it should; the lines above say where",
+    ]
+    _nothing_left(checkout, temporary)
+
+
+@pytest.mark.parametrize(
+    ("more", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)], ids=["colours", "none"]
+)
+def test_it_speaks_to_a_terminal_in_plain_lines(checkout: Any, more: dict[str, str], coloured: bool) -> None:
+    """On a terminal a log line is for people, in colours unless they are not wanted."""
+    temporary = _temporary(checkout, f"terminal-{coloured}")
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [".venv/bin/abeyance", "demo"], cwd=checkout.folder, stdin=theirs, stdout=theirs, stderr=theirs,
+            env=checkout.environment(TMPDIR=str(temporary), TERM="xterm", **more), start_new_session=True,
+        )  # fmt: skip
+        shown = b""
+        while b"Plans as they change" not in shown:
+            assert select.select([ours], [], [], 60)[0], shown
+            shown += os.read(ours, 4096)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        os.close(ours)
+        os.close(theirs)
+    assert (b"\x1b[" in shown) is coloured
+    assert b"timestamp=" not in shown
+    _nothing_left(checkout, temporary)
+
+
+def test_make_test_runs_in_the_same_surroundings(checkout: Any) -> None:
+    """The suite is collected whole, and a part of it passes, whatever is set around it."""
+    environment = checkout.environment(LC_ALL="C", HOME="/proc", **SOMEBODYS)
+    collected = checkout.run("make", "test", "ARGS=--collect-only -q", environment=environment)
+    assert collected.process.returncode == 0, collected.text
+    assert re.search(r"^\d{3,} tests collected", collected.text, re.MULTILINE)
+    part = "-q -p no:cacheprovider tests/api/test_settings.py tests/reconciler/test_catalogue.py"
+    ran = checkout.run("make", "test", f"ARGS={part}", environment=environment)
+    assert ran.process.returncode == 0, ran.text
+    assert " passed" in ran.text
