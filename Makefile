@@ -6,6 +6,8 @@ PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE ?= 1
 # Ansible refuses to work without a UTF-8 locale; C.UTF-8 is everywhere.
 export LC_ALL := C.UTF-8
+# Nor may modules from elsewhere stand before the locked ones.
+unexport PYTHONPATH PYTHONHOME
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14

@@ -31,7 +31,7 @@ from billing.stripe.gateway import StripeGateway, StripeReadError
 from billing.stripe.processing import WrongStripeAccountError, process_due
 from billing.stripe.refresh import adopt_customer, refetch_account
 from billing.stripe.sweep import full_sweep
-from reconciler import unknown
+from reconciler import modes, unknown
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
 from reconciler.by_hand import ByHand
@@ -42,7 +42,7 @@ from reconciler.inventory import load_inventory
 from reconciler.loop import Loop
 from reconciler.models import Step
 from reconciler.passes import Passes, PassResult
-from reconciler.rules.terms import StepState
+from reconciler.rules.terms import Mode, StepState
 from reconciler.runs.execution import Execution, sweep_leftovers
 from reconciler.schedule import Schedule
 from reconciler.watch import Watch
@@ -180,7 +180,7 @@ class Runtime:
         left = await sweep_leftovers(self.settings.state_dir)
         if left.alive:
             log.error("runs.still_alive", runs=left.alive)
-        lost = await unknown.mark_lost(self.clock.now())
+        lost = await unknown.mark_lost(self.clock.now(), alive=left.alive)
         log.info("recovered", swept=len(left.swept), unknown_steps=lost)
 
     async def process_inbox(self) -> float | None:
@@ -199,8 +199,17 @@ class Runtime:
         return LATER_SECONDS if result.later else None
 
     async def deliver(self) -> float | None:
-        """Send what is due in the outbox; returns when to look again."""
-        delivered = await notices.deliver_due(self.clock, self.mailer, self.staff, rng=self.rng, limit=BATCH)
+        """Send what is due in the outbox; returns when to look again.
+
+        `OFF` sends nothing; in `PLAN` a customer is told that servers are back, and nothing else.
+        """
+        mode = await modes.in_force(self.settings.mode)
+        if mode is Mode.OFF:
+            return None
+        told = None if mode is Mode.APPLY else {notices.RESTORED, notices.STAFF}
+        delivered = await notices.deliver_due(
+            self.clock, self.mailer, self.staff, rng=self.rng, limit=BATCH, only=told
+        )
         if delivered:
             self.loop.wake()
         return None
@@ -232,7 +241,9 @@ class Runtime:
         await refetch_account(self.gateway, self.clock, account.id, ids)
 
     async def observe(self) -> None:
-        """Observe every site once."""
+        """Observe every site once; in `OFF` nothing is asked of anybody."""
+        if self.settings.mode is Mode.OFF:
+            return
         await self.watch.cycle()
         self.loop.wake()
 

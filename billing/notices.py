@@ -7,12 +7,12 @@ delivery is a fact of the account, and wakes it.
 import asyncio
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from tortoise.expressions import F
+from tortoise.expressions import F, Q
 from tortoise.transactions import in_transaction
 
 from billing import audit, work_queue
@@ -134,9 +134,15 @@ async def queue_staff(
 
 
 async def deliver_due(
-    clock: Clock, mailer: Mailer | None, staff: Staff | None, *, rng: random.Random, limit: int = 100
+    clock: Clock,
+    mailer: Mailer | None,
+    staff: Staff | None,
+    *,
+    rng: random.Random,
+    limit: int = 100,
+    only: Collection[str] | None = None,
 ) -> int:
-    """Send at most `limit` due notices, oldest first, and return how many arrived.
+    """Send at most `limit` due notices, oldest first, and return how many arrived; `only` names the templates sent now.
 
     Without a mailer or without staff's channel their notices wait: nobody was told, so nobody climbs. A notice is sent
     twice only when the process dies between the server's yes and the commit; both copies have the same Message-ID.
@@ -144,7 +150,12 @@ async def deliver_due(
     """
     channels = [MAIL] * (mailer is not None) + [STAFF] * (staff is not None)
     due = (
-        await Notice.filter(state=NoticeState.PENDING, next_attempt_at__lte=clock.now(), channel__in=channels)
+        await Notice.filter(
+            *([Q(template__in=list(only))] if only is not None else []),
+            state=NoticeState.PENDING,
+            next_attempt_at__lte=clock.now(),
+            channel__in=channels,
+        )
         .order_by("next_attempt_at", "id")
         .limit(limit)
     )

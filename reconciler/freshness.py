@@ -31,18 +31,12 @@ class Freshness:
         problem = await _mirror_problem(now) or await _unattributed(now)
         if problem is not None:
             return dict.fromkeys(ids, problem)
-        unattributed = await inbox.unattributed(now=now)
         found = {}
         for some in chunks(ids):
             moving = await inbox.pending_for_accounts(some, now=now)
             oldest = await _oldest_mirror(some)
             for account in await Account.filter(id__in=some, stripe_customer_id__isnull=False):
                 reason = self._judge(account, moving, oldest.get(account.id), now)
-                if unattributed and reason is None:
-                    reason = (
-                        "EVENTS_PENDING",
-                        f"of {unattributed} Stripe events it is not known whose they are",
-                    )
                 if reason is not None:
                     found[account.id] = reason
         return found

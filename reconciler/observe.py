@@ -130,9 +130,7 @@ async def apply(site: Site, seen: SiteSeen, now: datetime) -> None:
 
 
 async def note_deep(server_id: int, reading: Reading, at: datetime) -> None:
-    """Let a deep reading from the right node be the server's observation; one without a known power changes nothing."""
-    if reading.power is Power.UNKNOWN:
-        return
+    """Let a deep reading from the right node be the server's observation: every part that it read, and no other."""
     columns: dict[str, Any] = {
         "node": reading.node,
         "onboot": reading.onboot,
@@ -142,9 +140,10 @@ async def note_deep(server_id: int, reading: Reading, at: datetime) -> None:
         "unprotected_backups": list(reading.unprotected) if reading.unprotected is not None else None,
     }
     known = {name: value for name, value in columns.items() if value is not None}
-    await Observation.filter(server_id=server_id).update(
-        observed_at=at, deep_at=at, power=reading.power, busy=reading.busy, **known
-    )
+    if reading.power is not Power.UNKNOWN:
+        known |= {"observed_at": at, "deep_at": at, "power": reading.power, "busy": reading.busy}
+    if known:
+        await Observation.filter(server_id=server_id).update(**known)
 
 
 def _key(site: Site, guest: str, node: str | None) -> tuple[str, str]:

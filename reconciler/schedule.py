@@ -13,8 +13,9 @@ from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 log = structlog.get_logger(__name__)
-# It would tell every failed tick a second time, and a tick cut short as a failure.
+# It would tell every failed tick a second time, a tick cut short as a failure, and one that skips itself as a fault.
 logging.getLogger("apscheduler.executors").setLevel(logging.CRITICAL)
+logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
 
 Tick = Callable[[], Awaitable[None]]
 

@@ -5,12 +5,17 @@ Only `observe` and undoing actions pass; whatever would restrict, destroy or is 
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
 import strawberry
+from graphql import GraphQLError
 
 from api.graphql import ids
 from api.graphql.context import Context, Info
 from api.graphql.enforcement import ReconcilerPayload
-from api.graphql.errors import UserError, refusable
+from api.graphql.errors import FORBIDDEN, UserError, refusable
 from api.graphql.reconciler import health_of
 from api.graphql.runs import Run, run_by_key
 from api.idempotency import Request, claimed, once
@@ -120,16 +125,16 @@ async def _begin(context: Context, asked: ActionRequestInput) -> int | None:
 
 async def _refused(context: Context, asked: ActionRequestInput, request: Request) -> RefusalError:
     """Return the refusal of an action that nobody may ask for, with its trace; a repetition leaves no second one."""
-    if await claimed(request, now=context.now, answer={"refused": asked.action[:_LONGEST_ACTION]}):
+    if await claimed(request, now=context.now, answer={"refused": _kept(asked.action)}):
         key = ids.key_of("Server", asked.server_id)
         await record(
             "action.refused",
             ("Server", key if key is not None else "unknown"),
             at=context.now,
             actor=context.principal.actor,
-            reason=asked.reason,
+            reason=_storable(asked.reason),
             account_id=await _owner(context, key),
-            after={"action": asked.action[:_LONGEST_ACTION]},
+            after={"action": _kept(asked.action)},
         )
     allowed = ", ".join(sorted(context.ports.actions.allowed()))
     return refusal(
@@ -137,6 +142,48 @@ async def _refused(context: Context, asked: ActionRequestInput, request: Request
         f"only these actions can be asked for: {allowed}; nothing that restricts or destroys ever can",
         "action",
     )
+
+
+async def note_denied(
+    context: Context, variables: Mapping[str, object], errors: Sequence[GraphQLError]
+) -> None:
+    """Leave a trace of a role that may not even ask for an action and did; one row a day for the same wish."""
+    if not any(
+        error.message.endswith("Mutation.actionRequest") and (error.extensions or {}).get("code") == FORBIDDEN
+        for error in errors
+    ):
+        return
+    inputs = [value for value in variables.values() if isinstance(value, Mapping)]
+    asked = next((value for value in inputs if "action" in value), {})
+    action, server = _kept(str(asked.get("action", "not told"))), str(asked.get("serverId", ""))
+    wish = {"action": action, "server": server}
+    mark = hashlib.sha256(json.dumps(wish).encode()).hexdigest()
+    principal = context.principal
+    request = Request(
+        actor=principal.actor, operation="actionRequest", key=f"denied {context.now:%F} {mark}", body=wish
+    )
+    if not await claimed(request, now=context.now, answer={"refused": action}):
+        return
+    key = ids.key_of("Server", server)
+    await record(
+        "action.refused",
+        ("Server", key if key is not None else "unknown"),
+        at=context.now,
+        actor=principal.actor,
+        reason=f"{principal.role} may not ask for actions",
+        account_id=await _owner(context, key),
+        after={"action": action},
+    )
+
+
+def _kept(action: str) -> str:
+    """Return what is kept of an action's name that nobody knows."""
+    return _storable(action)[:_LONGEST_ACTION]
+
+
+def _storable(text: str) -> str:
+    """Return a text as any database can keep it: half a surrogate pair is no character, NUL not for PostgreSQL."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 async def _owner(context: Context, server_id: int | None) -> int | None:

@@ -18,6 +18,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.graphql import OperationType
 
 from api.auth import principal_of
+from api.graphql.action_requests import note_denied
 from api.graphql.context import Context
 from api.graphql.errors import INVALID, LIMIT_EXCEEDED, UNAUTHENTICATED, coded, tell
 from api.ports import Ports
@@ -91,6 +92,7 @@ class GraphQLEndpoint:
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
             answer["errors"] = [tell(error).formatted for error in result.errors]
+            await note_denied(context, operation.variables, result.errors)
         return answer
 
 

@@ -66,9 +66,12 @@ class ServerFacts:
 
     @property
     def backups_locked(self) -> bool | None:
-        """Whether none of its backups could be deleted when they were last read; null while they never were."""
-        if self.observation is None or self.observation.deep_at is None:
-            return None
+        """Whether none of its backups could be deleted when they were last read; null while they never were.
+
+        A platform that shows no backups at all has none that could be.
+        """
+        if self.observation is None or self.observation.unprotected_backups is None:
+            return self.record.backups_locked or None
         return self.record.backups_locked or not self.observation.unprotected_backups
 
     @property

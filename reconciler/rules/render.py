@@ -64,7 +64,8 @@ def text(plan: Plan, names: Names) -> str:
     """Return the plan as lines: one a step, with its reason and, where it waits, why."""
     if not plan.steps:
         return f"Nothing to do (mode {plan.mode.lower()}).\n"
-    lines = [f"Plan {plan.digest[:12]} (mode {plan.mode.lower()}), {len(plan.steps)} steps", ""]
+    number = f"{len(plan.steps)} step{'s' if len(plan.steps) > 1 else ''}"
+    lines = [f"Plan {plan.digest[:12]} (mode {plan.mode.lower()}), {number}", ""]
     lines += [_line(step, names) for step in plan.steps]
     return "\n".join(lines) + "\n"
 

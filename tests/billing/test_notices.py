@@ -388,3 +388,16 @@ async def test_it_shortens_a_long_key_without_losing_its_meaning(overdue, clock)
     same = await queue(await _request(overdue, "k" * 300), now=clock.now())
     other = await queue(await _request(overdue, "k" * 300 + "!"), now=clock.now())
     assert first.id == same.id != other.id
+
+
+async def test_it_sends_only_the_templates_that_it_is_let(database, factory, clock, postbox):
+    """What is not among them waits, untried."""
+    account = await factory.account(email="anna@example.org")
+    dunning = await factory.notice(account, template="payment_overdue", dedupe_key="one")
+    good_news = await factory.notice(account, template="restored", dedupe_key="two")
+    turn = Turn(clock, postbox)
+
+    assert await deliver_due(clock, turn.mailer, None, rng=random.Random(1), only={"restored"}) == 1
+    assert (await Notice.get(id=good_news.id)).state is NoticeState.DELIVERED
+    waiting = await Notice.get(id=dunning.id)
+    assert (waiting.state, waiting.attempts) == (NoticeState.PENDING, 0)

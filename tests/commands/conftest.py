@@ -158,16 +158,14 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def newer_pythons(
     _folder: Path, require: Callable[[str], NoReturn]
 ) -> Iterator[Mapping[str, tuple[Checkout, Running]]]:
-    """Copies that are being set up with Python 3.12 and 3.13, where those are; they go on beside the other tests."""
+    """Copies that are being set up with newer Pythons, beside the other tests: by default the newest that is here."""
+    programs = {version: program for version in ("3.13", "3.12") if (program := _python(version))}
+    wanted = programs if os.environ.get("ABEYANCE_TEST_PYTHONS") == "all" else dict([*programs.items()][:1])
     begun: dict[str, tuple[Checkout, Running]] = {}
-    for version in ("3.12", "3.13"):
-        program = _python(version)
-        if program is not None:
-            copy = _checkout(_folder / version, require)
-            started = copy.start(
-                "make", "setup", f"PYTHON={program}", environment=copy.environment(HOME="/proc")
-            )
-            begun[version] = (copy, started)
+    for version, program in wanted.items():
+        copy = _checkout(_folder / version, require)
+        environment = copy.environment(HOME="/proc")
+        begun[version] = (copy, copy.start("make", "setup", f"PYTHON={program}", environment=environment))
     yield begun
     for _, running in begun.values():
         with suppress(ProcessLookupError):

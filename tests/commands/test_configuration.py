@@ -352,3 +352,35 @@ def _process(*arguments: str) -> Ended:
 def test_a_real_process_ends_the_same_way(folder: Path, table: str, case: str) -> None:
     """What the tables show of the commands holds for the program: it ends, with the same one line."""
     _is_refused(folder, TABLES[table][case], _process)
+
+
+@pytest.fixture
+def stripe() -> Iterator[tuple[str, str]]:
+    """A Stripe account in a process of its own: its URL and its key."""
+    program = Path(sys.executable).with_name("abeyance")
+    with subprocess.Popen(
+        [program, "simulator", "stripe", "--port", "0"],
+        env={"PATH": "/usr/bin:/bin"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        yield process.stdout.readline().strip(), process.stderr.readline().strip().removeprefix("key: ")
+        process.terminate()
+
+
+def test_a_key_of_another_stripe_account_is_told(folder: Path, stripe: tuple[str, str]) -> None:
+    """Nothing is read with it; the line names both settings, the account that was found and the one that is pinned."""
+    url, key = stripe
+    (folder / "inventory/hosts.yml").unlink()
+    _settings(folder, stripe_api_base=url, stripe_api_key=key, stripe_account="acct_1Another")
+    said = [line for line in _run("apply", "--yes").lines if "stripe.not_swept" in line]
+    (line,) = said
+    for name in ("belongs to acct_", "acct_1Another", "ABEYANCE_STRIPE_API_KEY", "ABEYANCE_STRIPE_ACCOUNT"):
+        assert name in line
+    assert key not in line
+    _settings(folder, stripe_api_base=url, stripe_api_key=f"sk_test_{SECRET}")
+    said = [line for line in _run("apply", "--yes").lines if "stripe.not_swept" in line]
+    (line,) = said
+    assert "401" in line
+    assert "check the API key" in line
+    assert SECRET not in line

@@ -47,6 +47,17 @@ def usual_port_taken() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def somebodys_files(checkout: Any) -> Iterator[None]:
+    """The working folder holds the database and the settings of a real installation."""
+    files = {"abeyance.db": "somebody's database", "abeyance.toml": 'mode = "apply"\nnonsense = 1\n'}
+    for name, text in files.items():
+        (checkout.folder / name).write_text(text)
+    yield
+    for name in files:
+        (checkout.folder / name).unlink()
+
+
 def _temporary(checkout: Any, name: str) -> Path:
     folder = checkout.scratch / name
     folder.mkdir()
@@ -58,7 +69,7 @@ def _files(folder: Path) -> dict[str, tuple[int, int]]:
     found = {}
     for file in folder.rglob("*"):
         name = str(file.relative_to(folder))
-        if file.is_file() and not name.startswith(".venv/"):
+        if file.is_file() and not name.startswith(".venv/") and "__pycache__" not in file.parts:
             found[name] = (file.stat().st_size, file.stat().st_mtime_ns)
     return found
 
@@ -85,16 +96,13 @@ def _asked(introduction: str) -> dict[str, Any]:
 
 
 def test_the_story_is_told_beside_another_demo_and_touches_nothing(
-    checkout: Any, usual_port_taken: None
+    checkout: Any, usual_port_taken: None, somebodys_files: None
 ) -> None:
     """With a bare PATH, no locale, a read-only home, a closed input and somebody's settings all around."""
-    user = checkout.folder
-    (user / "abeyance.db").write_bytes(b"somebody's database")
-    (user / "abeyance.toml").write_text('mode = "apply"\nnonsense = 1\n')
-    before = _files(user)
+    before = _files(checkout.folder)
     shown_in, told_in = _temporary(checkout, "shown"), _temporary(checkout, "told")
     least = checkout.environment(TMPDIR=str(shown_in))
-    show = checkout.start(".venv/bin/abeyance", "demo", environment=least)
+    show = checkout.start("make", "demo", environment=least)
     try:
         introduction = show.until("Plans as they change")
         hostile = checkout.environment(LC_ALL="C", HOME="/proc", TMPDIR=str(told_in), **SOMEBODYS)
@@ -112,25 +120,13 @@ def test_the_story_is_told_beside_another_demo_and_touches_nothing(
     finally:
         with suppress(ProcessLookupError):
             os.killpg(show.process.pid, signal.SIGKILL)
-    assert show.process.returncode == 0, show.text
-    assert show.text.rstrip().splitlines()[-1] == "Ended; nothing is left behind."
+    # Make itself ends by the signal, whatever the demo's exit code; it must not call that an error.
+    assert show.text.count("Ended; nothing is left behind.") == 1
+    assert "Error" not in show.text
     assert "Traceback" not in show.text
-    assert _files(user) == before
+    assert _files(checkout.folder) == before
     for temporary in (shown_in, told_in):
         _nothing_left(checkout, temporary)
-    (user / "abeyance.db").unlink()
-    (user / "abeyance.toml").unlink()
-
-
-def test_it_ends_cleanly_when_its_terminal_asks_make(checkout: Any) -> None:
-    """Ctrl-C reaches make and the demo at once; nothing ugly is printed and no process is left."""
-    temporary = _temporary(checkout, "through-make")
-    running = checkout.start("make", "demo", environment=checkout.environment(TMPDIR=str(temporary)))
-    running.until("Plans as they change")
-    assert running.interrupt(signal.SIGINT) < 10
-    assert running.text.count("Ended; nothing is left behind.") == 1
-    assert "Traceback" not in running.text
-    _nothing_left(checkout, temporary)
 
 
 def test_the_story_can_be_ended_early(checkout: Any) -> None:
@@ -148,29 +144,26 @@ def test_the_story_can_be_ended_early(checkout: Any) -> None:
     _nothing_left(checkout, temporary)
 
 
-@pytest.mark.parametrize(
-    ("more", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)], ids=["colours", "none"]
-)
-def test_it_speaks_to_a_terminal_in_plain_lines(checkout: Any, more: dict[str, str], coloured: bool) -> None:
-    """On a terminal a log line is for people, in colours unless they are not wanted."""
-    temporary = _temporary(checkout, f"terminal-{coloured}")
+def test_it_speaks_to_a_terminal_in_plain_lines(checkout: Any) -> None:
+    """A log line is for people there, without colours where they are not wanted; and Ctrl-C is a good end."""
+    temporary = _temporary(checkout, "terminal")
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
             [".venv/bin/abeyance", "demo"], cwd=checkout.folder, stdin=theirs, stdout=theirs, stderr=theirs,
-            env=checkout.environment(TMPDIR=str(temporary), TERM="xterm", **more), start_new_session=True,
+            env=checkout.environment(TMPDIR=str(temporary), TERM="xterm", NO_COLOR="1"), start_new_session=True,
         )  # fmt: skip
         shown = b""
         while b"Plans as they change" not in shown:
             assert select.select([ours], [], [], 60)[0], shown
             shown += os.read(ours, 4096)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 0
     finally:
         process.kill()
         os.close(ours)
         os.close(theirs)
-    assert (b"\x1b[" in shown) is coloured
+    assert b"\x1b" not in shown
     assert b"timestamp=" not in shown
     _nothing_left(checkout, temporary)
 

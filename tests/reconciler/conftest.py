@@ -347,21 +347,12 @@ class Stand:
     woken: int = 0
 
     def __post_init__(self) -> None:
-        self.actions = (
-            Actions(
-                execution=self.execution,  # type: ignore[arg-type]
-                catalogue=load_catalogue(ROOT / "playbooks"),
-                inventory=Inventory(folder=ROOT / "inventory/demo", sites=(self.site,)),
-                playbooks=ROOT / "playbooks",
-            )
-            if "inventory_folder" not in Actions.__dataclass_fields__
-            else Actions(
-                execution=self.execution,  # type: ignore[arg-type]
-                catalogue=load_catalogue(ROOT / "playbooks"),
-                inventory=Inventory(folder=ROOT / "inventory/demo", sites=(self.site,)),
-                playbooks=ROOT / "playbooks",
-                inventory_folder=ROOT / "inventory/demo",
-            )
+        self.actions = Actions(
+            execution=self.execution,  # type: ignore[arg-type]
+            catalogue=load_catalogue(ROOT / "playbooks"),
+            inventory=Inventory(folder=ROOT / "inventory/demo", sites=(self.site,)),
+            playbooks=ROOT / "playbooks",
+            inventory_folder=ROOT / "inventory/demo",
         )
         self.backoff = Backoff()
         self.watch = Watch(clock=self.clock, actions=self.actions, backoff=self.backoff)
@@ -494,12 +485,16 @@ async def lite(
 def make_stand(clock: ManualClock, platform: PlatformInMemory, policies: dict[str, Policy]) -> Any:
     """Makes a reconciler with other settings than the usual ones; the database is the test's own."""
 
-    def make(**changes: Any) -> Stand:
+    def make(platform_of_site: Platform = Platform.PROXMOX, **changes: Any) -> Stand:
+        site = site_of(platform=platform_of_site)
+        if platform_of_site is Platform.LXC:
+            site = site_of(platform=platform_of_site, endpoint=None, pool_pattern=None)
         values: dict[str, Any] = {
             "clock": clock,
             "platform": platform,
             "execution": ExecutionInMemory(platform, clock),
             "policies": policies,
+            "site": site,
         }
         return Stand(**(values | changes))
 

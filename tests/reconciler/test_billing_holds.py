@@ -11,7 +11,6 @@ from reconciler import standing, subjects
 from reconciler.models import Hold, Server
 from reconciler.rules.terms import Mode
 
-pytestmark = pytest.mark.usefixtures("database")
 DAY = timedelta(hours=24)
 
 
@@ -46,6 +45,7 @@ async def named(factory, account, server, clock, *, stage=Stage.SUSPENDED, deliv
     )
 
 
+@pytest.mark.usefixtures("database")
 async def test_holds_every_server_of_the_account(delinquent, settle):
     """The stage's effects come on all of them."""
     account, _, rows = await delinquent(servers=2)
@@ -57,6 +57,7 @@ async def test_holds_every_server_of_the_account(delinquent, settle):
         assert (hold.stops_server, hold.locks_backups, hold.locks_account) == (True, True, True)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("spared", ["free", "missing"])
 async def test_spares_servers_that_are_free_or_missing(delinquent, settle, clock, spared):
     """Neither takes a hold, and one that has it loses it."""
@@ -70,6 +71,7 @@ async def test_spares_servers_that_are_free_or_missing(delinquent, settle, clock
     assert (await held(server), await held(other)) == (None, Stage.SUSPENDED)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_spares_an_exempt_server_and_looks_again_when_that_ends(delinquent, factory, settle, clock):
     """EXEMPT on one server lifts its hold alone; its end is not missed."""
     account, _, (server, other) = await delinquent(servers=2)
@@ -83,6 +85,7 @@ async def test_spares_an_exempt_server_and_looks_again_when_that_ends(delinquent
     assert (await Account.get(id=account.id)).next_change_at <= ends
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_allows_backups_without_touching_a_hold(delinquent, factory, settle):
     """ALLOW_BACKUPS opens a gate and nothing else."""
     account, _, (server,) = await delinquent()
@@ -93,6 +96,7 @@ async def test_allows_backups_without_touching_a_hold(delinquent, factory, settl
     assert (await Hold.get(server_id=server.id)).locks_backups
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize(("after", "stage"), [(-1, None), (0, Stage.SUSPENDED), (1, Stage.SUSPENDED)])
 async def test_holds_a_latecomer_a_day_after_it_was_named(delinquent, factory, settle, clock, after, stage):
     """A server registered to a suspended account: 24 h from the delivery of a notice that names it, to the second."""
@@ -107,6 +111,7 @@ async def test_holds_a_latecomer_a_day_after_it_was_named(delinquent, factory, s
     assert await held(late) is stage
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("flaw", ["not delivered", "before it joined", "no stage", "another server"])
 async def test_does_not_hold_a_latecomer_that_was_not_warned(delinquent, factory, settle, clock, flaw):
     """Only a delivered notice of a stage counts, sent since the server came and naming it."""
@@ -126,6 +131,7 @@ async def test_does_not_hold_a_latecomer_that_was_not_warned(delinquent, factory
     assert await held(late) is None
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_tells_of_a_latecomer_and_looks_again_in_time(delinquent, factory, settle, clock):
     """The notice that names it is queued at once, and its 24 h are waited for without any other fact."""
     account, _, _ = await delinquent()
@@ -140,6 +146,7 @@ async def test_tells_of_a_latecomer_and_looks_again_in_time(delinquent, factory,
     assert (await Account.get(id=account.id)).next_change_at == clock.now() + DAY
 
 
+@pytest.mark.usefixtures("database")
 async def test_lifts_the_hold_of_a_retired_server(delinquent, settle, clock):
     """What is gone is held no more, whatever the account owes."""
     account, _, (server,) = await delinquent()
@@ -151,6 +158,7 @@ async def test_lifts_the_hold_of_a_retired_server(delinquent, settle, clock):
     assert not await Hold.filter(lifted_at=None).exists()
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_only_gets_milder_outside_apply(delinquent, settle, policies, clock):
     """In `PLAN` a hold is lifted or shrinks; a new server gets none."""
     account, _, (server, other) = await delinquent(servers=2)
@@ -164,6 +172,7 @@ async def test_only_gets_milder_outside_apply(delinquent, settle, policies, cloc
     assert not (await Hold.get(server_id=server.id)).stops_server
 
 
+@pytest.mark.usefixtures("database")
 async def test_keeps_the_account_s_hold_when_a_subscription_ends_too(delinquent, settle, clock, factory):
     """A server that becomes uncovered in a suspended account is not given back for that."""
     account, _, (server,) = await delinquent()

@@ -11,7 +11,6 @@ from reconciler.models import Observation, RestorePart, Server, Step
 from reconciler.rules.outcome import Outcome, Retry, StepFate, TargetReport
 from reconciler.rules.terms import Lane, Power, StepKind, StepState
 
-pytestmark = pytest.mark.usefixtures("database")
 STOPPED = {"power": "stopped", "onboot": False, "protection": True, "node": "node1"}
 
 
@@ -41,6 +40,7 @@ def record(clock):
     return write
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize(
     ("outcome", "retry", "fate", "state", "waits", "kept"),
     [
@@ -70,6 +70,7 @@ async def test_concludes_a_stop(stopping, record, clock, outcome, retry, fate, s
     assert await AuditEntry.filter(kind=f"step.{fate.lower()}").count() == 1
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_believes_no_report_against_its_own_reading(stopping, record):
     """A play that says "changed" and reads the guest running has stopped nothing: unknown."""
     step = await stopping()
@@ -78,6 +79,7 @@ async def test_believes_no_report_against_its_own_reading(stopping, record):
     assert (await Step.get(id=step.id)).state is StepState.UNKNOWN
 
 
+@pytest.mark.usefixtures("database")
 async def test_writes_an_end_once(stopping, record):
     """A step that was concluded meanwhile keeps its first end."""
     step = await stopping()
@@ -89,6 +91,7 @@ async def test_writes_an_end_once(stopping, record):
     assert not await WorkItem.all().exists()
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_lets_the_read_back_be_the_observation(stopping, record, clock):
     """What was read after the act is what the next plan starts from."""
     step = await stopping()
@@ -100,6 +103,7 @@ async def test_lets_the_read_back_be_the_observation(stopping, record, clock):
     assert (seen.power, seen.observed_at, seen.onboot) == (Power.STOPPED, clock.now(), False)
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.parametrize(
     ("message", "because"),
     [("", "restored"), ("onboot is True since: left alone", "changed_by_others")],
@@ -115,6 +119,7 @@ async def test_closes_the_record_with_the_restore(stopping, record, message, bec
     assert (await Server.get(id=step.server_id)).start_wanted_at is None
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("retry", [Retry.LATER, Retry.NEVER, None])
 async def test_keeps_the_record_of_a_restore_that_did_not_work(stopping, record, clock, retry):
     """It is tried again within seconds, whatever the platform said."""
@@ -126,6 +131,7 @@ async def test_keeps_the_record_of_a_restore_that_did_not_work(stopping, record,
     assert (await Step.get(id=step.id)).retry_at == clock.now() + timedelta(seconds=5)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_tells_a_person_of_a_restore_that_keeps_failing(stopping, record):
     """Something taken and not given back does not stay unseen; the item closes when it worked."""
     for attempt in (4, 5):
@@ -140,6 +146,7 @@ async def test_tells_a_person_of_a_restore_that_keeps_failing(stopping, record):
     assert (await WorkItem.get(id=item.id)).state is WorkState.RESOLVED
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_forgets_waits_once_it_worked(stopping, record, factory):
     """A success ends the back-off of the tries before it."""
     step = await stopping()

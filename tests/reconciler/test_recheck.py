@@ -13,8 +13,6 @@ from reconciler import pause, recheck
 from reconciler.models import Hold, ReconcilerState, Server
 from reconciler.rules.terms import StepKind
 
-pytestmark = pytest.mark.usefixtures("database")
-
 
 @pytest.fixture
 def wanted(factory):
@@ -45,6 +43,7 @@ RESTRICTING = [StepKind.STOP, StepKind.LOCK_BACKUPS, StepKind.CLOSE_ACCESS]
 UNDOING = [StepKind.START, StepKind.UNLOCK_BACKUPS, StepKind.OPEN_ACCESS]
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("kind", RESTRICTING + UNDOING)
 async def test_lets_a_wanted_step_pass(wanted, is_void, kind):
     """Nothing changed: the step goes on."""
@@ -53,6 +52,7 @@ async def test_lets_a_wanted_step_pass(wanted, is_void, kind):
     assert not await is_void(step)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("kind", RESTRICTING)
 @pytest.mark.parametrize(
     "event",
@@ -88,6 +88,7 @@ async def test_voids_a_restriction(wanted, is_void, factory, clock, kind, event)
     assert await is_void(step)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("kind", UNDOING)
 async def test_voids_no_restore_for_any_of_that(wanted, is_void, factory, clock, kind):
     """Facts, events, pause and safe mode stop nothing that is given back."""
@@ -100,6 +101,7 @@ async def test_voids_no_restore_for_any_of_that(wanted, is_void, factory, clock,
     assert not await is_void(step)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize(
     ("kind", "hold"),
     [
@@ -116,6 +118,7 @@ async def test_voids_a_restore_that_a_new_hold_forbids(wanted, is_void, factory,
     assert await is_void(step)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_lets_an_expired_hold_stop_nobody(wanted, is_void, clock):
     """A hold beyond its end asks for nothing."""
     _, step = await wanted()
@@ -124,6 +127,7 @@ async def test_lets_an_expired_hold_stop_nobody(wanted, is_void, clock):
     assert await is_void(step)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("kind", [StepKind.STOP, StepKind.START])
 async def test_voids_everything_on_a_retired_server(wanted, is_void, clock, kind):
     """Nothing is done to a guest that is not ours any more."""
@@ -133,6 +137,7 @@ async def test_voids_everything_on_a_retired_server(wanted, is_void, clock, kind
     assert await is_void(step)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_forgets_events_after_a_day(wanted, is_void, factory, clock):
     """An event that nobody could settle in 24 h restricts the restricting no longer, as in the guard."""
     _, step = await wanted()
@@ -141,6 +146,7 @@ async def test_forgets_events_after_a_day(wanted, is_void, factory, clock):
     assert not await is_void(step)
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("spared", ["free", "exempt"])
 async def test_opens_access_beside_a_server_that_billing_must_not_touch(
     wanted, is_void, factory, clock, spared
@@ -156,6 +162,7 @@ async def test_opens_access_beside_a_server_that_billing_must_not_touch(
     assert not await is_void(await type(close).get(id=close.id))
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_asks_the_database_for_nothing_without_steps(clock):
     """Observing runs renew their permit too."""
     assert await recheck.void([], clock.now()) == frozenset()

@@ -11,8 +11,6 @@ from reconciler import billing_holds, standing, subjects
 from reconciler.models import Admission, Hold
 from reconciler.rules.terms import Mode
 
-pytestmark = pytest.mark.usefixtures("database")
-
 
 async def read(account, policies, clock):
     """Return the account's subjects as of now."""
@@ -29,6 +27,7 @@ async def episode_of(account):
     return await Episode.get_or_none(account_id=account.id, server_id=None)
 
 
+@pytest.mark.usefixtures("database")
 async def test_begins_an_episode_silently(debtor, policies, clock):
     """An episode begins at `CURRENT`: nobody is told or held before the guard let it climb."""
     account, _, _ = await debtor()
@@ -41,6 +40,7 @@ async def test_begins_an_episode_silently(debtor, policies, clock):
     assert await AuditEntry.filter(kind="episode.began", account_id=account.id).count() == 1
 
 
+@pytest.mark.usefixtures("database")
 async def test_admits_one_stage_with_its_notice_and_audit_row(debtor, policies, clock):
     """A climb is one transaction: the stage, the admission, the notice, the audit row."""
     account, invoice, (server,) = await debtor()
@@ -65,6 +65,7 @@ async def test_admits_one_stage_with_its_notice_and_audit_row(debtor, policies, 
     assert await AuditEntry.filter(kind="stage.admitted").count() == 1
 
 
+@pytest.mark.usefixtures("database")
 async def test_admits_nobody_on_facts_that_have_moved(debtor, policies, clock):
     """A fact between reading and admitting: nothing happens, and the account stays due."""
     account, _, _ = await debtor()
@@ -79,6 +80,7 @@ async def test_admits_nobody_on_facts_that_have_moved(debtor, policies, clock):
     assert (await Account.get(id=account.id)).next_change_at == clock.now()
 
 
+@pytest.mark.usefixtures("database")
 async def test_admits_nobody_twice(debtor, policies, clock):
     """Another pass that admitted meanwhile leaves nothing to do for this one."""
     account, _, _ = await debtor()
@@ -92,6 +94,7 @@ async def test_admits_nobody_twice(debtor, policies, clock):
     assert await Admission.all().count() == await Notice.all().count() == 1
 
 
+@pytest.mark.usefixtures("database")
 async def test_admits_to_no_other_stage_than_the_eligible_one(debtor, policies, clock):
     """Whatever a plan says, one stage at a time."""
     account, _, _ = await debtor()
@@ -102,6 +105,7 @@ async def test_admits_to_no_other_stage_than_the_eligible_one(debtor, policies, 
     assert (await episode_of(account)).admitted is Stage.CURRENT
 
 
+@pytest.mark.usefixtures("database")
 async def test_settles_nothing_on_facts_that_have_moved(delinquent, policies, clock):
     """A payment between reading and settling: nothing of the old reading is written, and the account stays due."""
     account, invoice, (server,) = await delinquent()
@@ -115,6 +119,7 @@ async def test_settles_nothing_on_facts_that_have_moved(delinquent, policies, cl
     assert (await Account.get(id=account.id)).next_change_at == clock.now()
 
 
+@pytest.mark.usefixtures("database")
 async def test_settles_nothing_on_stages_that_another_pass_changed(delinquent, policies, clock):
     """A reading of a lower stage does not lift what another process placed meanwhile; the account stays due."""
     account, _, (server,) = await delinquent()
@@ -130,6 +135,7 @@ async def test_settles_nothing_on_stages_that_another_pass_changed(delinquent, p
     assert (await Account.get(id=account.id)).next_change_at <= clock.now()
 
 
+@pytest.mark.usefixtures("database")
 async def test_begins_an_episode_once_for_two_readers(debtor, policies, clock):
     """Two passes that both saw no episode begin one."""
     account, _, _ = await debtor()
@@ -141,6 +147,7 @@ async def test_begins_an_episode_once_for_two_readers(debtor, policies, clock):
     assert await Episode.all().count() == 1
 
 
+@pytest.mark.usefixtures("database")
 async def test_ends_the_episode_and_lifts_every_hold_with_the_payment(delinquent, policies, clock):
     """Falling needs nobody: the episode ends, the hold is lifted and the good news queued, at once."""
     account, invoice, (server,) = await delinquent()
@@ -157,6 +164,7 @@ async def test_ends_the_episode_and_lifts_every_hold_with_the_payment(delinquent
     assert await AuditEntry.filter(kind__in=["episode.ended", "hold.lifted"]).count() == 2
 
 
+@pytest.mark.usefixtures("database")
 async def test_falls_at_once_with_an_override(delinquent, factory, policies, clock):
     """More time to pay lowers the admitted stage in the same transaction, so nothing climbs back without the guard."""
     account, _, (server,) = await delinquent()
@@ -172,6 +180,7 @@ async def test_falls_at_once_with_an_override(delinquent, factory, policies, clo
     assert await AuditEntry.filter(kind="stage.fell").count() == 1
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_queues_each_notice_once(delinquent, policies, clock):
     """Settling again and again on the same facts tells nobody anything twice."""
     account, _, _ = await delinquent()
@@ -181,6 +190,7 @@ async def test_queues_each_notice_once(delinquent, policies, clock):
     assert await Notice.all().count() == 3
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize(("mode", "told"), [(Mode.APPLY, 1), (Mode.PLAN, 1), (Mode.OFF, 0)])
 async def test_tells_that_servers_are_back_in_every_mode_but_off(delinquent, policies, clock, mode, told):
     """`PLAN` may tell of servers that come back; `OFF` does nothing at all."""
@@ -195,6 +205,7 @@ async def test_tells_that_servers_are_back_in_every_mode_but_off(delinquent, pol
     assert await Hold.filter(lifted_at=None).exists() is (mode is Mode.OFF)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_tells_nobody_in_plan_of_the_end_of_a_debt_that_stopped_nothing(
     debtor, factory, policies, clock
 ):
@@ -212,6 +223,7 @@ async def test_tells_nobody_in_plan_of_the_end_of_a_debt_that_stopped_nothing(
     assert not await Notice.filter(template="restored").exists()
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("mode", [Mode.PLAN, Mode.OFF])
 async def test_is_silent_and_places_nothing_outside_apply(delinquent, policies, clock, mode):
     """In `PLAN` the same facts place no hold and send no notice, whatever was admitted earlier."""
@@ -226,6 +238,7 @@ async def test_is_silent_and_places_nothing_outside_apply(delinquent, policies, 
     assert (await Notice.all().count(), await Hold.all().count()) == (told, 0)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_looks_at_everybody_again_within_a_day(factory, policies, clock):
     """The rolling audit: even an account without a debt is derived anew within 24 h."""
     account = await factory.account(next_change_at=clock.now())
@@ -235,6 +248,7 @@ async def test_looks_at_everybody_again_within_a_day(factory, policies, clock):
     assert (await Account.get(id=account.id)).next_change_at == clock.now() + timedelta(hours=24)
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_keeps_a_climb_that_waits_due(debtor, policies, clock):
     """Somebody whom the guard holds back is looked at in every pass."""
     account, _, _ = await debtor()
@@ -245,6 +259,7 @@ async def test_keeps_a_climb_that_waits_due(debtor, policies, clock):
     assert (await Account.get(id=account.id)).next_change_at == clock.now()
 
 
+@pytest.mark.usefixtures("database")
 async def test_rolls_everything_back_when_a_part_of_it_fails(delinquent, policies, clock, monkeypatch):
     """No hold without its notice, no end of an episode without its lifted hold."""
     account, invoice, _ = await delinquent()

@@ -12,8 +12,6 @@ from reconciler import standing, subjects
 from reconciler.models import Hold, ReconcilerState, Server
 from reconciler.rules.terms import Mode
 
-pytestmark = pytest.mark.usefixtures("database")
-
 
 @pytest.fixture
 def uncovered(factory, clock):
@@ -60,6 +58,7 @@ async def climb(account, turn, clock, days=8):
     return await turn(account)
 
 
+@pytest.mark.usefixtures("database")
 async def test_lets_an_uncovered_server_climb_alone(uncovered, factory, turn, clock):
     """Its episode is its own: no other server and never the account is touched."""
     account, server = await uncovered()
@@ -78,6 +77,7 @@ async def test_lets_an_uncovered_server_climb_alone(uncovered, factory, turn, cl
     assert other.id != server.id
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_stops_an_uncovered_server_s_climb_at_retained(uncovered, turn, clock):
     """An ended subscription never leads to a decommission review."""
     account, server = await uncovered()
@@ -91,6 +91,7 @@ async def test_stops_an_uncovered_server_s_climb_at_retained(uncovered, turn, cl
     assert (await Episode.get(server_id=server.id)).admitted is Stage.RETAINED
 
 
+@pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("how", ["live subscription", "free"])
 async def test_ends_when_the_server_is_covered_again(uncovered, turn, clock, how):
     """The episode ends, the hold is lifted and the customer told that it is back."""
@@ -107,6 +108,7 @@ async def test_ends_when_the_server_is_covered_again(uncovered, turn, clock, how
     assert await Notice.filter(template="restored", server_id=server.id).count() == 1
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_tells_nobody_that_a_retired_server_is_back(uncovered, turn, clock):
     """A server that its owner deleted is not welcomed back."""
     account, server = await uncovered()
@@ -119,6 +121,7 @@ async def test_tells_nobody_that_a_retired_server_is_back(uncovered, turn, clock
     assert not await Notice.filter(template="restored").exists()
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_ends_where_the_policy_ignores_ended_subscriptions(uncovered, turn, policies, clock):
     """A policy that changed to `ignore` gives back what the ladder had taken."""
     account, server = await uncovered()
@@ -132,6 +135,7 @@ async def test_ends_where_the_policy_ignores_ended_subscriptions(uncovered, turn
     assert not await Hold.filter(lifted_at=None).exists()
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_reads_a_subscription_that_ends_later_as_covering(uncovered, policies, clock):
     """The end of the paid period counts, not the cancelling."""
     account, _ = await uncovered()
@@ -140,6 +144,7 @@ async def test_reads_a_subscription_that_ends_later_as_covering(uncovered, polic
     assert [one.server for one in await subjects.load([account.id], policies, clock.now())] == [None]
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_falls_back_to_the_standard_policy(debtor, policies, clock):
     """An account whose policy is gone is judged by the one that always exists."""
     account, _, _ = await debtor(policy="gone")
@@ -149,6 +154,7 @@ async def test_falls_back_to_the_standard_policy(debtor, policies, clock):
     assert subject.policy.name == "standard"
 
 
+@pytest.mark.usefixtures("database")
 async def test_reads_many_accounts_with_the_statements_of_one(debtor, policies, clock, monkeypatch):
     """The number of statements does not grow with the accounts."""
     accounts = [(await debtor())[0] for _ in range(4)]
@@ -169,6 +175,7 @@ async def test_reads_many_accounts_with_the_statements_of_one(debtor, policies, 
     assert len(executed) == of_one
 
 
+@pytest.mark.usefixtures("sqlite_database")
 async def test_voids_notices_from_before_a_long_time_outside_apply(delinquent, policies, clock):
     """What was sent before counts for staying and not for climbing."""
     account, _, _ = await delinquent()

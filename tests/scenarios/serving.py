@@ -65,12 +65,15 @@ def _note_runs(file: Path) -> None:
 
 
 def _main(file: str, point: str = "") -> None:
+    # Whoever started us reads one line; everything else that is printed goes where nobody has to read it.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     notices.LEASE = LEASE
     processing._LEASE = LEASE
     _note_runs(Path(file))
     if point:
         _arm(json.loads(point))
-    asyncio.run(operations.serve(load(), ready=lambda url: print(url, flush=True), pace=PACE))
+    asyncio.run(operations.serve(load(), ready=lambda url: print(url, file=answer, flush=True), pace=PACE))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ async def _seen(tale: Any) -> tuple[Any, ...]:
 
 async def test_it_takes_fifty_copies_in_any_order_for_one(theatre: Any) -> None:
     """First news comes fifty times and mixed: one letter a stage. Then everything again, suspended and paid."""
-    async with theatre.tale() as tale:
+    async with theatre.tale(ladders=theatre.stops) as tale:
         await tale.begin()
         before = tale.essence()
         tale.world.stripe.deliveries.set_knobs(hold=True)

@@ -83,7 +83,7 @@ async def test_it_converges_after_a_node_died_in_the_middle_of_a_stop(theatre: A
         await tale.until("the other node's guest is stopped", lambda: tale.power(1101) == "stopped")
 
         async def unknown() -> bool:
-            return bool((await tale.servers())[1102]["power"]["observed"] == "UNKNOWN")
+            return bool((await tale.servers())["1102"]["power"]["observed"] == "UNKNOWN")
 
         await tale.until("the silent node's guest is unknown", unknown)
         assert tale.power(1102) == "running"

@@ -203,3 +203,17 @@ def test_closes_every_window_on_a_holiday(build):
     )
 
     assert not in_window(always, build.now, "UTC")
+
+
+def test_lets_a_decision_of_two_persons_pass_the_windows_and_nothing_else(build):
+    """SUSPEND_NOW goes past windows, and past no other check."""
+    closed = {"standard": Windows(zone="UTC", allow=())}
+    forced = build.climb(forced=True)
+
+    assert checked(build, build.world(climbs=(build.climb(),)), windows=closed) == [
+        (StepKind.ADVANCE, "WINDOW")
+    ]
+    assert checked(build, build.world(climbs=(forced,)), windows=closed) == [(StepKind.ADVANCE, None)]
+    assert checked(build, build.world(climbs=(forced,)), windows=closed, paused="x") == [
+        (StepKind.ADVANCE, "PAUSED")
+    ]

@@ -238,3 +238,12 @@ def test_proposes_a_climb_with_its_reason_and_invoices(build):
 
     assert (step.kind, step.to_stage, step.invoice_ids) == (StepKind.ADVANCE, "SUSPENDED", (7,))
     assert step.state is StepState.PLANNED
+
+
+def test_starts_nothing_that_the_platform_does_not_have(build):
+    """A missing guest's record waits for the guest, or for a person, instead of being tried for ever."""
+    gone = build.server(missing=True, record=build.taken(), observed=build.seen(Power.UNKNOWN))
+
+    plan = propose(build.world(gone))
+
+    assert {step.held_back_by for step in plan.steps} == {"MISSING"}

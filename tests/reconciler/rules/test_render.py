@@ -1,0 +1,77 @@
+"""The same plan always reads the same, with every reason."""
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.rules import render
+from reconciler.rules.plan import Plan, propose
+from reconciler.rules.terms import Mode, StepKind, StepState
+from reconciler.rules.world import RecordView
+
+NAMES = render.Names(accounts={1: "acct-1"}, servers={1: "srv-1"}, dues={7: (1000, "EUR"), 8: (5, "USD")})
+
+
+@pytest.fixture
+def plan(build):
+    """A climb, and a stop that waits."""
+    server = build.server(holds=(build.hold(),), record=RecordView(backups_locked=True))
+    proposed = propose(build.world(server, climbs=(build.climb(),)))
+    steps = tuple(
+        step.hold_back("PAUSED", "paused by ann") if step.kind is StepKind.STOP else step
+        for step in proposed.steps
+    )
+    return replace(proposed, steps=steps)
+
+
+def test_tells_each_step_with_its_reason_and_why_it_waits(plan):
+    """One line a step, and one for what holds it back."""
+    assert render.text(plan, NAMES).splitlines()[2:] == [
+        "+ ADVANCE to SUSPENDED acct-1: 120 h overdue",
+        "· STOP acct-1/srv-1 on zrh1/pve1: payment is overdue",
+        "    waits (PAUSED): paused by ann",
+    ]
+
+
+def test_says_so_when_there_is_nothing_to_do(build):
+    """An empty plan is a sentence."""
+    assert render.text(Plan(at=build.now, mode=Mode.PLAN, steps=()), NAMES) == "Nothing to do (mode plan).\n"
+
+
+def test_sums_up_what_may_happen_now(plan):
+    """What is held back is counted apart; each invoice is counted once."""
+    summary = render.summary(plan, NAMES)
+
+    assert (summary["advance"], summary["stop"], summary["held_back"], summary["accounts"]) == (1, 0, 1, 1)
+    assert summary["money_at_stake"] == [{"minor": 1000, "currency": "EUR"}]
+
+
+def test_is_plain_data_with_the_digest(plan):
+    """Programs read the same as people."""
+    content = render.content(plan, NAMES)
+
+    assert content["digest"] == plan.digest
+    assert [step["held_back_by"] for step in content["steps"]] == [None, "PAUSED"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        (StepKind.START, "abeyance action start_guests srv-1"),
+        (StepKind.UNLOCK_BACKUPS, "abeyance action unlock_backups srv-1"),
+        (StepKind.STOP, None),
+    ],
+)
+def test_names_the_command_that_gives_back_by_hand(plan, kind, command):
+    """A restriction has none."""
+    step = replace(plan.steps[-1], kind=kind)
+
+    assert render.command(step, NAMES) == command
+
+
+def test_keeps_drift_apart_from_changes(plan):
+    """A stop that came undone without us is shown as drift, unless it waits."""
+    step = replace(plan.steps[-1], drift=True)
+
+    assert render.state_of(step) is StepState.HELD_BACK
+    assert render.state_of(replace(step, state=StepState.PLANNED)) is StepState.DRIFT

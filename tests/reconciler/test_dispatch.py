@@ -1,0 +1,304 @@
+"""Jobs carry out what was let through, and every step that they commit gets an outcome."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from tortoise.exceptions import OperationalError
+
+from billing.models import AuditEntry
+from reconciler import dispatch, outcomes, restore_record
+from reconciler.inventory import InventoryError
+from reconciler.models import RestorePart, Run, Step
+from reconciler.rules import plan as planning
+from reconciler.rules.terms import Lane, StepKind, StepState
+from reconciler.runs.request import RunRefusedError
+
+NODES = ("node1", "node2")
+
+
+def step_of(server, kind, **given):
+    """Return a planned step on a server."""
+    values = {
+        "kind": kind,
+        "account_id": server.account_id,
+        "server_id": server.id,
+        "site": "demo",
+        "node": "node1",
+        "reason": "because",
+        "facts_version": 2,
+    }
+    return planning.Step(**(values | given))
+
+
+@pytest.fixture
+def held(debtor, factory):
+    """Makes an account with held servers; returns the servers."""
+
+    async def make(servers=1):
+        _, _, rows = await debtor(servers)
+        for row in rows:
+            await factory.hold(row)
+        return rows
+
+    return make
+
+
+@pytest.fixture
+def taken(debtor, platform, clock):
+    """Makes an account whose stopped servers are to be given back; returns the servers."""
+
+    async def make(servers=1):
+        _, _, rows = await debtor(servers)
+        for row in rows:
+            guest = platform.guests[row.guest]
+            guest.power, guest.onboot, guest.protection = "stopped", False, True
+            owner = restore_record.Owner(site="demo", server_id=row.id)
+            found = [("power", "", "RUNNING"), ("onboot", "", "true"), ("protection", "", "false")]
+            await restore_record.take(owner, found, step_id=1, at=clock.now())
+        return rows
+
+    return make
+
+
+async def carry_out(stand, steps):
+    """Submit steps and wait for their jobs."""
+    started = stand.dispatcher.submit(steps, "d" * 64)
+    await stand.dispatcher.idle()
+    return started
+
+
+async def states():
+    """Return the states of all steps, oldest first."""
+    return [row.state for row in await Step.all().order_by("id")]
+
+
+async def test_reads_deeply_before_it_restricts(stand, held, platform):
+    """What is committed as `expect` was read in the same job, and the run is kept with its steps."""
+    (server,) = await held()
+
+    await carry_out(stand, [step_of(server, StepKind.STOP)])
+
+    assert platform.runs == ["observe", "stop_guests"]
+    (step,) = await Step.all().prefetch_related("run")
+    assert (step.state, step.expect["power"], step.run.action) == (StepState.DONE, "running", "stop_guests")
+    assert step.run.verified_gone
+    assert step.run.finished_at is not None
+
+
+async def test_gives_back_without_reading_first(lite, taken, platform):
+    """A restore needs no observation of its own: one run."""
+    (server,) = await taken()
+
+    await carry_out(lite, [step_of(server, StepKind.START)])
+
+    assert platform.runs == ["start_guests"]
+    assert platform.guests[server.guest].power == "running"
+    assert not await RestorePart.filter(closed_at=None).exists()
+
+
+async def test_runs_one_job_for_each_node_and_lane(lite, held, taken):
+    """Never two jobs on a node and lane; another node or lane does not wait."""
+    stops, starts = await held(3), await taken(1)
+    steps = [
+        step_of(stops[0], StepKind.STOP),
+        step_of(stops[1], StepKind.STOP),
+        step_of(stops[2], StepKind.STOP, node="node2"),
+        step_of(starts[0], StepKind.START),
+    ]
+
+    assert lite.dispatcher.submit(steps, "") == 3
+    assert lite.dispatcher.submit(steps, "") == 0
+    await lite.dispatcher.idle()
+
+
+async def test_starts_the_jobs_of_the_restore_lane_first(lite, held, taken, platform):
+    """When both wait, what is given back begins first."""
+    (stop,), (start,) = await held(), await taken()
+
+    await carry_out(lite, [step_of(stop, StepKind.STOP), step_of(start, StepKind.START)])
+
+    assert platform.runs.index("start_guests") < platform.runs.index("stop_guests")
+
+
+async def test_wakes_the_loop_when_a_job_ends(lite, taken):
+    """The next pass sees what was done, without waiting for a tick."""
+    (server,) = await taken()
+
+    await carry_out(lite, [step_of(server, StepKind.START)])
+    await asyncio.sleep(0)
+
+    assert lite.woken == 1
+
+
+@pytest.mark.parametrize("what", ["nothing comes of it", "it breaks"])
+async def test_lets_a_node_rest_after_a_job_of_which_nothing_came(lite, held, monkeypatch, what):
+    """The same job at once would find the same: no spinning, and no other node suffers."""
+    (server,) = await held()
+    if what == "it breaks":
+
+        async def breaks(*_):
+            raise RuntimeError("out of order")
+
+        monkeypatch.setattr(type(lite.dispatcher), "_prepare_restriction", breaks)
+    steps = [step_of(server, StepKind.STOP, facts_version=99)]
+
+    await carry_out(lite, steps)
+
+    assert lite.dispatcher.submit(steps, "") == 0
+    assert lite.dispatcher.submit([step_of(server, StepKind.STOP, node="node2", facts_version=99)], "") == 1
+    await asyncio.sleep(0.05)
+    assert lite.dispatcher.submit(steps, "") == 1
+    await lite.dispatcher.idle()
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        RunRefusedError("no such node"),
+        OSError("no process can be made"),
+        InventoryError("hosts.yml", "demo.site_token_file", "cannot be read", "mend it"),
+    ],
+)
+async def test_writes_off_steps_whose_run_cannot_begin(lite, taken, problem):
+    """A token that cannot be read leaves no step open: it is tried again with back-off."""
+    (server,) = await taken()
+    lite.execution.broken = problem
+
+    await carry_out(lite, [step_of(server, StepKind.START)])
+
+    (step,) = await Step.all()
+    assert (step.state, step.retry_at) == (StepState.VOID, lite.clock.now() + timedelta(seconds=5))
+    assert await RestorePart.filter(closed_at=None).count() == 3
+
+
+async def test_gives_back_beside_a_target_that_no_run_takes(lite, taken, platform):
+    """One server with an impossible marker keeps nobody else of its node stopped."""
+    rows = await taken(3)
+    await type(rows[1]).filter(id=rows[1].id).update(marker="{{ impossible }}")
+
+    await carry_out(lite, [step_of(row, StepKind.START) for row in rows])
+
+    assert [platform.guests[row.guest].power for row in rows] == ["running", "stopped", "running"]
+    assert await states() == [StepState.DONE, StepState.VOID, StepState.DONE]
+
+
+async def test_leaves_no_step_open_when_a_job_breaks(lite, taken, monkeypatch):
+    """Whatever breaks between commit and verdict: the step is unknown, and so looked at."""
+    (server,) = await taken()
+
+    async def breaks(*_):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(type(lite.dispatcher._attendant), "run", breaks)
+    await carry_out(lite, [step_of(server, StepKind.START)])
+
+    assert await states() == [StepState.UNKNOWN]
+
+
+async def test_believes_nothing_of_a_run_that_may_still_be_at_work(lite, taken, platform):
+    """Reports of a run that could not be proven gone are unknown, however good they look."""
+    (server,) = await taken()
+    platform.verified_gone = False
+
+    await carry_out(lite, [step_of(server, StepKind.START)])
+
+    assert await states() == [StepState.UNKNOWN]
+    assert await RestorePart.filter(closed_at=None).count() == 3
+
+
+async def test_writes_an_outcome_down_when_the_database_is_back(lite, taken, monkeypatch):
+    """A moment without a database loses no outcome."""
+    (server,) = await taken()
+    genuine, failures = outcomes.record, [OperationalError("away"), OSError("away"), RuntimeError("driver")]
+
+    async def away(*arguments, **named):
+        if failures:
+            raise failures.pop()
+        return await genuine(*arguments, **named)
+
+    async def at_once(_):
+        return None
+
+    monkeypatch.setattr(outcomes, "record", away)
+    lite.dispatcher._attendant.pause = at_once
+    await carry_out(lite, [step_of(server, StepKind.START)])
+
+    assert await states() == [StepState.DONE]
+
+
+async def test_notes_a_step_as_unknown_whose_outcome_cannot_be_written(lite, taken, monkeypatch):
+    """An outcome that the database refuses for good does not leave the step open for ever."""
+    (server,) = await taken()
+    genuine = outcomes.record
+
+    async def refuses(step, report, **named):
+        if report.outcome.value == "CHANGED":
+            raise ValueError("cannot be written")
+        return await genuine(step, report, **named)
+
+    async def at_once(_):
+        return None
+
+    monkeypatch.setattr(outcomes, "record", refuses)
+    lite.dispatcher._attendant.pause = at_once
+    await carry_out(lite, [step_of(server, StepKind.START)])
+
+    assert await states() == [StepState.UNKNOWN]
+
+
+async def test_begins_nothing_any_more_while_it_closes(lite, held, platform):
+    """A stop of the process ends the running play, and no further run begins after it."""
+    rows = await held(2)
+
+    async def closes(action, _):
+        if action == "lock_backups" and not closing:
+            closing.append(asyncio.create_task(lite.dispatcher.aclose()))
+            await asyncio.sleep(0.02)
+
+    closing = []
+    platform.before = closes
+    steps = [step_of(rows[0], StepKind.LOCK_BACKUPS), step_of(rows[1], StepKind.STOP)]
+    lite.dispatcher.submit(steps, "")
+    await lite.dispatcher.idle()
+    await closing[0]
+
+    assert "stop_guests" not in platform.runs
+    assert lite.dispatcher.submit(steps, "") == 0
+    assert await lite.open_steps() == []
+
+
+async def test_gives_a_play_at_most_so_many_targets(lite, held, platform, monkeypatch):
+    """The rest waits for the next job of the node."""
+    monkeypatch.setattr(dispatch, "MAX_TARGETS", 2)
+    rows = await held(3)
+
+    await carry_out(lite, [step_of(row, StepKind.STOP) for row in rows])
+
+    assert platform.count("stop_guests") == 2
+
+
+async def test_gives_nothing_back_twice(lite, taken, platform):
+    """A step planned before another job gave it back starts no run."""
+    (server,) = await taken()
+    step = step_of(server, StepKind.START)
+    await carry_out(lite, [step])
+    await asyncio.sleep(0.03)
+
+    await carry_out(lite, [step])
+
+    assert platform.runs == ["start_guests"]
+
+
+async def test_keeps_a_trace_of_a_stop_that_was_not_begun(lite, held, platform):
+    """A busy guest is written off with its reason and tried again later; nothing is on record as taken."""
+    (server,) = await held()
+    platform.guests[server.guest].busy = "locked: backup"
+
+    await carry_out(lite, [step_of(server, StepKind.STOP)])
+
+    (step,) = await Step.all()
+    assert (step.state, step.message) == (StepState.VOID, "the platform is working on it (locked: backup)")
+    assert not await RestorePart.all().exists()
+    assert await AuditEntry.filter(kind="step.plan_again").count() == 1
+    assert await Run.filter(lane=Lane.RESTRICT).count() == 1

@@ -1,0 +1,121 @@
+"""Notices are queued with the standing that calls for them, in its transaction."""
+
+from datetime import timedelta
+
+import pytest
+
+from billing.accounts import note_fact
+from billing.models import Account, Episode, Notice
+from billing.rules.terms import NoticeState, Stage
+from reconciler import standing, subjects
+from reconciler.models import Server
+from reconciler.rules.terms import Mode
+
+pytestmark = pytest.mark.usefixtures("sqlite_database")
+
+
+@pytest.fixture
+def settle(policies, clock):
+    """Reads and settles an account."""
+
+    async def go(account, mode=Mode.APPLY):
+        own = await subjects.load([account.id], policies, clock.now())
+        assert await standing.settle(own, mode=mode, now=clock.now())
+
+    return go
+
+
+async def latest():
+    """Return the newest notice."""
+    return await Notice.all().order_by("-id").first()
+
+
+async def test_names_an_invoice_that_became_overdue_since(delinquent, factory, settle, clock):
+    """The present stage's notice is sent anew once, a day after the last one, naming everything that is overdue."""
+    account, invoice, _ = await delinquent()
+    newer = await factory.invoice(account, overdue_at=clock.now())
+    clock.advance(timedelta(days=1))
+
+    for _ in range(2):
+        await settle(account)
+
+    told = await latest()
+    assert (told.stage, told.invoice_ids) == (Stage.SUSPENDED, [invoice.id, newer.id])
+    assert await Notice.all().count() == 4
+
+
+async def test_tells_of_the_stage_that_a_fall_leads_to(delinquent, factory, settle):
+    """A fall sends the notice of where the account stands now."""
+    account, _, _ = await delinquent()
+    await factory.override(account, kind="EXTEND_GRACE")
+
+    await settle(account)
+
+    assert (await latest()).stage is Stage.PAST_DUE
+    assert (await latest()).state is NoticeState.PENDING
+
+
+async def test_reminds_and_wakes_for_it(delinquent, settle, clock):
+    """A reminder opens no stage, and comes without any fact."""
+    account, _, _ = await delinquent()
+    await settle(account)
+    due = (await latest()).created_at + timedelta(days=7)
+    assert (await Account.get(id=account.id)).next_change_at <= due
+    clock.advance(timedelta(days=7))
+
+    await settle(account)
+
+    told = await latest()
+    assert (told.stage, told.template) == (None, "suspended")
+
+
+async def test_names_a_latecomer_once(delinquent, factory, settle, clock):
+    """One notice for the servers that came since, however often it is looked at."""
+    account, _, (first,) = await delinquent()
+    late = await factory.server(account, joined_at=clock.now())
+    for _ in range(3):
+        await settle(account)
+
+    assert await Notice.all().count() == 4
+    assert (await latest()).server_ids == [first.id, late.id]
+
+
+@pytest.mark.parametrize("spared", ["free", "missing", "retired"])
+async def test_tells_nobody_of_latecomers_that_cannot_be_held(delinquent, factory, settle, clock, spared):
+    """A server that takes no hold needs no warning."""
+    account, _, _ = await delinquent()
+    flaw = (
+        {"free": True}
+        if spared == "free"
+        else {f"{spared}_{'since' if spared == 'missing' else 'at'}": clock.now()}
+    )
+    late = await factory.server(account, joined_at=clock.now())
+    await Server.filter(id=late.id).update(**flaw)
+
+    await settle(account)
+
+    assert await Notice.all().count() == 3
+
+
+async def test_tells_nobody_without_an_address(delinquent, settle, factory, clock):
+    """Nothing is queued that could not be sent."""
+    account, _, _ = await delinquent()
+    await Account.filter(id=account.id).update(email=None)
+    await note_fact(account.id, now=clock.now())
+    await factory.server(account)
+
+    await settle(account)
+
+    assert await Notice.all().count() == 3
+
+
+async def test_sends_no_good_news_to_who_was_never_told(debtor, factory, settle, clock):
+    """An episode that disturbed nobody ends in silence."""
+    account, invoice, _ = await debtor()
+    await factory.episode(account)
+    await type(invoice).filter(id=invoice.id).update(status="PAID", amount_due=0)
+
+    await settle(account)
+
+    assert not await Notice.all().exists()
+    assert (await Episode.get()).ended_at == clock.now()
