@@ -1,8 +1,10 @@
 # `make` alone lists the targets. Everything runs from .venv, which `make setup` fills from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check format lock schema
+.PHONY: help setup setup-dev demo test unit nightly check format lock schema
 
 PY := .venv/bin/python
+# Folders whose tests run real plays, servers and whole stories.
+SLOW_PARTS := commands scenarios real playbooks reconciler/runs simulators billing/stripe
 export PYTHONDONTWRITEBYTECODE ?= 1
 # Ansible refuses to work without a UTF-8 locale; C.UTF-8 is everywhere.
 export LC_ALL := C.UTF-8
@@ -22,7 +24,13 @@ demo: setup ## Run the product on simulators; ARGS="--once" tells one whole stor
 	@exec $(PY) -m api.cli demo $(ARGS)
 
 test: setup-dev ## Run the test suite; ARGS="-k name" narrows it
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+
+unit: setup-dev ## Run the tests that need no server, no root and no time
+	@$(PY) -m pytest -n auto --maxprocesses 4 -m "not slow and not postgres and not lxc and not nightly" $(foreach part,$(SLOW_PARTS),--ignore=tests/$(part)) $(ARGS)
+
+nightly: setup-dev ## Run the proofs that take too long for every change
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup -m nightly $(ARGS)
 
 check: setup-dev ## Formatting, types, import contracts, playbook lint, schema and documents
 	@$(PY) -m ruff format --check --quiet .

@@ -216,3 +216,10 @@ async def sqlite_database(sqlite_url: str) -> AsyncIterator[str]:
     """Opens a SQLite database alone, for tests in which the kind of database does not matter; its URL."""
     async with open_database(sqlite_url):
         yield sqlite_url
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the commands' tests in one process: they share a checkout that takes half a minute to set up."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent / "commands"):
+            item.add_marker(pytest.mark.xdist_group("commands"))

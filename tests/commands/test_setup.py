@@ -34,6 +34,7 @@ def test_it_is_done_once_and_then_says_nothing(checkout: Any) -> None:
     assert not list(checkout.folder.glob(".venv.*"))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("version", ["3.12", "3.13"])
 def test_it_works_with_newer_pythons(newer_pythons: Mapping[str, Any], version: str) -> None:
     """The product is installed and answers with each Python that it promises."""

@@ -36,6 +36,8 @@ class Point:
     when: str = "after"
     about: str = ""
     seen: Callable[[Any], bool] | None = None
+    #: What is done to the world before, so that there is time to see it.
+    slowed: Callable[[Any], None] = lambda tale: None
     seconds: float = 0.0
 
     @property
@@ -51,8 +53,13 @@ RECORDS, SENDS = "reconciler.outcomes:record", "billing.mail:SmtpMailer.send"
 STORES = "billing.stripe.inbox:store"
 
 
-def _configured(tale: Any) -> bool:
-    return any("/1101/config" in write for write in tale.writes())
+def _half_configured(tale: Any) -> bool:
+    return not tale.guest(1101)["config"].get("onboot") and tale.power(1101) == "running"
+
+
+def _slow_to_configure(tale: Any) -> None:
+    """The platform changes the options at once and takes its time to say so: no shutdown is asked for meanwhile."""
+    tale.world.cluster.inject_fault("/1101/config", method="PUT", acts=True, seconds=5.0)
 
 
 TAKING = {
@@ -70,7 +77,7 @@ TAKING = {
         Point(name="a notice is queued, in its transaction", where="billing.notices:queue"),
         Point(name="the guests are being read deeply", where=STARTS, about="deep"),
         Point(name="closing the access has begun", where=STARTS, about="close_access"),
-        Point(name="a guest is half configured", seen=_configured),
+        Point(name="a guest is half configured", seen=_half_configured, slowed=_slow_to_configure),
         Point(name="one of several stops is recorded", where=RECORDS, about="STOP"),
     ),
 }
@@ -131,6 +138,7 @@ class Lives:
         """Live once for each point, and then once more without one."""
         for point in points:
             await self.end()
+            point.slowed(tale)
             await self.begin(point)
             await self.die(point, tale)
         await self.begin()
