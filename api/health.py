@@ -1,12 +1,16 @@
 """Is it alive, is it able to serve, how does it stand: for load balancers, people and Prometheus.
 
-Owns the checks and the metrics. Reads the database and nothing else outside; changes nothing and needs no token.
+Owns the checks and the metrics. Reads the database, tries to write into the folder of the runs and leaves nothing
+there; needs no token.
 """
 
 import asyncio
+import os
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
@@ -36,6 +40,8 @@ log = structlog.get_logger("abeyance.health")
 
 #: No check may keep a prober waiting longer.
 PATIENCE = timedelta(seconds=2)
+#: What a run needs at least in its folder.
+_ROOM = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,11 @@ class Health:
     mode: Mode = Mode.PLAN
     #: A pass older than this means that the loop stands still; null where this process runs none.
     pass_max_age: timedelta | None = timedelta(minutes=5)
+    #: Where runs keep their records; null where this process starts none.
+    state_dir: Path | None = None
+    #: The sites to be observed, and how old the last complete observation of each may be.
+    sites: frozenset[str] = frozenset()
+    observation_max_age: timedelta = timedelta(minutes=10)
 
     async def alive(self, _: Request) -> Response:
         """Answer that the process answers."""
@@ -69,6 +80,8 @@ class Health:
             "schema": await self._asked(self._schema),
             "policies": await self._asked(self._policies),
             "last_pass": await self._asked(self._last_pass),
+            "state_folder": await self._asked(self._state_folder),
+            "observation": await self._asked(self._observation),
         }
         ready = all(check.ok for check in checks.values())
         shown = {name: {"ok": check.ok, "detail": check.said} for name, check in checks.items()}
@@ -119,6 +132,23 @@ class Health:
         age = self.clock.now() - state.last_pass_at
         return Check(ok=age <= self.pass_max_age, said=f"{int(age.total_seconds())} s ago")
 
+    async def _state_folder(self) -> Check:
+        if self.state_dir is None:
+            return Check(ok=True, said="this process starts no runs")
+        problem = await asyncio.to_thread(_unwritable, self.state_dir)
+        return Check(ok=problem is None, said=problem or "can be written")
+
+    async def _observation(self) -> Check:
+        if self.mode is Mode.OFF or not self.sites:
+            return Check(ok=True, said="nothing is observed")
+        seen = {row.site: row.complete_at for row in await SiteState.filter(site__in=list(self.sites))}
+        ages = {site: _age(self.clock.now(), seen.get(site)) for site in sorted(self.sites)}
+        if never := [site for site, age in ages.items() if age is None]:
+            return Check(ok=False, said=f"never seen as a whole: {', '.join(never)}")
+        site, oldest = max(((site, age or 0.0) for site, age in ages.items()), key=lambda one: one[1])
+        ok = oldest <= self.observation_max_age.total_seconds()
+        return Check(ok=ok, said=f"the oldest, of {site}, {int(oldest)} s ago")
+
     async def _measured(self) -> CollectorRegistry:
         registry = CollectorRegistry()
         now = self.clock.now()
@@ -134,6 +164,21 @@ class Health:
         for stage, count in (await _by_stage()).items():
             stages.labels(stage.lower()).set(count)
         return registry
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Return why no run could keep anything in this folder; one that is not there yet is made by the first run."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return "cannot be written"
+    try:
+        if there == folder:
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(_ROOM))
+                probe.flush()
+    except OSError as problem:
+        return f"cannot be written ({problem.strerror or type(problem).__name__})"
+    return None
 
 
 async def applied_version() -> str | None:

@@ -130,23 +130,32 @@ async def serve(
         async with opened(settings, pace) as runtime, answering(_app(runtime), listener) as url:
             if ready is not None:
                 ready(url)
+            standby = False
             while not stop.is_set():
-                await _take_part(settings, runtime, stop)
+                standby = await _take_part(settings, runtime, stop, standby=standby)
 
 
-async def _take_part(settings: Settings, runtime: Runtime, stop: asyncio.Event) -> None:
-    """Reconcile while this process leads; return when it is to stop, was not let, or has lost the lead."""
+async def _take_part(settings: Settings, runtime: Runtime, stop: asyncio.Event, *, standby: bool) -> bool:
+    """Reconcile while this process leads; return when it is to stop, was not let, or has lost the lead.
+
+    `standby` is what the last turn returned: whether another process leads. Only a change of it is logged.
+    """
     async with leadership(settings.database_url.get_secret_value()) as lead:
         if lead is None:
-            log.info(
-                "reconciler.elsewhere", message="another process reconciles this database; this one answers"
-            )
+            if not standby:
+                log.info(
+                    "reconciler.elsewhere",
+                    message="another process reconciles this database; this one answers",
+                )
             await _first(stop.wait(), asyncio.sleep(STANDBY_SECONDS))
-            return
+            return True
+        if standby:
+            log.info("reconciler.here", message="this process reconciles from now on")
         async with runtime.running():
             await _first(stop.wait(), lead.lost())
         if not stop.is_set():
             log.error("reconciler.lead_lost")
+        return False
 
 
 async def _first(*waits: Coroutine[object, object, object]) -> None:
@@ -210,14 +219,12 @@ async def settle(runtime: Runtime, *, rounds: int = 50) -> None:
 
 
 async def observe_now(settings: Settings) -> list[dict[str, object]]:
-    """Observe every site once and return how each stands."""
-
-    async def work(runtime: Runtime) -> None:
-        await runtime.watch.cycle()
-
-    await _alone(settings, work)
-    async with open_database(settings.database_url.get_secret_value()):
-        rows = await SiteState.all().order_by("site")
+    """Observe every site once and return how each stands; where another process does that already, what it read."""
+    url = settings.database_url.get_secret_value()
+    async with opened(settings) as runtime, leadership(url) as lead:
+        if lead is not None:
+            await runtime.recover()
+            await runtime.watch.cycle()
         return [
             {
                 "site": row.site,
@@ -225,7 +232,7 @@ async def observe_now(settings: Settings) -> list[dict[str, object]]:
                 "silent_nodes": row.silent_nodes,
                 "problem": row.problem,
             }
-            for row in rows
+            for row in await SiteState.all().order_by("site")
         ]
 
 
@@ -252,9 +259,10 @@ async def run_action(
     settings: Settings, action: str, server_external_id: str, *, actor: str, reason: str
 ) -> str:
     """Carry out an undoing action or an observation by hand; anything else is refused and leaves an audit row."""
-    said: list[str] = []
-
-    async def work(runtime: Runtime) -> None:
+    async with opened(settings) as runtime:
+        # Before anything else, and whoever reconciles: a wish that is refused leaves its trace in any case.
+        if action not in runtime.by_hand.allowed():
+            raise await _refused(runtime, action, server_external_id, actor=actor, reason=reason)
         server = await Server.get_or_none(external_id=server_external_id)
         if server is None:
             raise OperationError(
@@ -264,20 +272,22 @@ async def run_action(
             if action == "observe":
                 await runtime.by_hand.observe(server.id, actor=actor)
                 await runtime.by_hand.idle()
-                said.append("read; `abeyance explain` shows what was found")
-            else:
-                await runtime.by_hand.give_back(action, server.id, reason=reason, actor=actor)
-                await settle(runtime)
-                said.append("done as far as it can be done now; `abeyance explain` shows where it stands")
+                return "read; `abeyance explain` shows what was found"
+            await runtime.by_hand.give_back(action, server.id, reason=reason, actor=actor)
         except RefusalError as refused:
             raise OperationError(str(refused)) from None
+        return await _given_back(settings, runtime)
 
-    # Before anything else, and whoever reconciles: a wish that is refused leaves its trace in any case.
-    async with opened(settings) as runtime:
-        if action not in runtime.by_hand.allowed():
-            raise await _refused(runtime, action, server_external_id, actor=actor, reason=reason)
-    await _alone(settings, work)
-    return said[0]
+
+async def _given_back(settings: Settings, runtime: Runtime) -> str:
+    """Carry out what was asked for, or leave it to the process that reconciles; return what to tell."""
+    async with leadership(settings.database_url.get_secret_value()) as lead:
+        if lead is None:
+            return "asked for: the process that reconciles does it at its next tick; then see `abeyance explain`"
+        await runtime.recover()
+        await settle(runtime)
+        await runtime.dispatcher.aclose()
+        return "done as far as it can be done now; `abeyance explain` shows where it stands"
 
 
 async def _refused(

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from api.auth import Authenticator, TokenAuthenticator
+from api.rates import Allowances
 from billing.clock import Clock
 from billing.rules.policy import Policy
 from reconciler.rules.terms import Mode
@@ -52,5 +53,7 @@ class Ports:
     adopt_customer: AdoptCustomer | None = None
     mode: Mode = Mode.PLAN
     authenticators: tuple[Authenticator, ...] = field(default_factory=lambda: (TokenAuthenticator(),))
+    #: How often one caller may ask.
+    allowances: Allowances = field(default_factory=Allowances)
     #: How long a query may take before it is given up.
     query_timeout: timedelta = timedelta(seconds=20)

@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -50,6 +51,10 @@ from reconciler.watch import Watch
 log = structlog.get_logger(__name__)
 
 BATCH = 100
+#: Settings of the contract that nothing reads yet.
+_WITHOUT_EFFECT = ("second_person", "jwt_issuer", "outgoing_webhooks", "heartbeat_url")
+#: After so many spans without a complete observation of a site, this process says that it is not ready.
+OBSERVATIONS_MISSED = 10
 #: How soon events that had to wait are looked at again; their own back-off decides what is due then.
 LATER_SECONDS = 15.0
 #: How often steps of unknown outcome are looked at again while there are any.
@@ -162,6 +167,9 @@ class Runtime:
             policies=self.policy_map,
             policy_problem=lambda: "; ".join(self.policies.problems) or None,
             mode=self.settings.mode,
+            state_dir=self.settings.state_dir,
+            sites=frozenset(site.name for site in self.actions.inventory.sites),
+            observation_max_age=timedelta(seconds=OBSERVATIONS_MISSED * self.pace.observe),
         )
 
     def policy_map(self) -> Mapping[str, Policy]:
@@ -174,6 +182,17 @@ class Runtime:
             await adopt_customer(self.gateway, self.clock, account_id)
 
     # -- the work -------------------------------------------------------------------------------------------------
+
+    async def _warn(self) -> None:
+        """Say what is set and does not work as one could think."""
+        for name in _WITHOUT_EFFECT:
+            if getattr(self.settings, name) not in {None, "required"}:
+                log.warning("setting.without_effect", setting=f"ABEYANCE_{name.upper()}")
+        if await modes.in_force(self.settings.mode) is not self.settings.mode:
+            log.warning(
+                "mode.plan_until_first_apply",
+                message="run `abeyance apply --first` to let this database apply",
+            )
 
     async def recover(self) -> None:
         """End what an earlier life left running, and mark its steps unknown; before anything else is started."""
@@ -262,6 +281,7 @@ class Runtime:
     async def running(self) -> AsyncIterator[None]:
         """Reconcile until the end of the block; what runs then is stopped and its outcome written down."""
         await self.recover()
+        await self._warn()
         ticks = {
             "tick": (self.pace.tick, self.tick),
             "observe": (self.pace.observe, self.observe),

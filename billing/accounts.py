@@ -17,6 +17,7 @@ from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
 from billing.audit import record
+from billing.mail import can_be_used
 from billing.models import Account, Invoice
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal
 from billing.rules.money import MoneyError, exponent
@@ -58,13 +59,11 @@ class Upserted:
 
 
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?\Z")
-_ADDRESS = re.compile(r"[^\s@<>(),;:\"\[\]\\]+@[^\s@<>(),;:\"\[\]\\.]+(\.[^\s@<>(),;:\"\[\]\\.]+)+\Z")
 #: Stripe's ids: a short prefix and letters and digits (https://docs.stripe.com/api/customers/object#customer_object-id).
 _CUSTOMER = re.compile(r"cus_[A-Za-z0-9]{1,60}\Z")
 _MOST_ADDRESSES = 10
 _LONGEST_ID = 200
 _LONGEST_NAME = 300
-_LONGEST_ADDRESS = 320
 
 
 async def upsert(change: AccountChange, *, policies: Collection[str], actor: str, now: datetime) -> Upserted:
@@ -94,6 +93,11 @@ async def upsert(change: AccountChange, *, policies: Collection[str], actor: str
             else "the account was changed by another request at the same moment: ask again",
             "stripeCustomerId" if taken else "externalId",
         ) from None
+
+
+async def look_at(account_id: int, *, now: datetime) -> None:
+    """Ask the reconciler to look at an account although none of the facts about it has moved."""
+    await Account.filter(id=account_id).update(next_change_at=now)
 
 
 async def note_fact(account_id: int, *, now: datetime) -> None:
@@ -216,8 +220,11 @@ def _text(value: str, longest: int, *path: str) -> Problem | None:
 
 
 def _address(value: str, *path: str) -> Problem | None:
-    right = bool(_ADDRESS.match(value)) and value.isprintable() and len(value) <= _LONGEST_ADDRESS
-    return _unless(right, "give an e-mail address such as billing@example.com", *path)
+    right = can_be_used(value) and "." in value.partition("@")[2]
+    message = (
+        "give an e-mail address such as billing@example.com, its domain in the xn-- form where it needs one"
+    )
+    return _unless(right, message, *path)
 
 
 def _is_currency(code: str) -> bool:

@@ -48,6 +48,7 @@ async def open_invoices(account_ids: Iterable[int], *, now: datetime) -> dict[in
         "id",
         "currency",
         "amount_due",
+        "amount_paid",
         "disputed_amount",
         "overdue_at",
         "overdue_seen_at",
@@ -58,13 +59,14 @@ async def open_invoices(account_ids: Iterable[int], *, now: datetime) -> dict[in
             .order_by("id")
             .values_list(*columns)
         )
-        for account_id, invoice_id, currency, amount_due, disputed, overdue_at, seen_at in rows:
+        for account_id, invoice_id, currency, due, paid, disputed, overdue_at, seen_at in rows:
             overdue = overdue_at is not None and overdue_at <= now
             found[account_id].append(
                 InvoiceFact(
                     id=invoice_id,
                     currency=currency,
-                    amount_due=amount_due,
+                    amount_due=due,
+                    amount_paid=paid,
                     disputed_amount=disputed,
                     overdue_at=overdue_at,
                     counts_from=counts_from(overdue_at, seen_at or now) if overdue else None,

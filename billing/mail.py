@@ -9,8 +9,10 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -19,7 +21,13 @@ import aiosmtplib
 
 #: How long one server may take for one letter, all steps together.
 PATIENCE_SECONDS = 30.0
-_ADDRESS = re.compile(r"[^\s@,;:<>()\"\\\[\]]+@[^\s@,;:<>()\"\\\[\]]+")
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+#: A dot-atom at a host name (https://www.rfc-editor.org/rfc/rfc5322#section-3.4.1). What reads like an encoded word is
+#: left out: headers decode it.
+_ADDRESS = re.compile(rf"(?!.*=\?){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})*")
+#: https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.1.3, which counts the brackets around it.
+_LONGEST_ADDRESS = 254
 
 
 class MailRefusedError(Exception):
@@ -91,7 +99,7 @@ class SmtpMailer:
     ) -> None:
         self._server = _server(url)
         name, address = parseaddr(sender)
-        if not _ADDRESS.fullmatch(address) or not sender.isprintable():
+        if not can_be_used(address) or not sender.isprintable():
             raise ValueError("the sender is not an address such as Billing <billing@hoster.example>")
         self._sender = Address(display_name=name, addr_spec=address)
         self._patience = patience
@@ -110,10 +118,11 @@ class SmtpMailer:
         if not to:
             raise MailRefusedError("none of the addresses is one that mail can be sent to")
         server = self._server
+        message = self._message(letter, to)
         try:
             async with asyncio.timeout(self._patience):
                 refused, _ = await aiosmtplib.send(
-                    self._message(letter, to),
+                    message,
                     sender=self._sender.addr_spec,
                     recipients=to,
                     hostname=server.host,
@@ -140,6 +149,15 @@ class SmtpMailer:
         return tuple(address for address in to if address not in refused)
 
     def _message(self, letter: Letter, to: Iterable[str]) -> EmailMessage:
+        try:
+            message = self._written(letter, to)
+            message.as_bytes(policy=SMTP)
+        except (ValueError, LookupError, MessageError) as error:
+            # It is the same at every attempt, so waiting would only hide it.
+            raise MailRefusedError(f"the letter cannot be written: {_one_line(str(error))}") from error
+        return message
+
+    def _written(self, letter: Letter, to: Iterable[str]) -> EmailMessage:
         message = EmailMessage()
         message["From"] = self._sender
         message["To"] = [Address(addr_spec=address) for address in to]
@@ -153,10 +171,18 @@ class SmtpMailer:
         return message
 
 
+def can_be_used(address: str) -> bool:
+    """Return whether a letter can carry this address at all; one that it cannot would spoil it for all the others.
+
+    Outside ASCII nothing can: not every server takes such a letter. A domain has its `xn--` form for that.
+    """
+    return len(address) <= _LONGEST_ADDRESS and _ADDRESS.fullmatch(address) is not None
+
+
 def usable(addresses: Iterable[str]) -> list[str]:
     """Return the addresses that a letter can be sent to, each once, in order."""
     found = dict.fromkeys(address.strip() for address in addresses)
-    return [address for address in found if _ADDRESS.fullmatch(address) and address.isprintable()]
+    return [address for address in found if can_be_used(address)]
 
 
 def _refusal(answers: list[tuple[str, int, str]]) -> MailRefusedError | MailDelayedError:

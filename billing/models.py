@@ -49,6 +49,8 @@ class Account(Model):
     stripe_deleted = fields.BooleanField(default=False)
     #: Raised by one with every fact about this account; plans and dispatches are bound to it.
     facts_version = fields.BigIntField(default=1)
+    #: The version that the standing, the holds and the notices last followed; nothing is restricted while it lags.
+    settled_version = fields.BigIntField(default=0)
     #: When a pass has to look at this account again; null: never, until a fact sets it.
     next_change_at = fields.DatetimeField(null=True, db_index=True)
     created_at = fields.DatetimeField()

@@ -38,6 +38,8 @@ FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=4)
 #: After this a message that was put off again and again is given up, and a person is asked.
 GIVE_UP_AFTER = timedelta(days=5)
+#: Attempts after which a person is told that a message is still waiting; it is tried on.
+ATTEMPTS_UNTIL_TOLD = 3
 AT_ONCE = 8
 
 
@@ -193,7 +195,7 @@ async def _record_delivery(
             await Account.filter(id=notice.account_id).update(
                 facts_version=F("facts_version") + 1, next_change_at=now
             )
-            await work_queue.resolve(_trouble(notice), at=now, by=by, resolution="a notice was delivered")
+        await work_queue.resolve(_trouble(notice), at=now, by=by, resolution="a notice was delivered")
         await _audit("notice.delivered", notice, by=by, reason=reason, now=now)
     return True
 
@@ -372,6 +374,11 @@ async def _put_off(notice: Notice, reason: str, turn: _Turn) -> None:
         return
     again_at = now + _wait_before(notice.attempts, turn.rng)
     # Only while the claim is still ours: another process may have taken over after a long stall.
-    await Notice.filter(id=notice.id, state=NoticeState.PENDING, attempts=notice.attempts).update(
-        next_attempt_at=again_at, error=reason
-    )
+    ours = Notice.filter(id=notice.id, state=NoticeState.PENDING, attempts=notice.attempts)
+    async with in_transaction():
+        if (
+            await ours.update(next_attempt_at=again_at, error=reason)
+            and notice.attempts >= ATTEMPTS_UNTIL_TOLD
+        ):
+            told = f"put off {notice.attempts} times, and tried on: {reason}"
+            await _ask_person(notice, told, now=now)

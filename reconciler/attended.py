@@ -4,6 +4,7 @@ The only writer of runs, beside those of a lost life. Decides nothing: which act
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,10 +15,15 @@ from reconciler import recheck
 from reconciler.actions import Actions
 from reconciler.commit import ACTOR, Target
 from reconciler.models import Run, Step
+from reconciler.problem_log import ProblemLog
+from reconciler.rules.outcome import TargetReport
 from reconciler.runs.execution import RunHandle, RunVerdict
 from reconciler.runs.request import Depth, RunRefusedError
 
 log = structlog.get_logger(__name__)
+
+#: Takes one target's report while its run goes on.
+Told = Callable[[TargetReport], Awaitable[object]]
 
 PERMIT_SECONDS = 1.0
 #: Between attempts at writing something down while the database is away; the last one repeats.
@@ -26,9 +32,16 @@ WAITS = (0.2, 1.0, 5.0, 15.0)
 ROW_TRIES = 4
 
 
+class RunBrokeError(Exception):
+    """A run had begun and could not be kept on record; what it did is not known."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Errand:
-    """What is run where, on the listed targets. `steps` are the committed ones that the run carries out."""
+    """What is run where, on the listed targets. `steps` are the committed ones that the run carries out.
+
+    `told` is given each target's report as soon as it comes, as long as the run goes on and it is the only one.
+    """
 
     action: str
     target: Target
@@ -36,6 +49,7 @@ class Errand:
     digest: str
     steps: Sequence[Step] = ()
     depth: Depth | None = None
+    told: Told | None = None
 
 
 @dataclass(kw_only=True)
@@ -48,11 +62,13 @@ class Attendant:
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     #: Set when the process ends: nothing is begun any more, and nothing waits for a database that is away.
     closing: bool = field(default=False, init=False)
+    _problems: ProblemLog = field(default_factory=lambda: ProblemLog(event="run.problem"), init=False)
 
     async def run(self, errand: Errand) -> RunVerdict:
         """Run an errand to its verdict and keep its row.
 
-        Raises `RunRefusedError`, `InventoryError` or `OSError` when nothing could be started.
+        Raises `RunRefusedError`, `InventoryError` or `OSError` when nothing could be started, and nothing of these
+        once something was.
         """
         if self.closing:
             raise RunRefusedError("the process is ending")
@@ -70,10 +86,31 @@ class Attendant:
             requested_by=ACTOR,
             started_at=self.clock.now(),
         )
+        try:
+            verdict = await self._attend(handle, row, errand)
+            await self.written(lambda: _conclude(row, verdict), "run.ended")
+        except OSError as problem:
+            # To the caller an OSError means that nothing was started: a database that is away must not read so.
+            raise RunBrokeError("the run could not be kept on record") from problem
+        if not self.closing:
+            self._problems.note(
+                (errand.action, target),
+                verdict.problem,
+                run_id=handle.run_id,
+                action=errand.action,
+                site=target.site,
+                node=target.node,
+            )
+        return verdict
+
+    async def _attend(self, handle: RunHandle, row: Run, errand: Errand) -> RunVerdict:
         renewal = asyncio.create_task(self._renew(handle, errand.steps))
         try:
             await self.written(lambda: _keep(row, errand.steps), "run.begun", tries=ROW_TRIES)
-            verdict = await handle.wait()
+            # The row first: what is told about a step must find the step's run.
+            if errand.told is not None:
+                await _follow(handle, errand.told)
+            return await handle.wait()
         except Exception:
             # Without its row nobody would know of the run: it is ended before anything else.
             handle.cancel()
@@ -81,8 +118,6 @@ class Attendant:
             raise
         finally:
             renewal.cancel()
-        await self.written(lambda: _conclude(row, verdict), "run.ended")
-        return verdict
 
     async def written(self, write: Callable[[], Awaitable[object]], what: str, *, tries: int = 0) -> None:
         """Write something down, again and again while the database does not take it; after `tries` raise (0: never).
@@ -115,6 +150,35 @@ class Attendant:
 def step_name(step_id: int) -> str:
     """Return how a step is named to a play."""
     return f"step-{step_id}"
+
+
+async def _follow(handle: RunHandle, told: Told) -> None:
+    """Pass reports on until the run is over; one of several about a target, or one left over then, is not passed on.
+
+    Hearing never waits for telling: of two reports that came together, the first is known not to be the only one.
+    """
+    heard: Counter[str] = Counter()
+    waiting: asyncio.Queue[TargetReport | None] = asyncio.Queue()
+    over = asyncio.Event()
+
+    async def tell() -> None:
+        while (report := await waiting.get()) is not None and not over.is_set():
+            if heard[report.id] != 1:
+                continue
+            try:
+                await told(report)
+            except Exception:
+                log.exception("report.not_taken", target=report.id)
+
+    telling = asyncio.create_task(tell())
+    try:
+        async for report in handle.reports():
+            heard[report.id] += 1
+            waiting.put_nowait(report)
+    finally:
+        over.set()
+        waiting.put_nowait(None)
+    await telling
 
 
 async def _keep(row: Run, steps: Sequence[Step]) -> None:

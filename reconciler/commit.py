@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from tortoise.exceptions import IntegrityError
+from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
 from billing import audit
@@ -49,13 +50,17 @@ class Commitment:
 async def commit(
     target: Target, step: planning.Step, digest: str, commitment: Commitment, now: datetime
 ) -> Step | None:
-    """Write the step as dispatched and return it; null when its facts have moved or something else is under way."""
+    """Write the step as dispatched and return it; null when it is not to be, or something else is under way.
+
+    A restriction rests on the newest facts: none is written while there are some that the holds do not follow yet.
+    Newer facts that were settled meanwhile and left the holds as they are keep nothing from happening.
+    """
     try:
         async with in_transaction():
             # Writing first makes the account's row ours until the step is committed: no newer fact slips between.
             bound = Account.filter(id=step.account_id)
             if step.kind.restricts:
-                bound = bound.filter(facts_version=step.facts_version)
+                bound = bound.filter(settled_version=F("facts_version"))
             if not await bound.update(next_change_at=now):
                 return None
             row = await _create(target, step, digest, commitment, now)
@@ -87,7 +92,7 @@ async def _create(
             reason=step.reason,
             requested_by=ACTOR,
             plan_digest=digest,
-            facts_version=step.facts_version,
+            facts_version=(await Account.get(id=step.account_id)).facts_version,
             expect=dict(commitment.expect),
             dispatched_at=now,
             attempt=await _attempt(step),

@@ -6,7 +6,7 @@ job, each step that it committed gets an outcome: what was not read back is unkn
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -26,12 +26,15 @@ from reconciler.rules import plan as planning
 from reconciler.rules.outcome import Outcome, Retry, TargetReport
 from reconciler.rules.terms import Lane, StepKind
 from reconciler.rules.world import NOTHING_TAKEN
+from reconciler.runs.execution import RunVerdict
 from reconciler.runs.request import Depth, RunRefusedError
 
 log = structlog.get_logger(__name__)
 
 #: A play gets at most this many targets; the rest waits for the next job of the node.
 MAX_TARGETS = 200
+#: A shutdown takes up to the site's grace, so a job of stops is shorter: it must not hold its lane for hours.
+MAX_STOPS = 50
 #: A node and lane rest for this long after a job of which nothing came.
 IDLE_JOB_SECONDS = 5.0
 #: Tries at writing an outcome down before the step is noted as unknown instead.
@@ -123,7 +126,8 @@ class Dispatcher:
         """Work the steps off, kind by kind; return whether anything was dispatched or written off."""
         worked = False
         for kind in _ORDER:
-            of_kind = [step for step in steps if step.kind is kind][:MAX_TARGETS]
+            most = min(MAX_TARGETS, MAX_STOPS) if kind is StepKind.STOP else MAX_TARGETS
+            of_kind = [step for step in steps if step.kind is kind][:most]
             if not of_kind or self._closing:
                 continue
             if kind.restricts:
@@ -244,12 +248,19 @@ class Dispatcher:
         return True
 
     async def _carry_out(self, target: Target, kind: StepKind, steps: Sequence[Step], digest: str) -> None:
-        """Run the committed steps and note what became of each; whatever breaks leaves none of them open unseen."""
+        """Run the committed steps and note what became of each; whatever breaks leaves none of them open unseen.
+
+        A target's report is written down when it comes, so that nobody waits for the slowest guest of the job; the
+        verdict decides the others.
+        """
+        early = _Early(steps=steps, note=self._note_at_once)
         try:
             guests = await self._guests(steps, target.site)
             action = self.actions.for_kind(kind, target.site)
             verdict = await self._attendant.run(
-                Errand(action=action, target=target, guests=guests, digest=digest, steps=steps)
+                Errand(
+                    action=action, target=target, guests=guests, digest=digest, steps=steps, told=early.told
+                )
             )
         except _NOT_STARTED as problem:
             if len(steps) > 1 and not self._closing:
@@ -259,18 +270,30 @@ class Dispatcher:
                 await self._carry_out(target, kind, steps[half:], digest)
                 return
             log.error("run.refused", site=target.site, node=target.node, problem=str(problem))
-            said = f"the run could not be started: {problem}"
-            never_began = TargetReport(id="-", outcome=Outcome.REFUSED, retry=Retry.LATER, message=said)
-            reports = [never_began] * len(steps)
+            reports = [_never_began(str(problem))] * len(steps)
         except Exception:
             reports = [_unknown("the job broke before the run had a verdict")] * len(steps)
             log.exception("run.broke", site=target.site, node=target.node, lane=str(target.lane))
         else:
-            reports = list(verdict.reports)
-            if not verdict.verified_gone:
-                reports = [_unknown("something of the run may still be at work")] * len(steps)
+            reports = _told_by(verdict)
         for step, report in zip(steps, reports, strict=True):
-            await self._note(step, report)
+            if step.id not in early.written:
+                await self._note(step, report)
+
+    async def _note_at_once(self, step: Step, report: TargetReport) -> bool:
+        """Write an outcome down while its run goes on, and wake the loop; return whether it was taken."""
+        try:
+            await self._attendant.written(
+                lambda: outcomes.record(step, report, backoff=self.backoff, at=self.clock.now()),
+                "outcome",
+                tries=OUTCOME_TRIES,
+            )
+        except Exception:
+            # The verdict's word on it comes, and is written with all patience.
+            log.exception("outcome.not_written", step=step.id)
+            return False
+        self.wake()
+        return True
 
     async def _note(self, step: Step, report: TargetReport) -> None:
         """Write an outcome down; one that the database does not take is noted as unknown, and so looked at again."""
@@ -310,6 +333,37 @@ def guest_of(
 
 def _target_id(step: planning.Step | Step) -> str:
     return f"server-{step.server_id}" if step.server_id is not None else f"access-{step.account_id}"
+
+
+@dataclass(kw_only=True)
+class _Early:
+    """The outcomes that were written before the verdict of their run."""
+
+    steps: Sequence[Step]
+    note: Callable[[Step, TargetReport], Awaitable[bool]]
+    written: set[int] = field(default_factory=set)
+
+    async def told(self, report: TargetReport) -> None:
+        """Write a target's report down; an unknown waits, since nothing is judged before the run is over."""
+        if report.outcome is Outcome.UNKNOWN:
+            return
+        for step in self.steps:
+            if _target_id(step) == report.id and await self.note(step, report):
+                self.written.add(step.id)
+
+
+def _told_by(verdict: RunVerdict) -> list[TargetReport]:
+    """Return what a verdict says of each target; of a run that may still be at work nothing is believed."""
+    if not verdict.verified_gone:
+        return [_unknown("something of the run may still be at work")] * len(verdict.reports)
+    if not verdict.began:
+        return [_never_began(verdict.problem or "no reason was given")] * len(verdict.reports)
+    return list(verdict.reports)
+
+
+def _never_began(problem: str) -> TargetReport:
+    said = f"the run could not be started: {problem}"[:1000]
+    return TargetReport(id="-", outcome=Outcome.REFUSED, retry=Retry.LATER, message=said)
 
 
 def _unknown(message: str) -> TargetReport:

@@ -12,7 +12,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.expressions import Q
 from tortoise.transactions import in_transaction
 
-from billing.accounts import note_fact
+from billing.accounts import look_at, note_fact
 from billing.audit import record
 from billing.models import Override
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal, required_reason
@@ -106,7 +106,7 @@ async def switch_on(server_id: int, *, actor: str, now: datetime) -> Server:
         )
         if not promised and server.start_wanted_at is None:
             await Server.filter(id=server.id).update(start_wanted_at=now)
-            await note_fact(server.account_id, now=now)
+            await look_at(server.account_id, now=now)
             await record(
                 "server.start_wanted",
                 ("Server", server.id),
@@ -195,7 +195,7 @@ async def _place(server: Server, asked: HoldPlacement, *, reason: str, actor: st
         since=now,
         expires_at=asked.expires_at,
     )
-    await note_fact(server.account_id, now=now)
+    await _tell(server, asked.cause, now)
     await record(
         "hold.placed",
         ("Server", server.id),
@@ -217,7 +217,7 @@ async def _lift(server: Server, cause: HoldCause, *, reason: str, actor: str, no
     if hold is None:
         return False
     await Hold.filter(id=hold.id, lifted_at__isnull=True).update(lifted_at=now, lifted_by=actor)
-    await note_fact(server.account_id, now=now)
+    await _tell(server, cause, now)
     await record(
         "hold.lifted",
         ("Server", server.id),
@@ -228,6 +228,12 @@ async def _lift(server: Server, cause: HoldCause, *, reason: str, actor: str, no
         before={"cause": cause},
     )
     return True
+
+
+async def _tell(server: Server, cause: HoldCause, now: datetime) -> None:
+    """Wake the account; an owner's switch is no fact that anybody's standing rests on, however often it is thrown."""
+    tell = look_at if cause is HoldCause.CUSTOMER else note_fact
+    await tell(server.account_id, now=now)
 
 
 def _same(hold: Hold, asked: HoldPlacement) -> bool:

@@ -5,7 +5,7 @@ The only writer of a step after its dispatch. Each target is one transaction; wh
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tortoise.transactions import in_transaction
 
@@ -24,6 +24,8 @@ ACTOR = "system:reconciler"
 LEFT_ALONE = "left alone"
 #: Tries in a row after which a person is told that something could not be given back yet.
 TRIES_UNTIL_TOLD = 5
+#: A person is told as well when it is not known for this long whether something was given back.
+UNKNOWN_UNTIL_TOLD = timedelta(minutes=10)
 
 _GIVEN_BACK = {
     StepKind.START: POWER_PARTS,
@@ -59,6 +61,9 @@ async def record(step: Step, report: TargetReport, *, backoff: Backoff, at: date
             await note_step(step, Reading.of(report.after), at)
         if state is StepState.DONE:
             await _given_back(step, report, at)
+        if report.outcome is Outcome.UNCHANGED and step.kind.restricts:
+            role = Reading.of(report.after).role if report.after is not None else None
+            await restore_record.leave_to_others(step.id, role=role, at=at)
         if report.outcome is Outcome.REFUSED and step.kind.restricts:
             await restore_record.close_taken_by(step.id, because="did_nothing", at=at)
         await _tell(step, fate, report, at)
@@ -128,7 +133,7 @@ async def _tell(step: Step, fate: StepFate, report: TargetReport, at: datetime) 
         after=_shown(report.after),
         facts_version=step.facts_version,
     )
-    key = f"step:{step.kind}:{subject[0]}:{subject[1]}:{step.site}"
+    key = _work_key(step)
     if fate is StepFate.FAILED:
         await work_queue.open_item(
             "step_failed",
@@ -139,18 +144,35 @@ async def _tell(step: Step, fate: StepFate, report: TargetReport, at: datetime) 
             account_id=step.account_id,
             server_id=step.server_id,
         )
-    elif fate is StepFate.PLAN_AGAIN and step.lane is Lane.RESTORE and step.attempt >= TRIES_UNTIL_TOLD:
-        await work_queue.open_item(
-            "restore_delayed",
-            key,
-            at=at,
-            title=f"{step.kind} on site {step.site} did not work {step.attempt} times; it is tried on",
-            detail=report.message,
-            account_id=step.account_id,
-            server_id=step.server_id,
-        )
     elif fate is StepFate.DONE:
         await work_queue.resolve(key, at=at, by=ACTOR, resolution="it worked in the end")
+    elif step.lane is Lane.RESTORE and step.attempt >= TRIES_UNTIL_TOLD:
+        # Failed with a word that later may help, or of unknown end: both leave the customer without what is theirs.
+        await _tell_delayed(step, f"did not work {step.attempt} times; it is tried on", report.message, at)
+
+
+async def tell_of_waiting(step: Step, at: datetime) -> None:
+    """Ask a person about a restoring step whose end has been unknown for `UNKNOWN_UNTIL_TOLD`, once."""
+    if step.lane is Lane.RESTORE and at - step.dispatched_at >= UNKNOWN_UNTIL_TOLD:
+        minutes = int(UNKNOWN_UNTIL_TOLD.total_seconds() // 60)
+        await _tell_delayed(step, f"has been of unknown end for {minutes} minutes", step.message or "", at)
+
+
+async def _tell_delayed(step: Step, how: str, detail: str, at: datetime) -> None:
+    await work_queue.open_item(
+        "restore_delayed",
+        _work_key(step),
+        at=at,
+        title=f"{step.kind} on site {step.site} {how}",
+        detail=detail,
+        account_id=step.account_id,
+        server_id=step.server_id,
+    )
+
+
+def _work_key(step: Step) -> str:
+    owner = f"Server:{step.server_id}" if step.server_id is not None else f"Account:{step.account_id}"
+    return f"step:{step.kind}:{owner}:{step.site}"
 
 
 def _shown(reading: Mapping[str, object] | None) -> Mapping[str, object] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tortoise.expressions import Q
+from tortoise.expressions import F, Q
 
 from billing.models import Account
 from billing.rules.terms import HoldCause
@@ -18,7 +18,7 @@ from reconciler.rules.terms import StepKind
 
 
 async def void(steps: Sequence[Step], now: datetime) -> frozenset[int]:
-    """Return the ids of the steps that nothing asks for any more, or whose facts have moved."""
+    """Return the ids of the steps that nothing asks for any more, or whose newest facts are not settled yet."""
     if not steps:
         return frozenset()
     holding = await _Holding.read([step.server_id for step in steps if step.server_id is not None], now)
@@ -26,7 +26,7 @@ async def void(steps: Sequence[Step], now: datetime) -> frozenset[int]:
     restricting = [step for step in steps if step.kind.restricts]
     if restricting:
         of_billing = [step for step in restricting if not holding.wanted_by_others(step)]
-        gone |= await _moved(restricting)
+        gone |= await _unsettled(restricting)
         gone |= await _in_motion(of_billing, now)
         gone |= await _braked(restricting, of_billing)
     gone |= await _access_not_wanted([step for step in steps if step.server_id is None], now)
@@ -43,12 +43,14 @@ async def _braked(restricting: Iterable[Step], of_billing: Iterable[Step]) -> se
     return paused | unsafe
 
 
-async def _moved(steps: Iterable[Step]) -> set[int]:
-    """Return the steps whose account has newer facts."""
+async def _unsettled(steps: Iterable[Step]) -> set[int]:
+    """Return the steps whose account has facts that its holds do not follow yet."""
     rows = list(steps)
     ids = sorted({step.account_id for step in rows})
-    versions = dict(await Account.filter(id__in=ids).values_list("id", "facts_version"))
-    return {step.id for step in rows if versions.get(step.account_id) != step.facts_version}
+    settled = set(
+        await Account.filter(id__in=ids, settled_version=F("facts_version")).values_list("id", flat=True)
+    )
+    return {step.id for step in rows if step.account_id not in settled}
 
 
 async def _in_motion(steps: Sequence[Step], now: datetime) -> set[int]:

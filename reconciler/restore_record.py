@@ -83,6 +83,21 @@ async def close_taken_by(step_id: int, *, because: str, at: datetime) -> int:
     )
 
 
+async def leave_to_others(step_id: int, *, role: str | None, at: datetime) -> None:
+    """Give up what this step took and then found done by somebody else: undoing it would undo their work.
+
+    The backups that it was to protect stay theirs. A `role` other than the one taken becomes what is given back.
+    Parts that an earlier step took stay: it may have been ours that took effect late.
+    """
+    taken = RestorePart.filter(step_id=step_id, closed_at=None)
+    await taken.filter(part="backup").update(closed_at=at, closed_because="changed_by_others")
+    part = await taken.filter(part="role").first()
+    if part is not None and role is not None and part.found != role:
+        await RestorePart.filter(id=part.id).update(closed_at=at, closed_because="changed_by_others")
+        owner = Owner(site=part.site, server_id=part.server_id, account_id=part.account_id)
+        await take(owner, [("role", "", role)], step_id=step_id, at=at)
+
+
 def _key(owner: Owner) -> dict[str, Any]:
     return {"server_id": owner.server_id, "account_id": owner.account_id, "site": owner.site}
 

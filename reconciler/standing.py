@@ -46,6 +46,7 @@ async def settle(subjects: Sequence[Subject], *, mode: Mode, now: datetime) -> b
         told_at = await stage_notices.queue_due(subjects, standings, mode=mode, now=now, moved=fallen)
         for at in (held_at, told_at):
             await _look_again(account, at)
+        await Account.filter(id=account.id).update(settled_version=account.facts_version)
     return True
 
 

@@ -13,13 +13,14 @@ import structlog
 
 from billing.clock import Clock
 from billing.models import Account
-from reconciler import observe, unknown
+from reconciler import observe, outcomes, unknown
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
 from reconciler.dispatch import guest_of
 from reconciler.inventory import InventoryError, Platform, Site
 from reconciler.models import Observation, Run, Server, Step
 from reconciler.observe import SiteSeen
+from reconciler.problem_log import ProblemLog
 from reconciler.readings import Reading
 from reconciler.rules.terms import RunState, StepState
 from reconciler.runs.request import Depth, RunRefusedError
@@ -40,6 +41,7 @@ class Watch:
     #: Divides the time that a task of an unknown step is given to settle; the demo runs in compressed time.
     scale: float = 1.0
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _problems: ProblemLog = field(default_factory=lambda: ProblemLog(event="site.problem"))
 
     async def cycle(self) -> None:
         """Observe every site once, each by itself: one that does not answer keeps no other waiting."""
@@ -59,11 +61,12 @@ class Watch:
                 "observe", site.name, nodes=site.node_names, depth=Depth.SHALLOW
             )
         except (RunRefusedError, InventoryError, OSError) as problem:
-            log.warning("site.not_observed", site=site.name, problem=str(problem))
+            self._problems.note(site.name, str(problem), site=site.name)
             return _nothing_seen(str(problem))
         verdict = await handle.wait()
         told = {one.node: one.facts for one in verdict.observation}
         seen = observe.merge(list(told.values()))
+        self._problems.note(site.name, verdict.problem or seen.problem, run_id=handle.run_id, site=site.name)
         if verdict.state is not RunState.FINISHED or not told:
             return _nothing_seen(verdict.problem or seen.problem or "the observing play told nothing")
         if observe.names_per_node(site) and (mute := frozenset(site.node_names) - told.keys()):
@@ -76,6 +79,7 @@ class Watch:
         waiting = await Step.filter(state=StepState.UNKNOWN).prefetch_related("run").order_by("id")
         by_node: dict[tuple[str, str], list[Step]] = defaultdict(list)
         for step in waiting:
+            await outcomes.tell_of_waiting(step, self.clock.now())
             node = await self._node_of(step)
             if node is not None and await self._is_over(step.run):
                 by_node[step.site, node].append(step)

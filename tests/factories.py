@@ -28,6 +28,7 @@ class Factory:
             "currency": "EUR",
             "time_zone": "Europe/Berlin",
             "created_at": self._clock.now(),
+            "settled_version": given.get("facts_version", 1),
         }
         return await Account.create(**(values | given))
 

@@ -106,7 +106,8 @@ def explain(
         return
     say(f"{told['server']} of {told['account']} is {told['status']}; the account stands at {told['stage']}.")
     for reason in told["reasons"]:
-        since = f" (since {reason['since']}, by {reason['by'] or 'nobody'})" if reason["since"] else ""
+        by = f", by {reason['by']}" if reason["by"] else ""
+        since = f" (since {reason['since']}{by})" if reason["since"] else ""
         say(f"- {reason['text']}{since}")
 
 

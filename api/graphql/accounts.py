@@ -20,6 +20,7 @@ from api.graphql.overrides import Override, show_overrides
 from api.graphql.policies import Policy, policy_named
 from api.graphql.standing import Announcement, Standing, announcement_of, standing_of
 from api.graphql.subjects import account_subject
+from api.graphql.texts import searchable
 from billing import models
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _conditions(context: Context, asked: AccountFilter) -> Q:
     if asked.stage is not None:
         condition &= _standing_in(list(asked.stage))
     if asked.search:
-        condition &= _found_by(context, asked.search)
+        condition &= _found_by(context, searchable(asked.search))
     if asked.policy is not None:
         condition &= Q(policy=asked.policy)
     if asked.overdue is not None:

@@ -6,7 +6,10 @@ send with a visitor's browser, and nothing that multiplies.
 
 import asyncio
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,10 @@ from strawberry.types.graphql import OperationType
 from api.auth import principal_of
 from api.graphql.action_requests import note_denied
 from api.graphql.context import Context
-from api.graphql.errors import INVALID, LIMIT_EXCEEDED, UNAUTHENTICATED, coded, tell
+from api.graphql.errors import INVALID, LIMIT_EXCEEDED, RATE_LIMITED, UNAUTHENTICATED, coded, tell
+from api.graphql.texts import UNFIT, is_fit
 from api.ports import Ports
+from api.rates import Buckets
 
 #: Bytes; the largest operation within the limit on tokens is far smaller.
 LARGEST_BODY = 256 * 1024
@@ -29,12 +34,13 @@ _IDE = Path(__file__).with_name("ide.html")
 
 
 class _BadRequestError(Exception):
-    """The request is none that could be executed; the status and the error to answer with."""
+    """The request is none that could be executed; the status, the error and the headers to answer with."""
 
-    def __init__(self, status: int, error: GraphQLError) -> None:
+    def __init__(self, status: int, error: GraphQLError, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(error.message)
         self.status = status
         self.error = error
+        self.headers = headers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,27 +58,36 @@ class GraphQLEndpoint:
 
     schema: strawberry.Schema
     ports: Ports
+    #: Apart, so that no crowd of strangers makes us forget how often a principal has asked.
+    principals: Buckets = field(default_factory=Buckets)
+    strangers: Buckets = field(default_factory=Buckets)
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request: 200 once an operation was read, whatever became of it; 400, 401 or 413 before that."""
+        """Answer one request: 200 once an operation was read, whatever became of it; 400, 401, 413 or 429 before."""
         try:
             context = await self._authenticated(request)
             operation = _read(request, await _body(request))
             context.operation = operation.name
             return JSONResponse(await self._execute(operation, context))
         except _BadRequestError as bad:
-            headers = {"WWW-Authenticate": "Bearer"} if bad.status == _UNAUTHORIZED else None
-            return JSONResponse({"data": None, "errors": [bad.error.formatted]}, bad.status, headers)
+            return JSONResponse({"data": None, "errors": [bad.error.formatted]}, bad.status, bad.headers)
         except ClientDisconnect:
             return Response(status_code=_BAD)
 
     async def _authenticated(self, request: Request) -> Context:
         now = self.ports.clock.now()
         principal = await principal_of(request.headers.get("authorization"), self.ports.authenticators, now)
+        allowances = self.ports.allowances
         if principal is None:
+            # Counted only without a live token: strangers lock out nobody who shares their address.
+            address = request.client.host if request.client else None
+            _unless_limited(self.strangers.take(address, allowances.strangers, now))
             raise _BadRequestError(
-                _UNAUTHORIZED, coded("send `Authorization: Bearer` with a live token", UNAUTHENTICATED)
+                _UNAUTHORIZED,
+                coded("send `Authorization: Bearer` with a live token", UNAUTHENTICATED),
+                {"WWW-Authenticate": "Bearer"},
             )
+        _unless_limited(self.principals.take(principal, allowances.of(principal.role), now))
         return Context(principal=principal, ports=self.ports, now=now)
 
     async def _execute(self, operation: Operation, context: Context) -> dict[str, Any]:
@@ -107,6 +122,15 @@ async def ide(_: Request) -> Response:
 _BAD = 400
 _UNAUTHORIZED = 401
 _TOO_LARGE = 413
+_TOO_MANY = 429
+
+
+def _unless_limited(wait: timedelta | None) -> None:
+    """Refuse a caller that has to wait; RFC 9110, 10.2.3: `Retry-After` is whole seconds."""
+    if wait is not None:
+        seconds = max(math.ceil(wait.total_seconds()), 1)
+        error = coded(f"you ask too often; ask again in {seconds} s", RATE_LIMITED)
+        raise _BadRequestError(_TOO_MANY, error, {"Retry-After": str(seconds)})
 
 
 def _failed(error: GraphQLError) -> dict[str, Any]:
@@ -136,4 +160,6 @@ def _read(request: Request, body: bytes) -> Operation:
     variables, name = told.get("variables"), told.get("operationName")
     if not isinstance(variables, dict | None) or not isinstance(name, str | None):
         raise _BadRequestError(_BAD, coded('"variables" is an object and "operationName" a string', INVALID))
+    if not is_fit([told["query"], variables, name]):
+        raise _BadRequestError(_BAD, coded(UNFIT, INVALID))
     return Operation(query=told["query"], variables=variables or {}, name=name)

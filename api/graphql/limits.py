@@ -1,7 +1,7 @@
 """How much one operation may ask for, decided before anything of it is validated or executed.
 
-Owns the limits on tokens, depth, aliases and cost. Cost counts the fields that would be executed, page sizes included,
-so that pages nested in pages are bounded too.
+Owns the limits on tokens, depth, aliases and cost; those on selections are `api.graphql.selections`'s. Cost counts the
+fields that would be executed, page sizes included, so that pages nested in pages are bounded too.
 """
 
 from __future__ import annotations
@@ -15,22 +15,30 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLError,
     InlineFragmentNode,
     IntValueNode,
     ListValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
     VariableNode,
+    validate,
 )
 from strawberry.extensions import SchemaExtension
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from api.graphql.connections import DEFAULT_PAGE, LARGEST_PAGE
 from api.graphql.errors import INVALID, LIMIT_EXCEEDED, coded
+from api.graphql.selections import problem_of_selections
+from api.graphql.texts import UNFIT, has_fit_literals
 
 MOST_TOKENS = 2_000
 DEEPEST = 14
 MOST_ALIASES = 30
 MOST_FIELDS = 20_000
+#: Mistakes of one document that are told.
+MOST_MISTAKES = 5
 
 TOO_DEEP = f"the query is too deep; ask for at most {DEEPEST} levels"
 
@@ -50,7 +58,7 @@ class Measure:
 
 
 class LimitOperations(SchemaExtension):
-    """Refuse an operation that asks for too much, with the limit that it meets."""
+    """Refuse an operation that asks for too much, with the limit that it meets; validate the others."""
 
     def on_operation(self) -> Iterator[None]:
         """Tell the parser how many tokens it may read."""
@@ -68,9 +76,25 @@ class LimitOperations(SchemaExtension):
             if _is_ambiguous(document, self.execution_context.context.operation):
                 several = "the document has several operations; name the one to execute"
                 self.execution_context.pre_execution_errors = [coded(several, INVALID)]
+            elif problem is None and not has_fit_literals(document):
+                self.execution_context.pre_execution_errors = [coded(UNFIT, INVALID)]
             if problem is not None:
                 self.execution_context.pre_execution_errors = [coded(problem, LIMIT_EXCEEDED)]
+            if self.execution_context.pre_execution_errors is None:
+                self.execution_context.pre_execution_errors = self._mistakes(document)
         yield
+
+    def _mistakes(self, document: DocumentNode) -> list[GraphQLError]:
+        """Validate as Strawberry would afterwards, but briefly: each mistake told costs, and a suggestion far more."""
+        context = self.execution_context
+        rules = (*context.validation_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+        return validate(
+            context.schema._schema,  # noqa: SLF001  # it has no other door
+            document,
+            rules,
+            max_errors=MOST_MISTAKES,
+            hide_suggestions=True,
+        )
 
 
 def _is_ambiguous(document: DocumentNode, name: str | None) -> bool:
@@ -87,7 +111,7 @@ def problem_of(document: DocumentNode, variables: Mapping[str, Any]) -> str | No
         return f"the query has {measure.aliases} aliases; use at most {MOST_ALIASES}"
     if measure.fields > MOST_FIELDS:
         return f"the query would read up to {measure.fields} fields; ask for at most {MOST_FIELDS}"
-    return None
+    return problem_of_selections(document)
 
 
 class _Measuring:

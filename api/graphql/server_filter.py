@@ -6,6 +6,7 @@ from tortoise.expressions import Q, Subquery
 from api.graphql import ids
 from api.graphql.context import Context
 from api.graphql.nodes import HoldCause, ServerStatus
+from api.graphql.texts import searchable
 from reconciler.models import Hold
 from reconciler.rules.terms import Deployment
 
@@ -38,7 +39,7 @@ def conditions(context: Context, asked: ServerFilter) -> Q:
     if asked.account_id is not None:
         condition &= Q(account_id=ids.key_of("Account", asked.account_id) or 0)
     if asked.search:
-        condition &= _found_by(context, asked.search)
+        condition &= _found_by(context, searchable(asked.search))
     return condition
 
 

@@ -93,6 +93,7 @@ class Migration(migrations.Migration):
                 ('stripe_fetched_at', fields.DatetimeField(null=True)),
                 ('stripe_deleted', fields.BooleanField(default=False)),
                 ('facts_version', fields.BigIntField(default=1)),
+                ('settled_version', fields.BigIntField(default=0)),
                 ('next_change_at', fields.DatetimeField(null=True, db_index=True)),
                 ('created_at', fields.DatetimeField()),
             ],

@@ -18,12 +18,22 @@ class InvoiceFact:
     currency: str
     #: What is still to pay, before the disputed part is taken off.
     amount_due: int
-    #: What an open dispute keeps out of the debt.
+    #: What was paid, disputed payments included: at Stripe a disputed charge stays a payment.
+    amount_paid: int = 0
+    #: What open disputes contest, of the part that was paid first of all.
     disputed_amount: int = 0
     #: Null: not overdue and no instant is known (not attempted yet).
     overdue_at: datetime | None
     #: The later of `overdue_at` and the moment it was first seen open and overdue; null while it is not overdue.
     counts_from: datetime | None
+
+    @property
+    def owed(self) -> int:
+        """What is debt: what is still to pay, without what is disputed beyond the part that was paid.
+
+        `amount_due` leaves out what was paid, so a dispute over that takes nothing more from it.
+        """
+        return max(0, self.amount_due - max(0, self.disputed_amount - self.amount_paid))
 
 
 @dataclass(frozen=True, kw_only=True)

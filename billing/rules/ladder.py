@@ -87,7 +87,7 @@ def debt(facts: AccountFacts, now: datetime) -> Debt | None:
     )
     counted_from = _starts(anchor, now)
     return Debt(
-        amount=sum(map(_remainder, overdue)),
+        amount=sum(invoice.owed for invoice in overdue),
         currency=facts.currency,
         anchor_id=anchor.id,
         anchor_overdue_at=anchor.overdue_at or counted_from,
@@ -184,12 +184,8 @@ def _owed(facts: AccountFacts) -> list[InvoiceFact]:
     return [
         invoice
         for invoice in facts.invoices
-        if invoice.overdue_at and invoice.currency == facts.currency and _remainder(invoice) > 0
+        if invoice.overdue_at and invoice.currency == facts.currency and invoice.owed > 0
     ]
-
-
-def _remainder(invoice: InvoiceFact) -> int:
-    return max(0, invoice.amount_due - invoice.disputed_amount)
 
 
 def _starts(invoice: InvoiceFact, now: datetime) -> datetime:
@@ -231,7 +227,7 @@ def _first_climb(facts: AccountFacts, policy: Policy, now: datetime) -> NextStag
     """Return the climb to the first stage if nothing gets paid; null when nothing open can exceed the tolerance."""
     total = 0
     for invoice in sorted(_owed(facts), key=lambda invoice: _starts(invoice, now)):
-        total += _remainder(invoice)
+        total += invoice.owed
         if total > policy.tolerated(facts.currency):
             exceeds = _starts(invoice, now)
             climber = Climber(

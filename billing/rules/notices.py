@@ -216,7 +216,7 @@ def _announced(facts: AccountFacts, policy: Policy, now: datetime) -> Iterator[t
     if policy.before_due is None or facts.free_plan:
         return
     for invoice in sorted(facts.invoices, key=lambda invoice: invoice.id):
-        owes = invoice.amount_due - invoice.disputed_amount > 0 and invoice.currency == facts.currency
+        owes = invoice.owed > 0 and invoice.currency == facts.currency
         if owes and invoice.overdue_at and invoice.overdue_at > now:
             yield invoice.id, invoice.overdue_at - policy.before_due
 

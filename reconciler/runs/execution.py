@@ -48,7 +48,8 @@ class RunVerdict:
 
     `reports` has exactly one report per target, in the order of the request; a target that sent none, or more
     than one, is unknown, and so is every target of a `LOST` run. `verified_gone` says that no process of the run
-    was left when the verdict was written: without it nothing of the run may be taken as over.
+    was left when the verdict was written: without it nothing of the run may be taken as over. `began` is false only
+    where the supervisor says that it never started a play: nothing can have been done then.
     """
 
     state: RunState
@@ -59,6 +60,7 @@ class RunVerdict:
     finished_at: datetime
     verified_gone: bool
     problem: str | None
+    began: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,7 @@ class _Said:
     log: str = ""
     problems: tuple[str, ...] = ()
     verified_gone: bool
+    began: bool = True
 
 
 class RunHandle:
@@ -181,6 +184,7 @@ class RunHandle:
                     log=str(verdict["log"]),
                     problems=tuple(str(problem) for problem in verdict["problems"]),
                     verified_gone=verdict["verified_gone"] is True,
+                    began=verdict.get("began") is not False,
                 )
 
     async def _conclude(self) -> RunVerdict:
@@ -205,6 +209,7 @@ class RunHandle:
             finished_at=self._execution.clock.now(),
             verified_gone=said.verified_gone,
             problem="; ".join(dict.fromkeys([*self._problems, *odd]))[:4000] or None,
+            began=said.began,
         )
 
     async def _read_complaints(self) -> str:

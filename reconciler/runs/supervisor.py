@@ -278,6 +278,7 @@ class Supervisor:
             "log": self._log.text(),
             "problems": problems[:50],
             "verified_gone": gone,
+            "began": self._play is not None,
         }
 
 
@@ -336,6 +337,7 @@ def main() -> int:
                     "log": "",
                     "problems": [str(refusal)],
                     "verified_gone": True,
+                    "began": False,
                 }
             }
         )

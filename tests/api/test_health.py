@@ -1,6 +1,7 @@
 """Liveness, readiness and figures."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from billing.clock import ManualClock
 from billing.models import EventState
 from billing.rules.policy import Policy, StagePolicy
 from billing.rules.terms import Stage
-from reconciler.models import ReconcilerState
+from reconciler.models import ReconcilerState, SiteState
 from reconciler.rules.terms import Mode
 
 STANDARD = Policy(
@@ -49,7 +50,9 @@ async def test_it_is_ready_when_all_is_well(clock: ManualClock) -> None:
     assert response.status_code == 200
     told = response.json()
     assert told["ready"] is True
-    assert set(told["checks"]) == {"database", "schema", "policies", "last_pass"}
+    assert set(told["checks"]) == {
+        "database", "schema", "policies", "last_pass", "state_folder", "observation",
+    }  # fmt: skip
     assert all(check["ok"] for check in told["checks"].values())
 
 
@@ -171,3 +174,49 @@ async def test_it_has_no_figures_without_a_database(
 
     monkeypatch.setattr(healths, "_figures", fails)
     assert (await _get(_health(clock), "/metrics")).status_code == 503
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_wants_every_site_seen_lately(clock: ManualClock) -> None:
+    """It names the site that was never seen as a whole, or whose last complete observation is too old."""
+    await _passed(clock)
+    health = _health(clock, sites=frozenset({"a", "b"}), pass_max_age=None)
+    await SiteState.create(site="a", complete_at=clock.now(), silent_nodes=[])
+    await SiteState.create(site="b", complete_at=None, silent_nodes=[])
+    failing, text = await _failing(health)
+    assert failing == {"observation"}
+    assert "never seen as a whole: b" in text
+    await SiteState.filter(site="b").update(complete_at=clock.now() + timedelta(seconds=5))
+    clock.advance(timedelta(minutes=10))
+    assert (await _failing(health))[0] == set()
+    clock.advance(timedelta(seconds=1))
+    failing, text = await _failing(health)
+    assert failing == {"observation"}
+    assert "of a, 601 s ago" in text
+    off = _health(clock, sites=frozenset({"a"}), pass_max_age=None, mode=Mode.OFF)
+    assert (await _failing(off))[0] == set()
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_wants_room_for_runs(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tries to write where runs keep their records, leaves nothing there and names no path."""
+    await _passed(clock)
+    folder = tmp_path / "state"
+    assert (await _failing(_health(clock, state_dir=folder)))[0] == set()
+    assert not folder.exists()
+    folder.mkdir()
+    assert (await _failing(_health(clock, state_dir=folder)))[0] == set()
+    assert list(folder.iterdir()) == []
+    (tmp_path / "file").touch()
+    assert (await _failing(_health(clock, state_dir=tmp_path / "file")))[0] == {"state_folder"}
+
+    def full(**_: Any) -> None:
+        raise OSError(28, "No space left on device", str(folder))
+
+    monkeypatch.setattr(healths.tempfile, "TemporaryFile", full)
+    failing, text = await _failing(_health(clock, state_dir=folder))
+    assert failing == {"state_folder"}
+    assert "No space left on device" in text
+    assert str(folder) not in text

@@ -12,7 +12,7 @@ from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 async def test_it_gives_each_account_its_open_invoices(database: str, clock: Any, factory: Any) -> None:
     """Of every origin, with something left to pay; in the order of their ids; nothing for others."""
     first, second, third = [await factory.account() for _ in range(3)]
-    one = await factory.invoice(first, amount_due=300, disputed_amount=100)
+    one = await factory.invoice(first, amount_due=300, amount_paid=700, disputed_amount=100)
     two = await factory.invoice(first, origin=InvoiceOrigin.STRIPE)
     await factory.invoice(first, status=InvoiceStatus.PAID, amount_due=0)
     await factory.invoice(first, amount_due=0)
@@ -25,6 +25,7 @@ async def test_it_gives_each_account_its_open_invoices(database: str, clock: Any
         id=one.id,
         currency="EUR",
         amount_due=300,
+        amount_paid=700,
         disputed_amount=100,
         overdue_at=one.overdue_at,
         counts_from=one.overdue_at,

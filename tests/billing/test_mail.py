@@ -3,9 +3,14 @@
 import asyncio
 import ssl
 from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from billing.mail import Letter, MailDelayedError, MailRefusedError, SmtpMailer, usable
@@ -141,6 +146,59 @@ async def test_it_lets_no_recipient_be_injected_by_an_address(postbox):
     assert "thief" not in str(postbox.letters[0]["To"])
     with pytest.raises(MailRefusedError):
         await SmtpMailer(postbox.url, SENDER).send(_letter(to=to[:2]))
+
+
+BROKEN = (
+    "a..b@x.example",
+    ".a@x.example",
+    "ü@x.example",
+    "=?utf-8?q?a?=@x.example",
+    "a@x..example",
+    "a@-x.example",
+)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_it_lets_no_broken_address_spoil_the_others(postbox, broken):
+    """One that no letter can carry is left out; alone it is refused at once, not put off."""
+    assert await SmtpMailer(postbox.url, SENDER).send(_letter(to=("ada@example.org", broken))) == (
+        "ada@example.org",
+    )
+    assert postbox.envelopes[0].rcpt_tos == ["ada@example.org"]
+    with pytest.raises(MailRefusedError):
+        await SmtpMailer(postbox.url, SENDER).send(_letter(to=(broken,)))
+
+
+async def test_it_refuses_a_letter_that_cannot_be_written(postbox):
+    """It would be the same at every attempt, so a person has to see it now."""
+    with pytest.raises(MailRefusedError, match="cannot be written"):
+        await SmtpMailer(postbox.url, SENDER).send(_letter(body="half a character: \ud800"))
+    assert postbox.envelopes == []
+
+
+_CHARACTERS = st.sampled_from(
+    [*"abZ09.@-_+'=?!#%{|}~/`^&*$\"\\()<>[]:;, \t\n", "ü", "\u200b", "=?utf-8?q?a?="]
+)
+
+
+@given(st.lists(_CHARACTERS, max_size=12).map("".join), st.lists(_CHARACTERS, max_size=6).map("".join))
+def test_it_can_write_a_letter_to_every_address_that_it_uses(local, domain):
+    """Whatever passes is in the header exactly as it was given, alone."""
+    for address in usable([f"{local}@{domain}", f"{local}@x.example", f"a@{domain}", local]):
+        message = EmailMessage(policy=SMTP)
+        message["To"] = [Address(addr_spec=address)]
+        assert message.as_bytes().split() == [b"To:", address.encode("ascii")]
+        assert [one.addr_spec for one in message["To"].addresses] == [address]
+        assert not message["To"].defects
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["o'neil+tag=1@sub.example.org", "a@xn--mller-kva.example", "root@localhost", "a_b-c@1and1.example"],
+)
+def test_it_uses_what_is_rare_and_right(address):
+    """Being careful costs nobody a letter."""
+    assert usable([address]) == [address]
 
 
 def test_it_uses_each_address_once():

@@ -134,6 +134,19 @@ def test_backups_are_locked_newest_first() -> None:
     assert list(changes.backups or {}) == ["pbs:3", "pbs:2", "pbs:1"]
 
 
+def test_what_is_protected_already_is_said_to_be() -> None:
+    """A second run, or somebody else's work since: nothing is done, and the report does not claim it as its own."""
+    held = (Backup(volid="pbs:1", protected=True, made=1.0), Backup(volid="pbs:2", protected=True, made=2.0))
+    changes = restriction(
+        {"backups": "protected"}, {"unprotected_backups": ["pbs:1", "pbs:2"]}, State(backups=held)
+    )
+    assert not changes.anything
+    assert changes.notes == ("all listed backups are protected already",)
+    closed = restriction({"role": "Suspended"}, {"role": "Customer"}, State(role="Suspended"))
+    assert not closed.anything
+    assert closed.notes == ("the role is Suspended already",)
+
+
 def test_an_empty_list_of_backups_is_locked_by_nothing() -> None:
     """A guest without backups needs none locked; a record without the list is no record."""
     assert not restriction({"backups": "protected"}, {"unprotected_backups": []}, State(backups=())).anything

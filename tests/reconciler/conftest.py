@@ -5,7 +5,7 @@ supervisor and what it talks to are replaced, by plays that keep the contract of
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -94,6 +94,11 @@ class PlatformInMemory:
     complete: bool = True
     observation: list[dict[str, Any]] | None = None
     verified_gone: bool = True
+    #: What runs say of themselves; with `began` false, nothing was started.
+    problem: str | None = None
+    began: bool = True
+    #: Guests that a play reports twice in one breath.
+    twice: set[str] = field(default_factory=set)
 
     def count(self, action: str) -> int:
         """Return how often something was done."""
@@ -109,6 +114,7 @@ class HandleInMemory:
         self._permit = asyncio.Event()
         self._void: frozenset[str] = frozenset()
         self._cancelled = False
+        self._news: asyncio.Queue[TargetReport | None] = asyncio.Queue()
         self._work = asyncio.create_task(self._play())
 
     def permit(self, void: Any = ()) -> None:
@@ -120,11 +126,22 @@ class HandleInMemory:
         """Stop before the next target."""
         self._cancelled = True
 
+    async def reports(self) -> AsyncIterator[TargetReport]:
+        """Yield reports as they come."""
+        while (report := await self._news.get()) is not None:
+            yield report
+
     async def wait(self) -> RunVerdict:
         """Return the verdict."""
         return await asyncio.shield(self._work)
 
     async def _play(self) -> RunVerdict:
+        try:
+            return await self._run()
+        finally:
+            self._news.put_nowait(None)
+
+    async def _run(self) -> RunVerdict:
         action, platform = self.request.playbook.stem, self._platform
         platform.runs.append(action)
         targets = [str(guest["id"]) for guest in self.request.guests]
@@ -133,7 +150,9 @@ class HandleInMemory:
         state = RunState.FINISHED
         if self.request.depth is Depth.SHALLOW:
             observed = self._overview()
-        for guest in self.request.guests:
+        if not platform.began:
+            state = RunState.LOST
+        for guest in self.request.guests if platform.began else ():
             name = str(guest.get("guest") or guest.get("pool"))
             if self._cancelled:
                 state = RunState.CANCELLED
@@ -144,7 +163,9 @@ class HandleInMemory:
                 break
             report = await self._one(action, name, guest)
             if report is not None:
-                said[str(guest["id"])].append(report)
+                for one in [report] * (2 if name in platform.twice else 1):
+                    said[one.id].append(one)
+                    self._news.put_nowait(one)
         return RunVerdict(
             state=state,
             reports=tuple(fold(target, said[target]) for target in targets),
@@ -153,7 +174,8 @@ class HandleInMemory:
             started_at=self._clock.now(),
             finished_at=self._clock.now(),
             verified_gone=platform.verified_gone,
-            problem=None,
+            problem=platform.problem,
+            began=platform.began,
         )
 
     def _overview(self) -> tuple[NodeObservation, ...]:

@@ -1,13 +1,18 @@
 """A run is attended from its row to its verdict."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
+import structlog
+from tortoise.expressions import F
 
+from billing.models import Account
 from reconciler import attended, recheck
 from reconciler.attended import Attendant, Errand
 from reconciler.commit import Target
 from reconciler.models import Hold, Run
+from reconciler.rules.outcome import Outcome
 from reconciler.rules.terms import Lane, RunState, StepKind
 from reconciler.runs.request import Depth, RunRefusedError
 
@@ -31,6 +36,7 @@ def errand(debtor, factory):
     async def make():
         _, _, (server,) = await debtor()
         await factory.hold(server)
+        await Account.all().update(settled_version=F("facts_version"))  # as a pass leaves it
         step = await factory.step(server, facts_version=2, expect={"power": "running"})
         guest = {
             "id": f"server-{server.id}",
@@ -145,3 +151,45 @@ async def test_observes_without_a_step(attendant, errand):
     assert verdict.reports[0].after["power"] == "running"
     assert (await Run.get()).action == "observe"
     assert asked.steps[0].kind is StepKind.STOP
+
+
+async def test_takes_no_lost_database_for_a_run_that_was_not_started(
+    attendant, errand, platform, monkeypatch
+):
+    """A run that had begun may have acted: an OSError of the database must not read like one of the start."""
+    asked = await errand()
+
+    async def away(*_):
+        raise ConnectionRefusedError("the database is away")
+
+    monkeypatch.setattr(attended, "_keep", away)
+    with pytest.raises(attended.RunBrokeError):
+        await attendant.run(asked)
+
+
+async def test_logs_the_problem_of_a_run_once(attendant, errand, platform):
+    """A full disk is in the log at once, and not again with every try."""
+    asked = await errand()
+    platform.began, platform.problem = False, "No space left on device"
+
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            await attendant.run(asked)
+
+    told = [(line["event"], line["log_level"], line["problem"]) for line in logs if "problem" in line]
+    assert told == [("run.problem", "error", "No space left on device")]
+
+
+async def test_goes_on_when_a_report_is_not_taken(attendant, errand, platform):
+    """Whatever the listener does with a report, the run keeps its verdict."""
+    first, second = await errand(), await errand()
+
+    async def breaks(_):
+        raise RuntimeError("no")
+
+    both = replace(
+        first, guests=[*first.guests, *second.guests], steps=[*first.steps, *second.steps], told=breaks
+    )
+    verdict = await attendant.run(both)
+
+    assert [report.outcome for report in verdict.reports] == [Outcome.CHANGED] * 2

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 from tortoise.exceptions import OperationalError
+from tortoise.expressions import F
 
-from billing.models import AuditEntry
+from billing.models import Account, AuditEntry
 from reconciler import dispatch, outcomes, restore_record
 from reconciler.inventory import InventoryError
 from reconciler.models import RestorePart, Run, Step
@@ -39,6 +40,8 @@ def held(debtor, factory):
         _, _, rows = await debtor(servers)
         for row in rows:
             await factory.hold(row)
+        # As a pass leaves it: the holds follow the newest facts.
+        await Account.all().update(settled_version=F("facts_version"))
         return rows
 
     return make
@@ -141,12 +144,14 @@ async def test_lets_a_node_rest_after_a_job_of_which_nothing_came(lite, held, mo
             raise RuntimeError("out of order")
 
         monkeypatch.setattr(type(lite.dispatcher), "_prepare_restriction", breaks)
-    steps = [step_of(server, StepKind.STOP, facts_version=99)]
+    # A fact that no pass has settled yet: nothing is committed.
+    await Account.all().update(facts_version=F("facts_version") + 1)
+    steps = [step_of(server, StepKind.STOP)]
 
     await carry_out(lite, steps)
 
     assert lite.dispatcher.submit(steps, "") == 0
-    assert lite.dispatcher.submit([step_of(server, StepKind.STOP, node="node2", facts_version=99)], "") == 1
+    assert lite.dispatcher.submit([step_of(server, StepKind.STOP, node="node2")], "") == 1
     await asyncio.sleep(0.05)
     assert lite.dispatcher.submit(steps, "") == 1
     await lite.dispatcher.idle()
@@ -302,3 +307,134 @@ async def test_keeps_a_trace_of_a_stop_that_was_not_begun(lite, held, platform):
     assert not await RestorePart.all().exists()
     assert await AuditEntry.filter(kind="step.plan_again").count() == 1
     assert await Run.filter(lane=Lane.RESTRICT).count() == 1
+
+
+async def test_writes_an_outcome_while_slower_guests_go_on(lite, held, platform):
+    """A guest that is stopped already can be given back, although another of its job still shuts down."""
+    quick, slow = await held(2)
+    reached, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(action, guest):
+        if action == "stop_guests" and guest == slow.guest:
+            reached.set()
+            await goes_on.wait()
+
+    platform.before = waits
+    lite.dispatcher.submit([step_of(row, StepKind.STOP) for row in (quick, slow)], "")
+    async with asyncio.timeout(5):
+        await reached.wait()
+        while await Step.filter(server_id=quick.id, state=StepState.DISPATCHED).exists():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+    meanwhile = dict(await Step.all().values_list("server_id", "state"))
+    step = await Step.get(server_id=quick.id).prefetch_related("run")
+
+    assert meanwhile == {quick.id: StepState.DONE, slow.id: StepState.DISPATCHED}
+    assert step.run.action == "stop_guests"
+    assert lite.woken == 1
+    goes_on.set()
+    await lite.dispatcher.idle()
+    assert await states() == [StepState.DONE, StepState.DONE]
+    assert await AuditEntry.filter(kind="step.done").count() == 2
+
+
+async def test_gives_back_a_guest_while_the_job_that_stopped_it_goes_on(lite, held, platform, clock):
+    """The lane of restores does not wait for the slowest guest of a restricting job."""
+    quick, slow = await held(2)
+    goes_on = asyncio.Event()
+
+    async def waits(action, guest):
+        if action == "stop_guests" and guest == slow.guest:
+            await goes_on.wait()
+
+    platform.before = waits
+    lite.dispatcher.submit([step_of(row, StepKind.STOP) for row in (quick, slow)], "")
+    async with asyncio.timeout(5):
+        while not await Step.filter(server_id=quick.id, state=StepState.DONE).exists():
+            await asyncio.sleep(0.01)
+        lite.dispatcher.submit([step_of(quick, StepKind.START)], "")
+        while platform.guests[quick.guest].power != "running":
+            await asyncio.sleep(0.01)
+
+    assert await Step.filter(server_id=slow.id, state=StepState.DISPATCHED).exists()
+    goes_on.set()
+    await lite.dispatcher.idle()
+
+
+async def test_believes_no_guest_that_is_reported_twice(lite, held, platform):
+    """Two reports that come together are not unique: the verdict, which is unknown, decides."""
+    twice, other = await held(2)
+    platform.twice = {twice.guest}
+
+    await carry_out(lite, [step_of(row, StepKind.STOP) for row in (twice, other)])
+
+    assert await states() == [StepState.UNKNOWN, StepState.DONE]
+
+
+async def test_keeps_what_was_written_before_its_run_was_lost(lite, held, platform):
+    """A guest that was reported while the run lived stays as it was read back; the others are unknown."""
+    quick, slow = await held(2)
+
+    async def is_lost(action, guest):
+        if action == "stop_guests" and guest == slow.guest:
+            async with asyncio.timeout(5):
+                while not await Step.filter(server_id=quick.id, state=StepState.DONE).exists():
+                    await asyncio.sleep(0.01)
+            platform.verified_gone = False
+
+    platform.before = is_lost
+    await carry_out(lite, [step_of(row, StepKind.STOP) for row in (quick, slow)])
+
+    assert await states() == [StepState.DONE, StepState.UNKNOWN]
+
+
+async def test_leaves_to_the_verdict_what_could_not_be_written_early(lite, held, platform, monkeypatch):
+    """A database that is away while the run goes on costs no outcome."""
+    rows = await held(2)
+    genuine, failures = outcomes.record, [OSError("away")] * dispatch.OUTCOME_TRIES
+
+    async def away(*arguments, **named):
+        if failures:
+            raise failures.pop()
+        return await genuine(*arguments, **named)
+
+    async def at_once(_):
+        return None
+
+    monkeypatch.setattr(outcomes, "record", away)
+    lite.dispatcher._attendant.pause = at_once
+    await carry_out(lite, [step_of(row, StepKind.STOP) for row in rows])
+
+    assert await states() == [StepState.DONE, StepState.DONE]
+
+
+@pytest.mark.parametrize(("gone", "state"), [(True, StepState.VOID), (False, StepState.UNKNOWN)])
+async def test_tries_again_what_a_run_never_began(lite, held, platform, gone, state):
+    """A full disk: the supervisor says that no play was started, so nothing was done and nothing is unknown."""
+    (server,) = await held()
+    reads = lite.dispatcher._read
+
+    async def then_full(*arguments):
+        found = await reads(*arguments)
+        platform.began, platform.verified_gone, platform.problem = False, gone, "No space left on device"
+        return found
+
+    lite.dispatcher._read = then_full
+    await carry_out(lite, [step_of(server, StepKind.STOP)])
+
+    (step,) = await Step.all()
+    assert step.state is state
+    assert ("No space left" in step.message) is gone
+    assert await RestorePart.filter(closed_at=None).exists() is not gone
+
+
+async def test_gives_a_play_fewer_stops_than_other_targets(lite, held, platform, monkeypatch):
+    """A shutdown takes long, so a job of stops is kept short."""
+    monkeypatch.setattr(dispatch, "MAX_STOPS", 1)
+    rows = await held(2)
+
+    await carry_out(lite, [step_of(row, kind) for row in rows for kind in (StepKind.LOCK_BACKUPS,)])
+    await asyncio.sleep(0.03)
+    await carry_out(lite, [step_of(row, StepKind.STOP) for row in rows])
+
+    assert (platform.count("lock_backups"), platform.count("stop_guests")) == (2, 1)

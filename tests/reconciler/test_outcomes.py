@@ -156,3 +156,33 @@ async def test_forgets_waits_once_it_worked(stopping, record, factory):
     await record(step, Outcome.CHANGED, after=STOPPED)
 
     assert not await Step.filter(retry_at__isnull=False).exists()
+
+
+@pytest.mark.usefixtures("sqlite_database")
+@pytest.mark.parametrize(
+    ("outcome", "to_give_back"), [(Outcome.CHANGED, ("pbs:a",)), (Outcome.UNCHANGED, ())]
+)
+async def test_claims_no_backup_that_somebody_else_protected(factory, record, clock, outcome, to_give_back):
+    """Unprotected at the dispatch and protected when the play came: theirs, so no undo takes it away."""
+    server = await factory.server()
+    await factory.observation(server)
+    step = await factory.step(server, kind=StepKind.LOCK_BACKUPS, expect={"unprotected_backups": ["pbs:a"]})
+    parts = [("backups", "", "open"), ("backup", "pbs:a", "false")]
+    await restore_record.take(outcomes.owner_of(step), parts, step_id=step.id, at=clock.now())
+
+    await record(step, outcome, after={"protected_backups": ["pbs:a"], "unprotected_backups": []})
+
+    kept = (await restore_record.of_servers([server.id]))[server.id]
+    assert (kept.backups_locked, kept.volumes) == (True, to_give_back)
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_tells_a_person_of_a_restore_that_keeps_being_unknown(stopping, record):
+    """A try of which nothing is known gave nothing back either; restrictions wait in silence."""
+    for lane, kind in ((Lane.RESTORE, StepKind.START), (Lane.RESTRICT, StepKind.STOP)):
+        for attempt in (4, 5):
+            step = await stopping(kind=kind, lane=lane, attempt=attempt)
+            await record(step, Outcome.UNKNOWN)
+
+    (item,) = await WorkItem.all()
+    assert (item.kind, "START" in item.title) == ("restore_delayed", True)

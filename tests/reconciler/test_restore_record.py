@@ -92,3 +92,29 @@ async def test_keeps_access_apart_by_account_and_site(take):
         (1, "demo"): "Customer",
         (1, "other"): "none",
     }
+
+
+async def test_gives_up_what_a_step_found_done_by_others(take, clock):
+    """Backups that were protected meanwhile stay so; they still count as locked, and so do those of earlier steps."""
+    await take([("backups", "", "open"), ("backup", "pbs:a", "false")])
+    await take(
+        [("backups", "", "open"), ("backup", "pbs:a", "false"), ("backup", "pbs:b", "false")], step_id=2
+    )
+
+    await restore_record.leave_to_others(2, role=None, at=clock.now())
+
+    record = (await restore_record.of_servers([7]))[7]
+    assert (record.backups_locked, record.volumes) == (True, ("pbs:a",))
+    assert (await RestorePart.get(closed_because="changed_by_others")).volume == "pbs:b"
+
+
+@pytest.mark.parametrize(("step", "kept"), [(1, "Suspended"), (2, "Customer")])
+async def test_gives_back_the_role_that_others_gave_meanwhile(take, clock, step, kept):
+    """Access counts as closed, and opening it again leaves their role; one that an earlier step took is given back."""
+    access = Owner(site="demo", account_id=1)
+    await take([("role", "", "Customer")], owner=access)
+    await take([("role", "", "Customer")], step_id=2, owner=access)
+
+    await restore_record.leave_to_others(step, role="Suspended", at=clock.now())
+
+    assert (await restore_record.of_access([1]))[1, "demo"].role == kept

@@ -4,7 +4,9 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+import structlog
 
+from billing.models import WorkItem
 from reconciler.inventory import Platform
 from reconciler.models import Observation, Run, Server, SiteState, Step
 from reconciler.rules.terms import Lane, Power, RunState, StepKind, StepState
@@ -188,3 +190,40 @@ async def test_observes_a_site_once_at_a_time(lite, debtor, platform):
     await asyncio.gather(lite.watch.cycle(), lite.watch.cycle())
 
     assert platform.runs == ["observe"]
+
+
+async def test_logs_that_a_site_is_not_seen_once_per_change(lite, debtor, platform):
+    """A site that hangs is in the log as an error when it begins and when it is over, not every minute."""
+    await debtor()
+
+    async def cycles(problem):
+        platform.problem = problem
+        for _ in range(2):
+            await lite.watch.cycle()
+
+    with structlog.testing.capture_logs() as logs:
+        for problem in ("its deadline of 300 s passed", "No space left on device", None):
+            await cycles(problem)
+
+    assert [(line["event"], line["log_level"], line.get("problem")) for line in logs] == [
+        ("site.problem", "error", "its deadline of 300 s passed"),
+        ("site.problem", "error", "No space left on device"),
+        ("site.problem.over", "info", None),
+    ]
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(9, 0), (10, 1)])
+async def test_tells_a_person_of_a_restore_that_stays_unknown(
+    lite, unknown_stop, platform, clock, minutes, told
+):
+    """A site that hangs keeps nobody waiting unseen."""
+    began = clock.now() - timedelta(minutes=minutes)
+    step = await unknown_stop(kind=StepKind.START, lane=Lane.RESTORE, dispatched_at=began)
+    await unknown_stop()
+    lite.execution.broken = OSError("no process can be made")
+
+    for _ in range(2):
+        await lite.watch.resolve_unknown()
+
+    items = await WorkItem.filter(kind="restore_delayed")
+    assert [item.server_id for item in items] == [step.server_id] * told

@@ -142,7 +142,8 @@ def _lock_backups(expect: Mapping[str, object], now: State) -> Changes:
     found = {backup.volid: backup for backup in now.backups or ()}
     listed = [str(volid) for volid in expect[BACKUPS]]  # type: ignore[attr-defined]
     if all(volid in found and found[volid].protected for volid in listed):
-        return Changes()
+        # Ours from a run before, or somebody else's: which, only the one who dispatched this can tell.
+        return Changes(notes=("all listed backups are protected already",) if listed else ())
     _same_guest(expect, now, strictly=True)
     for volid in listed:
         if volid not in found:
@@ -166,7 +167,7 @@ def _close_role(wanted: str, expect: Mapping[str, object], now: State) -> Change
     if now.role is None:
         return Changes(notes=("nobody holds a customer's role on this pool",))
     if now.role == wanted:
-        return Changes()
+        return Changes(notes=(f"the role is {wanted} already",))
     _as_expected("role", expect, now.role)
     return Changes(role=wanted)
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+#: So many targets are read by one item of a loop; what acts on guests takes `node_in_flight` of them.
 CHUNK = 25
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=+/-]{0,127}")

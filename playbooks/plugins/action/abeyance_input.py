@@ -19,6 +19,7 @@ _PLUGINS = str(Path(__file__).resolve().parents[1])
 if _PLUGINS not in sys.path:
     sys.path.insert(0, _PLUGINS)
 
+from abeyance_platforms.settings import DEFAULT_IN_FLIGHT, Settings  # noqa: E402
 from abeyance_platforms.targets import CHUNK, BadInputError, parse_nodes, parse_targets  # noqa: E402
 
 #: What the metadata of an action that takes something away says under `satisfies`.
@@ -44,14 +45,18 @@ class ActionModule(ActionBase):
             matched = sorted(variables.get("ansible_play_hosts_all") or ())
             if matched != sorted(nodes):
                 raise BadInputError(f"target_nodes: the inventory matches {', '.join(matched)} instead")
-            self._check_arguments(variables)
+            acts = self._check_arguments(variables)
             host = str(variables["inventory_hostname"])
-            result.update(changed=False, leads=host == nodes[0], chunks=_chunks(variables, nodes, host))
+            # What acts takes as many as are in flight at once: a finished guest's report does not wait for the next.
+            size = int(Settings(variables).number("node_in_flight", DEFAULT_IN_FLIGHT)) if acts else CHUNK
+            chunks = _chunks(variables, nodes, host, size=max(1, size))
+            result.update(changed=False, leads=host == nodes[0], chunks=chunks)
         except BadInputError as error:
             result.update(failed=True, msg=str(error))
         return result
 
-    def _check_arguments(self, variables: Mapping[str, Any]) -> None:
+    def _check_arguments(self, variables: Mapping[str, Any]) -> bool:
+        """Refuse what the metadata does not describe; return whether the action changes anything."""
         action = str(self._task.args["for_action"])
         metadata = Path(str(variables["playbook_dir"])) / f"{action}.meta.yml"
         described = yaml.safe_load(metadata.read_text(encoding="utf-8"))
@@ -68,9 +73,10 @@ class ActionModule(ActionBase):
         given = {name: variables[name] for name in options if name in variables}
         if errors := ArgumentSpecValidator(options).validate(given).error_messages:
             raise BadInputError("; ".join(errors))
+        return bool(described["action"]["satisfies"])
 
 
-def _chunks(variables: Mapping[str, Any], nodes: tuple[str, ...], host: str) -> list[list[Any]]:
+def _chunks(variables: Mapping[str, Any], nodes: tuple[str, ...], host: str, *, size: int) -> list[list[Any]]:
     """Return the targets that this host takes care of, so many at a time that results come while it works."""
     targets = list(variables.get("guests") or [])
     strays = [entry for entry in targets if entry.get("node") not in (*nodes, None)]
@@ -81,4 +87,4 @@ def _chunks(variables: Mapping[str, Any], nodes: tuple[str, ...], host: str) -> 
     if not targets and str(variables.get("depth")) != "shallow":
         raise BadInputError("guests: is empty; only a shallow observation runs without guests")
     mine = [entry for entry in targets if (entry.get("node") or nodes[0]) == host]
-    return [mine[start : start + CHUNK] for start in range(0, len(mine), CHUNK)]
+    return [mine[start : start + size] for start in range(0, len(mine), size)]

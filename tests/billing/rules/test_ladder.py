@@ -333,3 +333,37 @@ def test_it_has_words_for_every_code(standard: Policy) -> None:
         "suspend_now",
     }
     assert all(reached.reason_code in REASONS and "{" not in reached.reason for reached in reasons)
+
+
+@pytest.mark.parametrize(
+    ("due", "paid", "disputed", "owed"),
+    [
+        (
+            5000,
+            5000,
+            5000,
+            5000,
+        ),  # half was paid by card, and that charge is disputed: the other half is owed
+        (5000, 5000, 2000, 5000),
+        (2000, 8000, 5000, 2000),
+        (5000, 5000, 7000, 3000),  # what is contested beyond the payments shields
+        (5000, 5000, 10_000, 0),
+        (5000, 0, 1000, 4000),
+    ],
+)
+def test_it_takes_from_the_debt_only_what_is_disputed_beyond_what_was_paid(
+    due: int, paid: int, disputed: int, owed: int
+) -> None:
+    """What is left to pay leaves out what was paid already, so a dispute over that part takes nothing more."""
+    found = debt(
+        account(invoices=(invoice(amount=due, amount_paid=paid, disputed_amount=disputed),)), T + DAY
+    )
+    assert (found.amount if found else 0) == owed
+
+
+def test_it_shields_by_the_whole_of_what_is_disputed(standard: Policy) -> None:
+    """The unpaid rest climbs, and while the paid part is in dispute goes no further than the final notice."""
+    half = invoice(amount=5000, amount_paid=5000, disputed_amount=5000)
+    facts = account(Stage.FINAL_NOTICE, invoices=(half,), notices=told(Stage.PAST_DUE, Stage.FINAL_NOTICE))
+    reached = eligible(facts, standard, T + timedelta(days=20))
+    assert (reached.stage, reached.next and reached.next.waiting_for) == (Stage.FINAL_NOTICE, "dispute")

@@ -47,6 +47,7 @@ def invoices(draw: st.DrawFn, ident: int) -> InvoiceFact:
         id=ident,
         currency=draw(st.sampled_from(["EUR", "EUR", "EUR", "USD"])),
         amount_due=draw(st.sampled_from([-5, 0, 60, 100, 101, 5000])),
+        amount_paid=draw(st.sampled_from([0, 0, 50, 3000])),
         disputed_amount=draw(st.sampled_from([0, 0, 0, 50, 5000])),
         overdue_at=overdue,
         counts_from=draw(st.sampled_from([seen, seen, None])),

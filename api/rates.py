@@ -1,0 +1,50 @@
+"""How often one caller may ask: a token bucket per caller, in memory.
+
+Owns counting alone. Each process counts for itself, and forgets whoever it has not seen for the longest time first.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from api.models import Role
+
+_MINUTE = timedelta(minutes=1)
+#: One operation, less what instants of whole microseconds lose.
+_WHOLE = 1 - 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowances:
+    """Operations a minute: of one principal, and of one address that sends no live token."""
+
+    people: int = 600
+    control: int = 6_000
+    strangers: int = 600
+
+    def of(self, role: Role) -> int:
+        """Return the allowance of a principal of this role."""
+        return self.control if role is Role.CONTROL else self.people
+
+
+@dataclass(kw_only=True)
+class Buckets:
+    """Remembers what each caller has left; a minute's allowance may be used at once and comes back evenly."""
+
+    most_callers: int = 10_000
+    _left: OrderedDict[Hashable, tuple[float, datetime]] = field(default_factory=OrderedDict)
+
+    def take(self, caller: Hashable, allowance: int, now: datetime) -> timedelta | None:
+        """Count one operation at `now`; return how long to wait when there is none left, else null.
+
+        A refusal costs nothing: whoever waits that long is answered. `allowance` is operations a minute.
+        """
+        left, seen = self._left.pop(caller, (float(allowance), now))
+        # A clock that was set back gives nothing, and takes nothing.
+        left = min(allowance, left + max(now - seen, timedelta()) / _MINUTE * allowance)
+        wait = None if left >= _WHOLE else (1 - left) / allowance * _MINUTE
+        self._left[caller] = (left - 1 if wait is None else left, now)
+        if len(self._left) > self.most_callers:
+            self._left.popitem(last=False)
+        return wait
