@@ -283,7 +283,9 @@ async def _given_back(settings: Settings, runtime: Runtime) -> str:
     """Carry out what was asked for, or leave it to the process that reconciles; return what to tell."""
     async with leadership(settings.database_url.get_secret_value()) as lead:
         if lead is None:
-            return "asked for: the process that reconciles does it at its next tick; then see `abeyance explain`"
+            return (
+                "asked for: the process that reconciles does it at its next tick; then see `abeyance explain`"
+            )
         await runtime.recover()
         await settle(runtime)
         await runtime.dispatcher.aclose()

@@ -24,7 +24,8 @@ class ProblemLog:
         if problem is None:
             if said is not None:
                 del self._said[subject]
-                log.info(f"{self.event}.over", **named)
+                over = self.event + ".over"
+                log.info(over, **named)
             return
         plain = problem.replace(run_id, "") if run_id else problem
         if plain != said:

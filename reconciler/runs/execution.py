@@ -291,7 +291,9 @@ class Execution:
         """End every process of a run whose supervisor gave no verdict; return whether none is left."""
         gone = await asyncio.to_thread(processes.sweep, run_id)
         if gone:
-            await asyncio.to_thread(folders.forget, self._state_dir, run_id, self._memory)
+            # What cannot be removed now is swept at the next start; that nothing is left to act is true already.
+            with suppress(OSError):
+                await asyncio.to_thread(folders.forget, self._state_dir, run_id, self._memory)
         return gone
 
     async def aclose(self) -> None:

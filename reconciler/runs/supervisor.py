@@ -95,9 +95,12 @@ class Supervisor:
             self._problems.append(f"the run could not be started: {problem}")
         finally:
             gone = self._end()
-            folders.remove_folder(self._spec.state_dir, self._request.run_id, self._spec.memory)
-            if record is not None and gone:
-                record.release()
+            # Where no folder can be made, there may be none to remove: the verdict is given in any case, and what
+            # could not be removed keeps its record, by which the next start finds it.
+            with suppress(OSError):
+                folders.remove_folder(self._spec.state_dir, self._request.run_id, self._spec.memory)
+                if record is not None and gone:
+                    record.release()
             self._outlet.put({"verdict": self._verdict(gone)})
 
     def _record(self) -> folders.Record:

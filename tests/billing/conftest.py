@@ -1,6 +1,7 @@
-"""A real SMTP server in the test's own process, which answers as it is told."""
+"""A real SMTP server in the test's own process, which answers as it is told, and the outbox that sends to it."""
 
 import asyncio
+import random
 import shutil
 import ssl
 import subprocess
@@ -13,6 +14,10 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+from billing.mail import SmtpMailer
+from billing.notices import deliver_due
+from billing.staff import StaffUnreachableError
 
 
 class Postbox:
@@ -117,3 +122,45 @@ def tls_postbox(certificate: Path) -> Iterator[Postbox]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     yield from _serving(Postbox(), ssl_context=context)
+
+
+class FakeStaff:
+    """A chat that is up or down."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.told: list[tuple[str, str]] = []
+
+    async def tell(self, subject: str, body: str) -> None:
+        """Take the message, or not."""
+        if self.down:
+            raise StaffUnreachableError("none of the 1 targets took the message")
+        self.told.append((subject, body))
+
+
+class Turn:
+    """Sends what is due, with the test's clock, the real mailer and a chat."""
+
+    def __init__(self, clock, postbox):
+        self.clock = clock
+        self.mailer = SmtpMailer(postbox.url, "Billing <billing@hoster.example>", patience=2)
+        self.staff = FakeStaff()
+
+    async def __call__(self, **given):
+        return await deliver_due(
+            self.clock, given.get("mailer", self.mailer), given.get("staff", self.staff),
+            rng=random.Random(1), limit=given.get("limit", 100),
+        )  # fmt: skip
+
+
+@pytest.fixture
+def turn(clock, postbox):
+    return Turn(clock, postbox)
+
+
+@pytest.fixture
+async def overdue(database, factory):
+    """An account with one overdue invoice."""
+    account = await factory.account()
+    await factory.invoice(account, number="A-1", hosted_url="https://pay.example/1")
+    return account

@@ -13,51 +13,8 @@ from billing.models import Account, AuditEntry, Invoice, Notice, WorkItem, WorkS
 from billing.notices import NamedServer, NoticeRequest, deliver_due, mark_delivered, queue, queue_staff
 from billing.refusal import RefusalError
 from billing.rules.terms import Effect, InvoiceStatus, NoticeState, Stage
-from billing.staff import StaffUnreachableError
 
 SENDER = "Billing <billing@hoster.example>"
-
-
-class FakeStaff:
-    """A chat that is up or down."""
-
-    def __init__(self) -> None:
-        self.down = False
-        self.told: list[tuple[str, str]] = []
-
-    async def tell(self, subject: str, body: str) -> None:
-        """Take the message, or not."""
-        if self.down:
-            raise StaffUnreachableError("none of the 1 targets took the message")
-        self.told.append((subject, body))
-
-
-class Turn:
-    """Sends what is due, with the test's clock, the real mailer and a chat."""
-
-    def __init__(self, clock, postbox):
-        self.clock = clock
-        self.mailer = SmtpMailer(postbox.url, SENDER, patience=2)
-        self.staff = FakeStaff()
-
-    async def __call__(self, **given):
-        return await deliver_due(
-            self.clock, given.get("mailer", self.mailer), given.get("staff", self.staff),
-            rng=random.Random(1), limit=given.get("limit", 100),
-        )  # fmt: skip
-
-
-@pytest.fixture
-def turn(clock, postbox):
-    return Turn(clock, postbox)
-
-
-@pytest.fixture
-async def overdue(database, factory):
-    """An account with one overdue invoice."""
-    account = await factory.account()
-    await factory.invoice(account, number="A-1", hosted_url="https://pay.example/1")
-    return account
 
 
 async def _request(account: Account, key: str = "k", **given: object) -> NoticeRequest:
@@ -235,46 +192,6 @@ async def test_it_tries_a_delayed_notice_again_with_growing_patience(overdue, cl
     assert (row.state, row.attempts, row.error) == (NoticeState.DELIVERED, 12, None)
 
 
-async def test_it_tells_a_person_of_a_notice_that_was_put_off_three_times(overdue, clock, turn, postbox):
-    """It is tried on, asked about once, and the item closes when it has arrived."""
-    postbox.replies[overdue.email] = "451 greylisted"
-    notice = await queue(await _request(overdue), now=clock.now())
-    seen = []
-    for _ in range(4):
-        await turn()
-        seen.append(await WorkItem.all().count())
-        clock.advance(timedelta(minutes=20))
-    assert seen == [0, 0, 1, 1]
-    item = await WorkItem.get()
-    assert (item.kind, item.account_id, item.state) == ("notice_refused", overdue.id, WorkState.OPEN)
-    assert "451 greylisted" in item.detail
-    assert (await Notice.get(id=notice.id)).state is NoticeState.PENDING
-    postbox.replies.clear()
-    assert await turn() == 1
-    assert (await WorkItem.get()).state is WorkState.RESOLVED
-
-
-async def test_it_resolves_the_trouble_with_staffs_channel_too(overdue, clock, turn):
-    """A message to staff has no account, and its item closes all the same."""
-    await queue_staff("x", "y", dedupe_key="s", now=clock.now())
-    turn.staff.down = True
-    for _ in range(3):
-        await turn()
-        clock.advance(timedelta(minutes=20))
-    assert (await WorkItem.get()).state is WorkState.OPEN
-    turn.staff.down = False
-    assert await turn() == 1
-    assert (await WorkItem.get()).state is WorkState.RESOLVED
-
-
-async def test_it_reaches_the_good_address_beside_a_broken_one(overdue, clock, turn, postbox):
-    """Naming an address that no letter can carry keeps nobody from being told."""
-    await Account.filter(id=overdue.id).update(billing_emails=["a..b@example.org", "ü@example.org"])
-    notice = await queue(await _request(await Account.get(id=overdue.id)), now=clock.now())
-    assert await turn() == 1
-    assert (await Notice.get(id=notice.id)).recipient == overdue.email
-
-
 async def test_it_gives_up_after_five_days(overdue, clock, turn, postbox):
     """What no server took for days goes to a person instead of being sent when it is no longer true."""
     postbox.replies[overdue.email] = "451 greylisted"
@@ -430,13 +347,11 @@ async def test_it_shortens_a_long_key_without_losing_its_meaning(overdue, clock)
     assert first.id == same.id != other.id
 
 
-async def test_it_sends_only_the_templates_that_it_is_let(database, factory, clock, postbox):
+async def test_it_sends_only_the_templates_that_it_is_let(database, factory, clock, turn):
     """What is not among them waits, untried."""
     account = await factory.account(email="anna@example.org")
     dunning = await factory.notice(account, template="payment_overdue", dedupe_key="one")
     good_news = await factory.notice(account, template="restored", dedupe_key="two")
-    turn = Turn(clock, postbox)
-
     assert await deliver_due(clock, turn.mailer, None, rng=random.Random(1), only={"restored"}) == 1
     assert (await Notice.get(id=good_news.id)).state is NoticeState.DELIVERED
     waiting = await Notice.get(id=dunning.id)

@@ -76,7 +76,9 @@ def test_it_names_the_problems_of_every_file(folder: Path) -> None:
 
 def test_it_says_so_when_the_folder_is_missing(tmp_path: Path) -> None:
     """The folder is named, and what to do."""
-    with pytest.raises(PoliciesRefused, match="cannot be read: No such file or directory; set ABEYANCE_POLICIES"):
+    with pytest.raises(
+        PoliciesRefused, match="cannot be read: No such file or directory; set ABEYANCE_POLICIES"
+    ):
         load_policies(tmp_path / "nowhere", templates=TEMPLATES)
 
 

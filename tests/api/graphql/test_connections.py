@@ -109,7 +109,6 @@ BAD = [
     "ÿ",
     ids.cursor("invoices", 1),
     ids.cursor("servers", -1),
-    "\x00",
 ]
 
 

@@ -77,7 +77,7 @@ async def test_it_reads_as_many_selections_as_it_says(door: Any) -> None:
     [
         "{ servers(filter: {" + " ".join(f"serach{i}: 1" for i in range(480)) + "}) { totalCount } }",
         "{ viewer { account {"
-        + " ".join(f"...on AccuontConnection{i} {{ id }}" for i in range(200))
+        + " ".join(f"...on AccuontConnection{i} {{ id }}" for i in range(20))
         + "} } }",
         "{ viewer { role } }"
         + " ".join(f"fragment f{i} on AccuontConnection{i} {{ id }}" for i in range(60)),

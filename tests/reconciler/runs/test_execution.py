@@ -242,3 +242,16 @@ async def test_it_leaves_nothing_behind(
     await asyncio.sleep(0.3)
     assert (effects.stat().st_size if effects.exists() else 0) == size
     assert (await sweep_leftovers(state_dir)).swept == ()
+
+
+async def test_it_says_that_nothing_was_begun_when_there_is_no_room(
+    ask: Ask, guest: Guest, tmp_path: Path
+) -> None:
+    """A run whose folder cannot be made starts no play and says so; a play that was started is never taken back."""
+    (tmp_path / "full").touch()
+    full = Execution(tmp_path / "full", SystemClock(), memory=tmp_path / "none")
+    verdict = await run(full, ask(guest("one", do="say", reports=[DONE])))
+    assert (verdict.state, verdict.began, verdict.verified_gone) == (RunState.LOST, False, True)
+    assert "could not be started" in (verdict.problem or "")
+    roomy = Execution(tmp_path / "state", SystemClock())
+    assert (await run(roomy, ask(guest("one", do="say", reports=[DONE])))).began
