@@ -220,3 +220,14 @@ async def test_it_wants_room_for_runs(
     assert failing == {"state_folder"}
     assert "No space left on device" in text
     assert str(folder) not in text
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_trouble_of_a_site_turns_nobody_away(clock: ManualClock) -> None:
+    """A site that was never seen is told, and the process serves all the same; an old pass is another matter."""
+    await _passed(clock)
+    health = _health(clock, sites=frozenset({"a"}))
+    assert (await _get(health, "/readyz")).status_code == 200
+    assert (await _failing(health))[0] == {"observation"}
+    clock.advance(timedelta(minutes=6))
+    assert (await _get(health, "/readyz")).status_code == 503
