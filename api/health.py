@@ -33,6 +33,7 @@ from billing.models import (
 )
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus, NoticeState, Stage
+from reconciler import modes
 from reconciler.models import ReconcilerState, Server, SiteState, Step
 from reconciler.rules.terms import Mode, StepState
 
@@ -161,8 +162,9 @@ class Health:
             if value is not None:
                 Gauge(f"abeyance_{name}", text, registry=registry).set(value)
         mode = Gauge("abeyance_mode", "1 for the mode in force.", ["mode"], registry=registry)
+        in_force = await modes.in_force(self.mode)
         for one in Mode:
-            mode.labels(one.lower()).set(one is self.mode)
+            mode.labels(one.lower()).set(one is in_force)
         stages = Gauge(
             "abeyance_accounts", "Accounts by standing as of the last pass.", ["stage"], registry=registry
         )

@@ -11,8 +11,8 @@ from tortoise.queryset import QuerySet
 from api.graphql.context import Context, Info
 from api.graphql.nodes import Mode
 from billing.models import EventState, StripeEvent, StripeMirror
-from reconciler.models import ReconcilerState, SiteState, Step
-from reconciler.rules.terms import Lane, StepState
+from reconciler import modes, waiting
+from reconciler.models import ReconcilerState, SiteState
 
 
 @strawberry.type
@@ -39,11 +39,9 @@ async def health_of(context: Context) -> ReconcilerHealth:
     mirror = await StripeMirror.all().first()
     observed = await _earliest(SiteState.filter(complete_at__isnull=False), "complete_at")
     pending = await _earliest(StripeEvent.filter(state=EventState.PENDING), "received_at")
-    restoring = await _earliest(
-        Step.filter(lane=Lane.RESTORE, state__in=(StepState.DISPATCHED, StepState.UNKNOWN)), "dispatched_at"
-    )
+    restoring = await waiting.oldest_restore(context.now)
     return ReconcilerHealth(
-        mode=context.ports.mode,
+        mode=await modes.in_force(context.ports.mode),
         paused=state.paused_at is not None,
         breaker_open=state.breaker_open_at is not None,
         breaker_reason=state.breaker_reason,
