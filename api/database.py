@@ -82,7 +82,7 @@ def tortoise_config(url: str, *, foreign_keys: bool = True) -> dict[str, Any]:
         "connections": {"default": connection},
         "apps": {
             APP: {
-                "models": ["billing.models", "reconciler.models", "api.models"],
+                "models": ["billing.models", "billing.money_models", "reconciler.models", "api.models"],
                 "default_connection": "default",
                 "migrations": "api.migrations",
             }

@@ -30,13 +30,15 @@ class Server(Model):
     #: The platform's own id; null until it was deployed.
     guest = fields.CharField(max_length=200, null=True)
     sku = fields.CharField(max_length=100)
-    #: The rate saved at deployment, in 10^-6 minor units per hour.
+    #: The rate saved at deployment or at the last change of size, in 10^-6 minor units per hour; 0: not metered.
     rate = fields.BigIntField(default=0)
     free = fields.BooleanField(default=False)
     critical = fields.BooleanField(default=False)
     stripe_subscription_id = fields.CharField(max_length=64, null=True, db_index=True)
     deployment = fields.CharEnumField(Deployment, max_length=32)
     deployed_at = fields.DatetimeField(null=True)
+    #: When its size was last changed after its deployment: its rate is the price of that day.
+    resized_at = fields.DatetimeField(null=True)
     retired_at = fields.DatetimeField(null=True)
     #: The creation mark read of the guest; another mark under the same id is another guest.
     marker = fields.CharField(max_length=200, null=True)
@@ -91,6 +93,8 @@ class Observation(Model):
     )
     server_id: int
     observed_at = fields.DatetimeField()
+    #: When the guest was last seen there; `observed_at` goes on when a complete reading does not show it.
+    seen_at = fields.DatetimeField(null=True)
     power = fields.CharEnumField(Power, max_length=32, default=Power.UNKNOWN)
     node = fields.CharField(max_length=100, null=True)
     #: What keeps the guest busy (a lock, a backup that makes it look running); null when nothing does.

@@ -101,6 +101,49 @@ def refused(name: str, table: str, event: str, *, when: str, message: str) -> Pe
     )
 
 
+def never_changed(table: str) -> tuple[PerDialect, PerDialect]:
+    """Refuse to update or delete a row of the table, or to empty it."""
+    message = f"rows of {table} are never changed"
+    refusal = refused(f"{table}_never_changed", table, "UPDATE", when="TRUE", message=message)
+    return refusal, never_deleted(table)
+
+
+def kept(table: str, columns: str) -> PerDialect:
+    """Refuse an UPDATE that gives one of the columns, separated by blanks, another value."""
+    same = " AND ".join(f'NEW."{column}" <same> OLD."{column}"' for column in columns.split())
+    message = f"these columns of {table} are never changed: {columns}"
+    return refused(f"{table}_kept", table, "UPDATE", when=f"NOT ({same})", message=message)
+
+
+def refused_by_query(name: str, table: str, event: str, *, when: str, message: str) -> PerDialect:
+    """Refuse as `refused` does, on a condition that may ask other tables; it has no `<same>`."""
+    trigger = f'CREATE TRIGGER "{name}" BEFORE {event} ON "{table}"'
+    refusal = f"RAISE EXCEPTION '{message}' USING ERRCODE = 'restrict_violation';"
+    return PerDialect(
+        sqlite=[f"{trigger} WHEN {when} BEGIN SELECT RAISE(ABORT, '{message}'); END;"],
+        postgres=[
+            _function(name, f"IF {when} THEN {refusal} END IF; RETURN NEW;"),
+            f'{trigger} FOR EACH ROW EXECUTE FUNCTION "{name}"();',
+        ],
+    )
+
+
+def after_insert(name: str, table: str, statement: str, *, postgres_first: str = "") -> PerDialect:
+    """Run a statement over NEW after every inserted row; PostgreSQL runs another one before it."""
+    trigger = f'CREATE TRIGGER "{name}" AFTER INSERT ON "{table}"'
+    return PerDialect(
+        sqlite=[f"{trigger} BEGIN {statement} END;"],
+        postgres=[
+            _function(name, f"{postgres_first} {statement} RETURN NULL;"),
+            f'{trigger} FOR EACH ROW EXECUTE FUNCTION "{name}"();',
+        ],
+    )
+
+
+def _function(name: str, body: str) -> str:
+    return f'CREATE FUNCTION "{name}"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;'
+
+
 def only_row(table: str, **values: int) -> PerDialect:
     """Insert the one row of a table that has exactly one, under the id 1."""
     columns = ", ".join(["id", *values])

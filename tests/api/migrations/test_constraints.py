@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tortoise.connection import get_connection
 from tortoise.exceptions import IntegrityError
 from tortoise.models import Model
 
 from api.catalog import expected_file
 from api.migrations import _author
 from api.models import ApiToken, Role
+from billing import money_models
 from billing.models import (
     Account,
     AuditEntry,
@@ -36,6 +36,13 @@ from reconciler.models import (
     Step,
 )
 from reconciler.rules.terms import Lane, Mode
+
+#: The tables that `test_money_constraints` looks at.
+MONEY = {
+    model._meta.db_table
+    for model in vars(money_models).values()
+    if isinstance(model, type) and model.__module__ == money_models.__name__ and issubclass(model, Model)
+}
 
 #: What breaks each CHECK: the rule's name, then SQL values for the columns that break it and nothing else.
 VIOLATIONS: dict[type[Model], dict[str, dict[str, str]]] = {
@@ -163,34 +170,9 @@ async def _rows(database: str, factory: Any, clock: Any) -> None:
     await ApiToken.create(name="x", role=Role.ADMIN, hash="0" * 64, created_at=now)
 
 
-async def _execute(statement: str) -> None:
-    await get_connection("default").execute_query(statement)
-
-
-async def _copy(model: type[Model], given: dict[str, str], where: str = "1 = 1") -> None:
-    """Insert a copy of the table's first fitting row, with other values in some columns."""
-    meta = model._meta
-    values: dict[str, str] = {}
-    for name, column in meta.fields_db_projection.items():
-        field = meta.fields_map[name]
-        if column in given:
-            values[column] = given[column]
-        elif field.pk and field.generated:
-            continue
-        elif field.unique and not field.pk:
-            values[column] = (
-                f"""'n' || substr("{column}", 2)""" if hasattr(field, "max_length") else f'"{column}" + 1'
-            )
-        else:
-            values[column] = f'"{column}"'
-    source = f'SELECT {", ".join(values.values())} FROM "{meta.db_table}" WHERE {where} ORDER BY 1 LIMIT 1'  # noqa: S608
-    columns = ", ".join(f'"{column}"' for column in values)
-    await _execute(f'INSERT INTO "{meta.db_table}" ({columns}) {source}')
-
-
 @pytest.mark.usefixtures("_rows")
 @pytest.mark.parametrize("model", VIOLATIONS, ids=lambda model: model._meta.db_table)
-async def test_it_refuses_a_row_that_breaks_a_check(model):
+async def test_it_refuses_a_row_that_breaks_a_check(model, execute, copy):
     """Neither an UPDATE nor an INSERT gets past a CHECK, and the message names it."""
     table = model._meta.db_table
     before = await model.all().count()
@@ -199,19 +181,18 @@ async def test_it_refuses_a_row_that_breaks_a_check(model):
         named = "sealed|never changed|audit_entry_" if model is AuditEntry else f"{table}_{name}\\b"
         changes = ", ".join(f'"{column}" = {value}' for column, value in broken.items())
         with pytest.raises(IntegrityError, match=named):
-            await _execute(f'UPDATE "{table}" SET {changes}')  # noqa: S608
+            await execute(f'UPDATE "{table}" SET {changes}')  # noqa: S608
         with pytest.raises(IntegrityError, match=named):
-            await _copy(model, broken)
+            await copy(model, broken)
     assert await model.all().count() == before
 
 
 def test_it_tries_every_check_that_the_migrations_make():
-    """The list above is complete: a CHECK that nobody tries would be a guess."""
-    expected = {
-        line.split()[1]
-        for line in expected_file("postgres").read_text().splitlines()
-        if line.startswith("constraint ") and ": CHECK (" in line
-    }
+    """The list above is complete but for the tables of the money, which have a list of their own."""
+    lines = [
+        line.split() for line in expected_file("postgres").read_text().splitlines() if ": CHECK (" in line
+    ]
+    expected = {words[1] for words in lines if words[0] == "constraint" and words[3].rstrip(":") not in MONEY}
     tried = {f"{model._meta.db_table}_{name}" for model, rules in VIOLATIONS.items() for name in rules}
     assert tried == expected
 
@@ -241,25 +222,24 @@ OPEN: dict[str, tuple[type[Model], str, str]] = {
 
 @pytest.mark.usefixtures("_rows")
 @pytest.mark.parametrize("name", OPEN)
-async def test_it_allows_one_open_row_at_a_time(name):
+async def test_it_allows_one_open_row_at_a_time(name, execute, copy):
     """A second open row is refused; once the first one has ended it is welcome."""
     model, where, end = OPEN[name]
     with pytest.raises(IntegrityError):
-        await _copy(model, {}, where)
-    await _execute(f'UPDATE "{model._meta.db_table}" SET {end} WHERE {where}')  # noqa: S608
+        await copy(model, {}, where)
+    await execute(f'UPDATE "{model._meta.db_table}" SET {end} WHERE {where}')  # noqa: S608
     opened = {part.split(" = ")[0]: "NULL" for part in end.split(", ")}
     if "state" in opened:
         opened["state"] = {WorkItem: "'OPEN'", Run: "'RUNNING'", Step: "'UNKNOWN'"}[model]
-    await _copy(model, opened, where)
+    await copy(model, opened, where)
 
 
 def test_it_tries_every_partial_index_that_the_migrations_make():
-    """The list above is complete."""
+    """The list above is complete but for those that came with the money."""
     lines = expected_file("postgres").read_text().splitlines()
-    expected = {
-        line.split()[1].rstrip(":") for line in lines if line.startswith("index ") and " WHERE " in line
-    }
-    assert set(OPEN) == expected
+    found = [line.split() for line in lines if line.startswith("index ") and " WHERE " in line]
+    # index name: CREATE UNIQUE INDEX name ON table ...
+    assert set(OPEN) == {words[1].rstrip(":") for words in found if words[7] not in MONEY | {"invoice"}}
 
 
 @pytest.mark.usefixtures("_rows")
@@ -272,25 +252,25 @@ async def test_it_treats_an_unknown_step_as_still_at_work(factory):
 
 @pytest.mark.usefixtures("_rows")
 @pytest.mark.parametrize("model", [StripeEvent, StripeMirror, Notice, AuditEntry, ReconcilerState])
-async def test_it_never_deletes(model, database):
+async def test_it_never_deletes(model, database, execute):
     """Not by DELETE, not by TRUNCATE, not by SQLite's INSERT OR REPLACE."""
     table = model._meta.db_table
     count = await model.all().count()
     assert count > 0
     with pytest.raises(IntegrityError, match="never deleted"):
-        await _execute(f'DELETE FROM "{table}"')  # noqa: S608
+        await execute(f'DELETE FROM "{table}"')  # noqa: S608
     emptied = (
         f'INSERT OR REPLACE INTO "{table}" SELECT * FROM "{table}"'  # noqa: S608
         if database.startswith("sqlite")
         else f'TRUNCATE "{table}" CASCADE'
     )
     with pytest.raises(IntegrityError):
-        await _execute(emptied)
+        await execute(emptied)
     assert await model.all().count() == count
 
 
 @pytest.mark.usefixtures("_rows")
-async def test_it_seals_an_audit_row_once_and_changes_nothing_else_of_it():
+async def test_it_seals_an_audit_row_once_and_changes_nothing_else_of_it(execute):
     """Position and hash go from nothing to something; every other change is refused, also together with the seal."""
     for column in (
         "at",
@@ -307,13 +287,13 @@ async def test_it_seals_an_audit_row_once_and_changes_nothing_else_of_it():
             "'2020-01-01 00:00:00+00:00'" if column == "at" else "7" if column == "account_id" else "'other'"
         )
         with pytest.raises(IntegrityError, match="never changed"):
-            await _execute(f"""UPDATE audit_entry SET "{column}" = {value}, position = 1, hash = 'a'""")  # noqa: S608
+            await execute(f"""UPDATE audit_entry SET "{column}" = {value}, position = 1, hash = 'a'""")  # noqa: S608
         with pytest.raises(IntegrityError, match="never changed"):
-            await _execute(f'UPDATE audit_entry SET "{column}" = {value}')  # noqa: S608
-    await _execute("UPDATE audit_entry SET position = 1, hash = 'a'")
+            await execute(f'UPDATE audit_entry SET "{column}" = {value}')  # noqa: S608
+    await execute("UPDATE audit_entry SET position = 1, hash = 'a'")
     for again in ("position = 2", "hash = 'b'", "position = NULL, hash = NULL", "reason = 'other'"):
         with pytest.raises(IntegrityError, match="never changed"):
-            await _execute(f"UPDATE audit_entry SET {again}")  # noqa: S608
+            await execute(f"UPDATE audit_entry SET {again}")  # noqa: S608
     entry = await AuditEntry.get()
     assert (entry.position, entry.hash, entry.reason) == (1, "a", "x")
 
