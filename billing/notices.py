@@ -21,7 +21,7 @@ from billing.mail import Letter, MailDelayedError, Mailer, MailRefusedError, usa
 from billing.models import Account, Invoice, Notice
 from billing.notice_text import Content, NamedInvoice, NextStage, Reader, shipped
 from billing.refusal import RefusalCode, refusal, required_reason
-from billing.rules.terms import Effect, NoticeState, Stage
+from billing.rules.terms import Effect, InvoiceStatus, NoticeState, Stage
 from billing.staff import Staff, StaffUnreachableError
 
 log = structlog.get_logger(__name__)
@@ -30,6 +30,8 @@ MAIL = "mail"
 STAFF = "staff"
 #: The one template that asks for nothing, and so is sent whatever became of its invoices.
 RESTORED = "restored"
+#: Brings the invoice itself, and so is sent when it was paid meanwhile; not when it was taken back.
+INVOICE_ISSUED = "invoice_issued"
 ACTOR = "system:notices"
 
 #: How long a claim holds. Longer than any channel's patience, so that only a dead process loses its claim.
@@ -232,10 +234,13 @@ async def _ask_person(notice: Notice, reason: str, *, now: datetime) -> None:
 
 
 async def _still_asks(notice: Notice) -> bool:
-    """Return whether there is still something to pay of what a notice names; true for one that names no invoice."""
+    """Return whether a notice is still true: most ask for money, and some of it must still be owed."""
     if notice.template == RESTORED or not notice.invoice_ids:
         return True
-    return await Invoice.filter(id__in=notice.invoice_ids, amount_due__gt=0).exists()
+    named = Invoice.filter(id__in=notice.invoice_ids)
+    if notice.template == INVOICE_ISSUED:
+        return await named.exclude(status=InvoiceStatus.VOID).exists()
+    return await named.filter(amount_due__gt=0).exists()
 
 
 def _addresses_of(account: Account) -> tuple[str, ...]:

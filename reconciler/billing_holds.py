@@ -13,6 +13,7 @@ from billing import audit
 from billing.models import Override
 from billing.rules.facts import NoticeFact
 from billing.rules.terms import Effect, HoldCause, OverrideKind, Stage
+from reconciler import metering
 from reconciler.models import Hold, Server
 from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
@@ -70,6 +71,7 @@ async def sync(
         await _apply(server, holds.pop(server.id, None), chosen, mode=mode, now=now)
     for hold in holds.values():  # of servers that were retired since
         await _lift(hold.server, hold, now)
+    await metering.follow_holds(servers, charged=subjects[0].policy.billing.charge_while_suspended, now=now)
     return min(later, default=None)
 
 

@@ -13,6 +13,7 @@ from tortoise.transactions import in_transaction
 
 from billing import audit, work_queue
 from billing.accounts import note_fact
+from reconciler import metering
 from reconciler.inventory import Site
 from reconciler.models import Observation, Server, SiteState
 from reconciler.readings import Reading
@@ -124,7 +125,7 @@ async def apply(site: Site, seen: SiteSeen, now: datetime) -> None:
         await _save_site(site, seen, now)
         await Observation.bulk_create(fresh, batch_size=1000)
         if changed:
-            fields = ["observed_at", "power", "node", "busy", "absences"]
+            fields = ["observed_at", "seen_at", "power", "node", "busy", "absences"]
             await Observation.bulk_update(changed, fields=fields, batch_size=1000)
         await _missing_and_back(servers, [*fresh, *changed], now)
 
@@ -141,7 +142,13 @@ async def note_deep(server_id: int, reading: Reading, at: datetime) -> None:
     }
     known = {name: value for name, value in columns.items() if value is not None}
     if reading.power is not Power.UNKNOWN:
-        known |= {"observed_at": at, "deep_at": at, "power": reading.power, "busy": reading.busy}
+        known |= {
+            "observed_at": at,
+            "seen_at": at,
+            "deep_at": at,
+            "power": reading.power,
+            "busy": reading.busy,
+        }
     if known:
         await Observation.filter(server_id=server_id).update(**known)
 
@@ -167,7 +174,14 @@ def _reading(
         read_at = now
         if row is not None and row.deep_at is not None and now - row.deep_at < OVERVIEW_LAG:
             power, read_at = row.power, max(row.observed_at, now)
-        return {"observed_at": read_at, "power": power, "node": found.node, "busy": found.busy, "absences": 0}
+        return {
+            "observed_at": read_at,
+            "seen_at": now,
+            "power": power,
+            "node": found.node,
+            "busy": found.busy,
+            "absences": 0,
+        }
     read_at = row.observed_at if row else now
     if seen.complete:
         return {
@@ -207,6 +221,7 @@ async def _missing_and_back(servers: Sequence[Server], rows: Iterable[Observatio
                 f"absent from {row.absences} complete readings of site {server.site}",
                 now,
             )
+            await metering.follow_missing(server, now=now)
             await work_queue.open_item(
                 "server_missing",
                 f"server_missing:{server.id}",
@@ -219,6 +234,7 @@ async def _missing_and_back(servers: Sequence[Server], rows: Iterable[Observatio
         elif row.absences == 0 and server.missing_since is not None:
             await Server.filter(id=server.id).update(missing_since=None, joined_at=now)
             await _note(server, "server.back", f"seen again on site {server.site}", now)
+            await metering.follow(server.id, at=now, now=now)
             await work_queue.resolve(
                 f"server_missing:{server.id}", at=now, by=ACTOR, resolution="it was seen again"
             )

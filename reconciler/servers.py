@@ -17,6 +17,7 @@ from billing.accounts import KEEP, Keep, note_fact
 from billing.audit import record
 from billing.models import Account
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal, required_reason
+from reconciler import metering
 from reconciler.models import Observation, RestorePart, Server, Step
 from reconciler.rules.terms import Deployment, GuestKind, StepState
 
@@ -50,7 +51,7 @@ class ServerChange:
     site_node: str | Keep | None = KEEP
     sku: str | Keep = KEEP
     deployment: Deployment | Keep = KEEP
-    #: When the deployment ended; null: now.
+    #: When it happened: the deployment ended, the size changed, and so on; null: now.
     at: datetime | None = None
     free: bool | Keep = KEEP
     critical: bool | Keep = KEEP
@@ -112,8 +113,7 @@ async def register(asked: Registration, *, platforms: Mapping[str, str], actor: 
     if problems:
         raise RefusalError(*problems)
     values = {field.name: getattr(asked, field.name) for field in fields(asked)}
-    if asked.deployment is Deployment.SUCCEEDED:
-        values["deployed_at"] = asked.deployed_at or now
+    values["deployed_at"] = (asked.deployed_at or now) if asked.deployment is Deployment.SUCCEEDED else None
     try:
         async with in_transaction():
             there = await Server.get_or_none(external_id=asked.external_id)
@@ -122,8 +122,10 @@ async def register(asked: Registration, *, platforms: Mapping[str, str], actor: 
             if not await Account.exists(id=asked.account_id):
                 raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
             await _refuse_taken_guest(asked, platforms[asked.site])
+            values = await metering.priced(Server(), values, at=now)
             server = await Server.create(**values, created_at=now, joined_at=now)
             await note_fact(asked.account_id, now=now)
+            await metering.follow(server.id, at=server.deployed_at or now, now=now)
             await record(
                 "server.registered",
                 ("Server", server.id),
@@ -171,9 +173,11 @@ async def update(
         if "guest" in told:  # another guest: what was read of the former one says nothing about it
             told = {**told, "marker": None, "missing_since": None}
             await Observation.filter(server_id=server.id).delete()
+        told = await metering.priced(server, told, at=min(change.at or now, now))
         before = {name: getattr(server, name) for name in told}
         await Server.filter(id=server.id).update(**told)
         await note_fact(server.account_id, now=now)
+        await metering.follow(server.id, at=change.at or now, now=now)
         await record(
             "server.changed",
             ("Server", server.id),
@@ -202,6 +206,7 @@ async def retire(server_id: int, *, reason: str, actor: str, now: datetime) -> S
         await _refuse_running_step(server.id)
         await Server.filter(id=server.id).update(retired_at=now, start_wanted_at=None)
         await note_fact(server.account_id, now=now)
+        await metering.follow(server.id, at=now, now=now)
         await record(
             "server.retired",
             ("Server", server.id),

@@ -31,6 +31,7 @@ TEMPLATES = (
     "retained",
     "final_warning",
     "restored",
+    "invoice_issued",
 )
 
 
