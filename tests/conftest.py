@@ -218,8 +218,39 @@ async def sqlite_database(sqlite_url: str) -> AsyncIterator[str]:
         yield sqlite_url
 
 
+#: Where PostgreSQL itself is what is tried: constraints, claims, races, whole stories. Elsewhere its turn is nightly.
+_POSTGRES_MATTERS = (
+    "api/migrations",
+    "api/test_catalog.py",
+    "api/test_database.py",
+    "api/test_leadership.py",
+    "api/graphql/test_both_databases.py",
+    "billing/stripe/test_processing.py",
+    "billing/test_ledger.py",
+    "billing/test_notices.py",
+    "billing/test_settling.py",
+    "billing/test_vouchers.py",
+    "real",
+    "reconciler/test_commit.py",
+    "reconciler/test_restless.py",
+    "reconciler/test_restore_record.py",
+    "reconciler/test_standing.py",
+    "reconciler/test_story.py",
+    "scenarios",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the commands' tests in one process: they share a checkout that takes half a minute to set up."""
+    """Keep the commands' tests in one process, and leave to the night what the same test on SQLite shows by day.
+
+    The commands' tests share a checkout that takes half a minute to set up.
+    """
+    root = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent / "commands"):
+        place = item.path.relative_to(root) if item.path.is_relative_to(root) else item.path
+        if place.parts[0] == "commands":
             item.add_marker(pytest.mark.xdist_group("commands"))
+        on_postgres = "postgres" in getattr(getattr(item, "callspec", None), "id", "").split("-")
+        if on_postgres and not any(place.is_relative_to(part) for part in _POSTGRES_MATTERS):
+            item.add_marker(pytest.mark.nightly)

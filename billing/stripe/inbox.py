@@ -31,11 +31,17 @@ _SUBJECTS = (
     ("invoice_payment.", "invoice_payment"),
     ("credit_note.", "credit_note"),
     ("charge.dispute.", "dispute"),
+    ("payment_method.", "payment_method"),
+    ("setup_intent.", "setup_intent"),
+    ("payment_intent.", "payment_intent"),
     ("charge.refunded", "charge"),
     ("charge.refund.", "refund"),
     ("refund.", "refund"),
 )
 """Which events are acted on, and the kind of object that each is about (docs.stripe.com/api/events/types)."""
+
+_SECRET = frozenset({"client_secret", "next_action"})
+"""What lets a browser confirm a payment or a setup, or leads it to the bank: kept nowhere."""
 
 _LONGEST_ID = 64
 _CHUNK = 5_000
@@ -205,11 +211,15 @@ def _reference(value: object) -> str | None:
 
 
 def _storable(value: Any) -> Any:
-    """The same JSON without what PostgreSQL's JSON cannot hold: NUL, lone surrogates, huge and non-finite numbers."""
+    """The same JSON without secrets, and without what PostgreSQL's JSON cannot hold.
+
+    That is NUL, lone surrogates, huge and non-finite numbers.
+    """
     if isinstance(value, str):
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
     if isinstance(value, Mapping):
-        return {_storable(str(key)): _storable(item) for key, item in value.items()}
+        kept = {key: None if key in _SECRET else item for key, item in value.items()}
+        return {_storable(str(key)): _storable(item) for key, item in kept.items()}
     if isinstance(value, list):
         return [_storable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -11,11 +11,12 @@ from typing import Any
 
 from tortoise.expressions import F
 
-from billing import audit, work_queue
+from billing import adjustments, audit, work_queue
+from billing.adjustments import Loss, LossKind
 from billing.models import Account, Invoice, Subscription, WorkItem
 from billing.rules import due
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
-from billing.stripe.gateway import InvoiceReading, Object
+from billing.stripe.gateway import InvoiceReading, NeedsHumanError, Object
 from billing.stripe.reading import (
     MirroredInvoice,
     MirroredSubscription,
@@ -92,6 +93,7 @@ async def apply_invoice(
         await _record(
             "invoice.mirrored", ("Invoice", row.id), account, now=now, after=_named(columns, _FACTS)
         )
+        await _take_back(reading, row, account, now=now)
         return True
     before = {name: getattr(row, name) for name in (*_FACTS, *_SHOWN)}
     changed = [name for name in (*_FACTS, *_SHOWN) if before[name] != columns[name]]
@@ -101,7 +103,8 @@ async def apply_invoice(
     if facts:
         old, new = _named(before, facts), _named(columns, facts)
         await _record("invoice.changed", ("Invoice", row.id), account, now=now, before=old, after=new)
-    return bool(facts)
+    lost = await _take_back(reading, row, account, now=now)
+    return bool(facts) or lost
 
 
 async def close_missing_draft(invoice_id: str, account: Account, *, now: datetime) -> bool:
@@ -182,6 +185,12 @@ async def apply_subscription(found: Object, account: Account, *, read_at: dateti
     return bool(changed)
 
 
+async def tell_staff_of_refusal(error: NeedsHumanError, *, now: datetime) -> None:
+    """Open the work item for a key that Stripe refuses; a person resolves it, since some questions may still pass."""
+    title = "Stripe refuses to be read"
+    await work_queue.open_item("stripe.access", "stripe.access", at=now, title=title, detail=str(error))
+
+
 def _columns(found: MirroredInvoice, row: Invoice | None, *, zone: str, now: datetime) -> dict[str, Any]:
     columns = asdict(found)
     for other in ("customer_id", "first_attempt_at", "open_disputes", "closed_disputes", "lost_disputes"):
@@ -194,6 +203,30 @@ def _columns(found: MirroredInvoice, row: Invoice | None, *, zone: str, now: dat
     # Closed and opened again, it counts anew: the moment of being seen ends with the debt.
     columns["overdue_seen_at"] = ((row.overdue_seen_at if row else None) or now) if overdue else None
     return columns
+
+
+async def _take_back(reading: InvoiceReading, row: Invoice, account: Account, *, now: datetime) -> bool:
+    """Book what lost disputes and refunds took back from us, each once; return whether there was anything new.
+
+    At Stripe the invoice stays paid (docs.stripe.com/disputes); what is owed anew is an invoice of ours.
+    """
+    if row.currency != account.currency:
+        return False
+    lost = [dispute for dispute in reading.disputes if dispute["status"] == "lost"]
+    given_back = [refund for refund in reading.refunds if refund["status"] == "succeeded"]
+    new = False
+    for kind, objects in ((LossKind.DISPUTE, lost), (LossKind.REFUND, given_back)):
+        for found in objects:
+            loss = Loss(
+                kind=kind,
+                account_id=account.id,
+                amount=int(found["amount"]),
+                fact=(f"stripe_{kind}", str(found["id"])),
+                invoice_id=row.id,
+                description=f"{kind} {found['id']} of invoice {row.number or row.stripe_invoice_id}",
+            )
+            new = await adjustments.lose(loss, actor=ACTOR, now=now) or new
+    return new
 
 
 async def _tell_staff(found: MirroredInvoice, account: Account, *, now: datetime) -> None:

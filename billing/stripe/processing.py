@@ -11,13 +11,23 @@ import structlog
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
-from billing import work_queue
+from billing import cards, charges, work_queue
 from billing.clock import Clock
 from billing.models import Account, EventState, Invoice, StripeEvent, StripeMirror
+from billing.stripe.card_gateway import CardGateway
+from billing.stripe.contested import refresh_contested
 from billing.stripe.gateway import GoneError, NeedsHumanError, RetryLaterError, StripeGateway
 from billing.stripe.inbox import MIRROR_ROW
+from billing.stripe.mirror import tell_staff_of_refusal
 from billing.stripe.reading import UnreadableError
-from billing.stripe.refresh import Refreshed, Within, refresh_customer, refresh_invoice, refresh_subscription
+from billing.stripe.refresh import (
+    Refreshed,
+    Within,
+    refresh_card,
+    refresh_customer,
+    refresh_invoice,
+    refresh_subscription,
+)
 
 MAX_FAILURES = 6
 """After so many failed attempts, about eight minutes, an event is given up and shown to a person."""
@@ -27,6 +37,12 @@ _LEASE = timedelta(minutes=5)
 
 _FIRST_WAIT = timedelta(seconds=15)
 _LONGEST_WAIT = timedelta(minutes=5)
+_APART = frozenset({"setup_intent", "payment_intent", "contested"})
+"""Kinds that are written in transactions of their own, so that the state of their events follows afterwards."""
+
+_READ_ITSELF = frozenset({"invoice", "customer", "subscription", "payment_method"}) | _APART
+"""Kinds of objects that are read as they are; the others lead to invoices."""
+
 _OUTAGE = 3
 """After so many things in a row that Stripe did not answer about, the rest waits."""
 
@@ -80,9 +96,11 @@ async def process_due(gateway: StripeGateway, clock: Clock, *, limit: int = 100)
         ids = [event.id for event in events]
         if not await _claim(ids, clock.now()):
             continue
+        done = batch.result.done
         try:
             await _work_off(batch, events)
-            unanswered = 0
+            # What is nobody's may have been put aside without asking Stripe.
+            unanswered = 0 if batch.result.done > done else unanswered
         except NeedsHumanError as error:
             await _wait(batch, ids, error, forgiven=True)
             await tell_staff_of_refusal(error, now=clock.now())
@@ -108,17 +126,20 @@ async def _work_off(batch: _Batch, events: Sequence[StripeEvent]) -> None:
     ids = [event.id for event in events]
     if kind is None or object_id is None:
         raise UnreadableError(f"a {events[0].type} without the id of what it is about")
-    if kind in {"invoice", "customer", "subscription"}:
+    if kind in _READ_ITSELF:
         await _settle(batch, [(kind, object_id)], ids, customer=events[0].stripe_customer_id)
         return
+    things: list[tuple[str, str]] = []
     try:
         invoices = await batch.gateway.invoices_touched_by(kind, object_id)
+        things = [("invoice", invoice) for invoice in invoices]
+        payment = None if things else await batch.gateway.payment_touched_by(kind, object_id)
+        if payment is not None:
+            things = [("contested", payment)]
     except GoneError:
         invoices = ()
     await _attribute(ids, invoices)
-    await _settle(
-        batch, [("invoice", invoice) for invoice in invoices], ids, customer=events[0].stripe_customer_id
-    )
+    await _settle(batch, things, ids, customer=events[0].stripe_customer_id)
 
 
 async def _settle(
@@ -127,22 +148,24 @@ async def _settle(
     """Refresh every thing that these events are about; the last one carries their state in its transaction."""
     unread = [thing for thing in things if thing not in batch.read]
 
-    async def done() -> None:
-        await _mark(ids, EventState.DONE, batch.clock.now())
+    carried, marked = False, 0
 
-    carried = False
+    async def done() -> None:
+        nonlocal marked
+        marked = await _mark(ids, EventState.DONE, batch.clock.now())
+
     for thing in unread:
-        within = done if thing == unread[-1] else None
+        within = done if thing == unread[-1] and thing[0] not in _APART else None
         outcome = await _refresh(batch, thing, customer=customer, within=within)
         batch.read[thing] = outcome
         carried = carried or (within is not None and outcome is not Refreshed.UNKNOWN)
     known = any(batch.read[thing] is not Refreshed.UNKNOWN for thing in things)
     if not carried:
-        await _mark(ids, EventState.DONE if known else EventState.IGNORED, batch.clock.now())
+        marked = await _mark(ids, EventState.DONE if known else EventState.IGNORED, batch.clock.now())
     if known:
-        batch.result.done += len(ids)
+        batch.result.done += marked
     else:
-        batch.result.ignored += len(ids)
+        batch.result.ignored += marked
 
 
 async def _refresh(
@@ -151,12 +174,23 @@ async def _refresh(
     kind, object_id = thing
     if kind == "customer":
         return await refresh_customer(batch.gateway, batch.clock, object_id, within=within)
+    if kind == "payment_method":
+        return await refresh_card(batch.gateway, batch.clock, object_id, within=within)
+    if kind == "payment_intent":
+        card_gateway = CardGateway(batch.gateway)
+        return await charges.refresh_payment(card_gateway, batch.clock, object_id, customer=customer)
+    if kind == "setup_intent":
+        added = await cards.adopt(CardGateway(batch.gateway), batch.clock, object_id)
+        return Refreshed.UNKNOWN if added is None else Refreshed.CHANGED if added else Refreshed.UNCHANGED
+    if kind == "contested":
+        return await refresh_contested(batch.gateway, batch.clock, object_id)
     refresh = refresh_invoice if kind == "invoice" else refresh_subscription
     return await refresh(batch.gateway, batch.clock, object_id, customer=customer, within=within)
 
 
-async def _mark(ids: Sequence[int], state: EventState, now: datetime) -> None:
-    await StripeEvent.filter(id__in=ids, state=EventState.PENDING).update(
+async def _mark(ids: Sequence[int], state: EventState, now: datetime) -> int:
+    """Write the end of these events; return how many of them had not ended before."""
+    return await StripeEvent.filter(id__in=ids, state=EventState.PENDING).update(
         state=state, processed_at=now, error=None
     )
 
@@ -210,9 +244,3 @@ async def _account_of(event: StripeEvent) -> int | None:
     customer = (await StripeEvent.get(id=event.id)).stripe_customer_id
     account = await Account.get_or_none(stripe_customer_id=customer) if customer else None
     return account.id if account else None
-
-
-async def tell_staff_of_refusal(error: NeedsHumanError, *, now: datetime) -> None:
-    """Open the work item for a key that Stripe refuses; a person resolves it, since some questions may still pass."""
-    title = "Stripe refuses to be read"
-    await work_queue.open_item("stripe.access", "stripe.access", at=now, title=title, detail=str(error))

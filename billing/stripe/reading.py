@@ -20,7 +20,7 @@ _STATUS = {
     "uncollectible": InvoiceStatus.UNCOLLECTIBLE,
 }
 
-_DISPUTE_OVER = frozenset({"won", "lost", "warning_closed", "prevented", "charge_refunded"})
+DISPUTE_OVER = frozenset({"won", "lost", "warning_closed", "prevented", "charge_refunded"})
 """A status that is not here counts as open, also one that is new to us (docs.stripe.com/api/disputes/object)."""
 
 _SUBSCRIPTION_OVER = frozenset({"canceled", "incomplete_expired"})
@@ -111,7 +111,7 @@ def _mirrored_invoice(reading: InvoiceReading, zone: str) -> MirroredInvoice:
     moves = invoice["status_transitions"]
     issued_at = _instant(moves["finalized_at"]) or _required(invoice["created"])
     period_start, period_end = _period(invoice)
-    open_disputes = [d for d in reading.disputes if d["status"] not in _DISPUTE_OVER]
+    open_disputes = [d for d in reading.disputes if d["status"] not in DISPUTE_OVER]
     details = (invoice["parent"] or {}).get("subscription_details")
     return MirroredInvoice(
         stripe_invoice_id=id_of(invoice),
@@ -144,7 +144,7 @@ def _mirrored_invoice(reading: InvoiceReading, zone: str) -> MirroredInvoice:
         ],
         payments=_payments(reading),
         open_disputes=tuple(sorted(id_of(dispute) for dispute in open_disputes)),
-        closed_disputes=tuple(sorted(id_of(d) for d in reading.disputes if d["status"] in _DISPUTE_OVER)),
+        closed_disputes=tuple(sorted(id_of(d) for d in reading.disputes if d["status"] in DISPUTE_OVER)),
         lost_disputes=tuple(sorted(id_of(d) for d in reading.disputes if d["status"] == "lost")),
     )
 

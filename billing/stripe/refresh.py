@@ -13,9 +13,12 @@ from typing import Generic, TypeVar
 
 from tortoise.transactions import in_transaction
 
+from billing import card_rows
 from billing.clock import Clock
 from billing.models import Account, Invoice, Subscription
+from billing.money_models import Card
 from billing.stripe import mirror
+from billing.stripe.card_gateway import CardGateway, CardReading
 from billing.stripe.gateway import (
     GoneError,
     InvoiceReading,
@@ -144,12 +147,33 @@ async def refresh_customer(
     thing = _Thing[Object](
         fetch=lambda: gateway.fetch_customer(customer_id),
         customer=lambda found: customer_id,
-        apply=lambda found, account, read_at, now: mirror.apply_customer(
-            found, account, read_at=read_at, now=now
-        ),
+        apply=_apply_customer,
         gone=gone,
     )
     return await _refresh(thing, clock, guess=customer_id, within=within)
+
+
+async def refresh_card(
+    gateway: StripeGateway, clock: Clock, payment_method_id: str, *, within: Within | None = None
+) -> Refreshed:
+    """Read a saved card and follow what became of it; errors as `refresh_invoice`.
+
+    A card that we do not have is none of ours: it becomes so by the setup that its owner finished, or not at all.
+    """
+    row = await Card.get_or_none(stripe_payment_method_id=payment_method_id).select_related("account")
+    customer = row.account.stripe_customer_id if row is not None else None
+    if row is None or customer is None:
+        return Refreshed.UNKNOWN
+    card = row
+    thing = _Thing[CardReading | None](
+        fetch=lambda: CardGateway(gateway).fetch_card(payment_method_id),
+        customer=lambda found: customer,
+        apply=lambda found, account, read_at, now: card_rows.apply_card(
+            card, found, customer=account.stripe_customer_id, now=now
+        ),
+        gone=lambda account, now: card_rows.apply_card(card, None, customer=customer, now=now),
+    )
+    return await _refresh(thing, clock, guess=customer, within=within)
 
 
 async def adopt_customer(gateway: StripeGateway, clock: Clock, account_id: int) -> bool:
@@ -202,6 +226,11 @@ async def refetch_account(
     if set(outcomes) != {Refreshed.UNCHANGED}:
         return Refetched(agreement=Agreement.CHANGED, reason="Stripe says something else than the mirror did")
     return Refetched(agreement=Agreement.EQUAL)
+
+
+async def _apply_customer(found: Object, account: Account, read_at: datetime, now: datetime) -> bool:
+    changed = await mirror.apply_customer(found, account, read_at=read_at, now=now)
+    return await card_rows.apply_default(found, account, now=now) or changed
 
 
 async def _refresh(thing: _Thing[T], clock: Clock, *, guess: str | None, within: Within | None) -> Refreshed:

@@ -19,7 +19,8 @@ from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 from billing.stripe import inbox, mirror
 from billing.stripe.gateway import NeedsHumanError, Object, StripeGateway
 from billing.stripe.inbox import MIRROR_ROW
-from billing.stripe.processing import WrongStripeAccountError, process_due, tell_staff_of_refusal
+from billing.stripe.mirror import tell_staff_of_refusal
+from billing.stripe.processing import WrongStripeAccountError, process_due
 from billing.stripe.reading import UnreadableError, customer_of
 from billing.stripe.refresh import Refreshed, refresh_customer, refresh_invoice, refresh_subscription
 

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from simulators.stripe import billing_shapes
-from simulators.stripe.cards import REQUIRES_ACTION, SUCCEEDS, Cards, declines
+from simulators.stripe.cards import REQUIRES_ACTION, SUCCEEDS, Cards, Outcome, declines
 from simulators.stripe.clock import Clock, MovableClock, SystemClock
 from simulators.stripe.collection import Collection
 from simulators.stripe.credit_notes import CreditNotes
@@ -124,6 +124,39 @@ class Account:
             settings = {"default_payment_method": method["id"]}
             self._do(self.customers.update, customer, {"invoice_settings": settings})
         return method
+
+    def save_card(self, setup_intent: str, card: str = "pm_card_visa") -> Obj:
+        """The customer enters a card in the browser; passes 3-D Secure if the bank wants it. Returns the setup."""
+        with self.lock:
+            setup = self.cards.confirm_setup(setup_intent, {"payment_method": card})
+            if setup["status"] == "requires_action":
+                self.cards.authenticate_setup(setup_intent)
+            return deepcopy(setup)
+
+    def renew_card(self, card: str, **changes: Any) -> Obj:
+        """The network tells of a card's new expiry or number: `exp_month`, `exp_year`, `last4`, `fingerprint`."""
+        return self._do(self.cards.renew, card, changes)
+
+    def detach_card(self, card: str) -> Obj:
+        """Somebody takes a card from its customer."""
+        return self._do(self.cards.detach, card)
+
+    def answer_next(self, *outcomes: Outcome) -> None:
+        """Script what the bank answers to the next attempts at charging any card."""
+        with self.lock:
+            self.payments.scripted.extend(outcomes)
+
+    def complete_payment(self, payment_intent: str, outcome: Outcome = SUCCEEDS) -> Obj:
+        """The bank answers at last for a payment that is processing."""
+        return self._do(self.payments.complete, payment_intent, outcome)
+
+    def confirm_payment(self, payment_intent: str, card: str) -> Obj:
+        """The customer confirms a payment in the browser, and passes 3-D Secure if the bank wants it."""
+        with self.lock:
+            intent = self.payments.confirm(payment_intent, {"payment_method": card})
+            if intent["status"] == "requires_action":
+                self.payments.authenticate(payment_intent)
+            return deepcopy(intent)
 
     # Invoices
 

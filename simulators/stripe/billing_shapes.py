@@ -276,3 +276,19 @@ def credit_note(key: str, created: int, *, invoice: Obj, amount: int) -> Obj:
         "type": "pre_payment",
         "voided_at": None,
     }
+
+
+def balance_transaction(key: str, created: int, *, customer: str, currency: str) -> Obj:
+    """A change of the credit that a customer has with the merchant, made by hand."""
+    return {
+        "id": key,
+        "object": "customer_balance_transaction",
+        "created": created,
+        "currency": currency,
+        "customer": customer,
+        "livemode": False,
+        "metadata": {},
+        "type": "adjustment",
+        **fields("amount ending_balance", 0),
+        **fields("checkout_session credit_note customer_account description invoice"),
+    }

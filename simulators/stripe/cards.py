@@ -22,6 +22,7 @@ class Verdict(Enum):
     SUCCEEDED = "succeeded"
     DECLINED = "declined"
     REQUIRES_ACTION = "requires_action"
+    PROCESSING = "processing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +32,17 @@ class Outcome:
     verdict: Verdict
     code: str = "card_declined"
     decline_code: str | None = None
+    advice_code: str | None = None
 
 
 SUCCEEDS = Outcome(verdict=Verdict.SUCCEEDED)
 REQUIRES_ACTION = Outcome(verdict=Verdict.REQUIRES_ACTION, code="authentication_required")
+PROCESSING = Outcome(verdict=Verdict.PROCESSING)
 
 
-def declines(decline_code: str, *, code: str = "card_declined") -> Outcome:
-    """A decline with Stripe's code and the bank's decline code."""
-    return Outcome(verdict=Verdict.DECLINED, code=code, decline_code=decline_code)
+def declines(decline_code: str, *, code: str = "card_declined", advice_code: str | None = None) -> Outcome:
+    """A decline with Stripe's code, the bank's decline code and the network's advice."""
+    return Outcome(verdict=Verdict.DECLINED, code=code, decline_code=decline_code, advice_code=advice_code)
 
 
 HARD_DECLINES = frozenset(
@@ -168,6 +171,13 @@ class Cards:
         self.store.emit("payment_method.detached", method, previous)
         return method
 
+    def renew(self, key: str, changes: Obj) -> Obj:
+        """The network tells of a renewed or replaced card (docs.stripe.com/payments/cards/overview, card updates)."""
+        method = self.store.get("payment_method", key)
+        with self.store.change(method, "payment_method.automatically_updated"):
+            method["card"] |= changes
+        return method
+
     def create_setup(self, params: Obj) -> Obj:
         """`POST /v1/setup_intents`, confirmed at once if asked."""
         if "customer" in params:
@@ -242,6 +252,8 @@ def declined(outcome: Outcome, **details: Any) -> ApiError:
     """The 402 that a decline answers with."""
     words = "expired." if outcome.code == "expired_card" else "declined."
     message = f"Your card has {words}" if outcome.code == "expired_card" else f"Your card was {words}"
+    if outcome.advice_code is not None:
+        details["advice_code"] = outcome.advice_code
     return card_error(message, outcome.code, decline_code=outcome.decline_code, **details)
 
 

@@ -109,7 +109,7 @@ class Collection:
         else:
             charged = method or self.cards.issue("pm_card_visa")
             outcome = self.invoices.payments.payments.attempt(intent, charged, forced)
-        if outcome.verdict is not Verdict.SUCCEEDED:
+        if outcome.verdict in {Verdict.DECLINED, Verdict.REQUIRES_ACTION}:
             self._failed(invoice, outcome, before, follows_schedule=follows_schedule)
         return outcome
 

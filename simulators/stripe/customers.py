@@ -46,6 +46,20 @@ class Customers:
                 merge_metadata(owner, params["metadata"])
         return owner
 
+    def adjust_balance(self, key: str, params: Obj) -> Obj:
+        """`POST /v1/customers/{id}/balance_transactions`: negative is credit for the next invoices."""
+        owner = self.alive(key)
+        if params["amount"] == 0:
+            raise ApiError("The amount must not be zero.", param="amount")
+        made = shapes.balance_transaction(
+            self.store.new_id("cbtxn"), self.store.now(), customer=key, currency=params["currency"].lower()
+        )
+        made |= {name: params[name] for name in ("amount", "description", "metadata") if name in params}
+        with self.store.change(owner, "customer.updated"):
+            owner["balance"] += params["amount"]
+        made["ending_balance"] = owner["balance"]
+        return self.store.add(made)
+
     def delete(self, key: str) -> Obj:
         """`DELETE /v1/customers/{id}`: for good; the event carries the customer as it was."""
         owner = self.alive(key)

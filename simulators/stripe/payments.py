@@ -13,6 +13,9 @@ from simulators.stripe.cards import Cards, Outcome, Verdict, declined, sdk_actio
 from simulators.stripe.errors import ApiError, card_error, invalid
 from simulators.stripe.store import Obj, Store
 
+MINIMUM = {"chf": 50, "eur": 50, "gbp": 30, "jpy": 50, "usd": 50}
+"""The least that is charged, of some currencies (docs.stripe.com/currencies#minimum-and-maximum-charge-amounts)."""
+
 _CONFIRMABLE = {"requires_payment_method", "requires_confirmation", "requires_action"}
 
 
@@ -24,6 +27,8 @@ class Payments:
         self.cards = cards
         self.on_success: list[Callable[[Obj], None]] = []
         self.records_enabled = True
+        self.scripted: list[Outcome] = []
+        """What the bank answers to the next attempts, whatever the card."""
 
     def create(self, params: Obj) -> Obj:
         """`POST /v1/payment_intents`, confirmed at once if asked; 402 when the card is refused."""
@@ -31,6 +36,8 @@ class Payments:
             raise invalid(
                 "This value must be greater than or equal to 1.", "amount", "parameter_invalid_integer"
             )
+        if params["amount"] < MINIMUM.get(params["currency"].lower(), 1):
+            raise invalid("Amount is below the minimum charge amount.", "amount", "amount_too_small")
         if "customer" in params:
             self.store.get("customer", params["customer"], param="customer")
         intent = self.intent(
@@ -73,23 +80,26 @@ class Payments:
             raise declined(outcome, payment_intent=dict(intent), charge=intent["latest_charge"])
         if outcome.verdict is Verdict.REQUIRES_ACTION and params.get("off_session"):
             # Nobody is there to act: the attempt counts as failed (docs.stripe.com/payments/save-and-reuse).
-            intent |= {"status": "requires_payment_method", "next_action": None}
+            intent |= {"status": "requires_payment_method", "next_action": None, "payment_method": None}
             refusal = card_error(
                 "Your card was declined. This transaction requires authentication.",
                 "authentication_required",
                 decline_code="authentication_required",
                 payment_intent=dict(intent),
             )
-            intent["last_payment_error"] = _plain(refusal)
+            intent["last_payment_error"] = _plain(refusal) | {"payment_method": dict(method)}
             self.store.emit("payment_intent.payment_failed", intent)
             raise refusal
         return intent
 
     def attempt(self, intent: Obj, method: Obj, forced: Outcome | None = None) -> Outcome:
         """Charge a card for an intent; `forced` stands for what a scripted bank answers."""
-        outcome = forced or self.cards.charging(method)
+        outcome = forced or (self.scripted.pop(0) if self.scripted else self.cards.charging(method))
         intent["payment_method"] = method["id"]
-        if outcome.verdict is Verdict.REQUIRES_ACTION:
+        if outcome.verdict is Verdict.PROCESSING:
+            intent |= {"status": "processing", "next_action": None}
+            self.store.emit("payment_intent.processing", intent)
+        elif outcome.verdict is Verdict.REQUIRES_ACTION:
             intent |= {"status": "requires_action", "next_action": sdk_action()}
             self.store.emit("payment_intent.requires_action", intent)
         elif outcome.verdict is Verdict.DECLINED:
@@ -97,6 +107,18 @@ class Payments:
         else:
             self._succeed(intent, method)
         return outcome
+
+    def complete(self, key: str, outcome: Outcome) -> Obj:
+        """The bank answers at last for an intent that is processing."""
+        intent = self.store.get("payment_intent", key)
+        if intent["status"] != "processing":
+            raise _unexpected_state(intent)
+        method = self.store.get("payment_method", intent["payment_method"])
+        if outcome.verdict is Verdict.SUCCEEDED:
+            self._succeed(intent, method)
+        else:
+            self._fail(intent, method, outcome)
+        return intent
 
     def authenticate(self, key: str, *, succeed: bool = True) -> Obj:
         """The customer passes (or fails) 3-D Secure for an intent that asked for it."""

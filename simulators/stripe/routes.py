@@ -39,6 +39,7 @@ _CUSTOMER: Spec = {
     "preferred_locales": [str],
     "invoice_settings": {"default_payment_method": str},
 }
+_BALANCE: Spec = {**_DETAILS, "amount!": int, "currency!": str}
 _INVOICE: Spec = {
     **_DETAILS,
     "auto_advance": bool,
@@ -212,6 +213,7 @@ ENDPOINTS: list[Endpoint] = [
     _post("customers", _CUSTOMER, lambda a, k, p: a.customers.create(p)),
     _post("customers/{id}", _CUSTOMER, lambda a, k, p: a.customers.update(k, p)),
     _delete("customers/{id}", {}, lambda a, k, p: a.customers.delete(k)),
+    _post("customers/{id}/balance_transactions", _BALANCE, lambda a, k, p: a.customers.adjust_balance(k, p)),
     _list("invoices", {**_INVOICE_FILTERS, "subscription": str}, _invoices),
     _list("invoices/{id}/lines", {}, _lines),
     *_reading("invoices", "invoice")[1:],

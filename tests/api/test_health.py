@@ -147,7 +147,9 @@ async def test_it_tells_its_figures(clock: ManualClock, factory: Any) -> None:
     await factory.stripe_event(state=EventState.DEAD, processed_at=clock.now())
     server = await factory.server(account)
     await factory.step(server)
-    assert 'abeyance_mode{mode="plan"} 1.0' in (await _get(_health(clock), "/metrics")).text  # before `apply --first`
+    assert (
+        'abeyance_mode{mode="plan"} 1.0' in (await _get(_health(clock), "/metrics")).text
+    )  # before `apply --first`
     await ReconcilerState.filter(id=1).update(first_apply_at=clock.now())
     lines = (await _get(_health(clock), "/metrics")).text.splitlines()
     for line in (

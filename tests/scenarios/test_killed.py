@@ -206,7 +206,9 @@ async def _nothing_shows(lives: Lives, tale: Any, before: Any) -> None:
         assert not any(run_id in kept.name for run_id in lives.runs.read_text().split())
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.mark.parametrize(
+    "kind", ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.nightly])]
+)
 async def test_it_converges_wherever_it_is_killed(
     theatre: Any, kind: str, request: pytest.FixtureRequest
 ) -> None:

@@ -51,8 +51,14 @@ class ProxmoxClient:
         try:
             self._context = ssl.create_default_context(cafile=endpoint.ca_file) if self._tls else None
         except OSError as error:
-            reason = "holds no certificate" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
-            raise PlatformError(f"site_ca_file: {endpoint.ca_file} {reason}; name a readable PEM file") from None
+            reason = (
+                "holds no certificate"
+                if isinstance(error, ssl.SSLError)
+                else f"cannot be read: {error.strerror}"
+            )
+            raise PlatformError(
+                f"site_ca_file: {endpoint.ca_file} {reason}; name a readable PEM file"
+            ) from None
         self._headers = {"Authorization": f"PVEAPIToken={endpoint.token_id}={endpoint.secret}"}
         self._monotonic, self._timeout = monotonic, timeout
         self._idle: list[_Connection] = []

@@ -16,9 +16,12 @@ import pytest
 import pytest_asyncio
 import stripe
 
+from billing import cards
 from billing.clock import ManualClock
 from billing.models import Account, AuditEntry, Invoice, StripeEvent, Subscription, WorkItem
+from billing.money_models import Card
 from billing.stripe import inbox
+from billing.stripe.card_gateway import CardGateway
 from billing.stripe.gateway import StripeGateway
 from billing.stripe.processing import Processed, process_due
 from simulators.stripe import Account as Simulator
@@ -150,6 +153,32 @@ async def world(
 ) -> World:
     """The world on SQLite."""
     return await make_world(clock, simulator, wire, gateway, factory)
+
+
+@pytest.fixture
+def card_gateway(gateway: StripeGateway) -> CardGateway:
+    """The product's gateway for cards."""
+    return CardGateway(gateway)
+
+
+SaveCard = Callable[..., Awaitable[Card]]
+
+
+@pytest.fixture
+def save_card(card_gateway: CardGateway) -> SaveCard:
+    """Saves a test card as a customer at the portal does: begin, enter it in the browser, finish."""
+
+    async def save(world: World, card: str = "pm_card_visa", **given: Any) -> Card:
+        account = world.account.id
+        setup = await cards.begin_setup(card_gateway, world.clock, account, actor="ada")
+        world.simulator.save_card(setup.id, card)
+        # Cards are told apart by their age.
+        world.clock.advance(timedelta(seconds=1))
+        return await cards.add(
+            card_gateway, world.clock, account, setup_intent_id=setup.id, actor="ada", **given
+        )
+
+    return save
 
 
 async def snapshot() -> dict[str, Any]:

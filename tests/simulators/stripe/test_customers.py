@@ -56,3 +56,13 @@ async def test_it_finds_a_customer_by_email(client: stripe.StripeClient, account
     wanted = account.create_customer(email="b@example.com")["id"]
     found = await client.v1.customers.list_async({"email": "b@example.com"})
     assert [customer.id for customer in found.data] == [wanted]
+
+
+async def test_it_changes_the_credit_of_a_customer(client: stripe.StripeClient, account: Account) -> None:
+    """A positive amount takes from the credit, and the transaction tells what is left."""
+    customer = account.create_customer(balance=-500)["id"]
+    made = await client.v1.customers.balance_transactions.create_async(
+        customer, {"amount": 200, "currency": "eur", "description": "kept elsewhere"}
+    )
+    assert (made.amount, made.ending_balance, made.type) == (200, -300, "adjustment")
+    assert account.get("customer", customer)["balance"] == -300

@@ -1,0 +1,106 @@
+"""Disputes and refunds of payments that we charged ourselves: read again as a whole, then written in one transaction.
+
+Those of Stripe's invoices come with the invoice, through the mirror. What is owed anew is for `billing.adjustments`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from tortoise.transactions import in_transaction
+
+from billing import adjustments, audit, invoice_parts, ledger
+from billing.accounts import note_fact
+from billing.adjustments import Loss, LossKind
+from billing.clock import Clock
+from billing.models import Invoice
+from billing.money_models import Charge, ChargeState, LedgerKind, LedgerTransfer
+from billing.rules.terms import InvoiceOrigin
+from billing.stripe.gateway import Object, StripeGateway
+from billing.stripe.reading import DISPUTE_OVER
+from billing.stripe.refresh import Refreshed
+
+ACTOR = "stripe"
+
+
+async def refresh_contested(gateway: StripeGateway, clock: Clock, payment_intent_id: str) -> Refreshed:
+    """Follow what became of a payment of ours after it had succeeded; `UNKNOWN` if it is none of ours.
+
+    Raises `StripeReadError`; nothing was written then.
+    """
+    charge = await Charge.filter(
+        stripe_payment_intent_id=payment_intent_id, state=ChargeState.SUCCEEDED
+    ).first()
+    invoice = await Invoice.get_or_none(id=charge.invoice_id) if charge and charge.invoice_id else None
+    if charge is None or (invoice is not None and invoice.origin is InvoiceOrigin.STRIPE):
+        return Refreshed.UNKNOWN
+    by, v1 = {"payment_intent": payment_intent_id}, gateway.client.v1
+    disputes = [found async for found in gateway.pages("disputes", v1.disputes.list_async, by)]
+    refunds = [found async for found in gateway.pages("refunds", v1.refunds.list_async, by)]
+    now = clock.now()
+    async with in_transaction():
+        await invoice_parts.hold(charge.account_id)
+        changed = [await _note_open(invoice.id, disputes, now=now)] if invoice else []
+        for kind, objects in ((LossKind.DISPUTE, disputes), (LossKind.REFUND, refunds)):
+            changed += [await _lose(charge, kind, found, now=now) for found in objects]
+    return Refreshed.CHANGED if any(changed) else Refreshed.UNCHANGED
+
+
+async def _note_open(invoice_id: int, disputes: Sequence[Object], *, now: datetime) -> bool:
+    """Keep on the invoice what open disputes contest of it."""
+    contested = sum(int(found["amount"]) for found in disputes if found["status"] not in DISPUTE_OVER)
+    invoice = await Invoice.get(id=invoice_id)
+    if invoice.disputed_amount == contested:
+        return False
+    await Invoice.filter(id=invoice_id).update(disputed_amount=contested)
+    await note_fact(invoice.account_id, now=now)
+    await audit.record(
+        "invoice.changed",
+        ("Invoice", invoice_id),
+        at=now,
+        actor=ACTOR,
+        reason="read from Stripe",
+        account_id=invoice.account_id,
+        before={"disputed_amount": invoice.disputed_amount},
+        after={"disputed_amount": contested},
+    )
+    return True
+
+
+async def _lose(charge: Charge, kind: LossKind, found: Object, *, now: datetime) -> bool:
+    if found["status"] != ("lost" if kind is LossKind.DISPUTE else "succeeded"):
+        return False
+    payment, amount = str(charge.stripe_payment_intent_id), int(found["amount"])
+    loss = Loss(
+        kind=kind,
+        account_id=charge.account_id,
+        amount=amount,
+        # The payment comes first, so that what was given back of one payment can be found.
+        fact=(f"stripe_{kind}", f"{payment}/{found['id']}"),
+        invoice_id=charge.invoice_id,
+        description=f"{kind} {found['id']} of a payment by card",
+    )
+    if await adjustments.known(loss):
+        return False
+    from_balance = await _still_balance(charge, amount) if kind is LossKind.REFUND else 0
+    return await adjustments.lose(loss, from_balance=from_balance, actor=ACTOR, now=now)
+
+
+async def _still_balance(charge: Charge, amount: int) -> int:
+    """How much of a refund leaves the balance: what the payment had put there, was not given back, and is there."""
+    payment = str(charge.stripe_payment_intent_id)
+    arrived = LedgerTransfer.filter(
+        transaction__source="stripe_payment",
+        transaction__source_id=payment,
+        credit__kind=LedgerKind.BALANCE,
+    )
+    given_back = LedgerTransfer.filter(
+        transaction__source="stripe_refund",
+        transaction__source_id__startswith=f"{payment}/",
+        debit__kind=LedgerKind.BALANCE,
+    )
+    arrived_sum, given_back_sum = [
+        sum(await rows.values_list("amount", flat=True))  # type: ignore[arg-type]
+        for rows in (arrived, given_back)
+    ]
+    held = (await ledger.purses([charge.account_id]))[charge.account_id].balance
+    return max(0, min(amount, held, arrived_sum - given_back_sum))

@@ -1,0 +1,101 @@
+"""Disputes and refunds of payments that we charged ourselves, against the simulated account."""
+
+from typing import Any
+
+import pytest
+
+from billing import invoice_parts, ledger
+from billing.invoice_parts import OutsidePayment
+from billing.models import Invoice
+from billing.money_models import Card, Charge, ChargeState, LedgerKind, PartSource, TransactionKind
+from billing.rules.terms import InvoiceOrigin, InvoiceStatus
+from billing.settling import Means
+from billing.settling_sweep import settle_due
+
+
+@pytest.fixture
+def means(world: Any, policies: Any) -> Means:
+    """Stripe's invoices are not settled here."""
+    return Means(clock=world.clock, policies=policies)
+
+
+async def charged(world: Any, amount: int, invoice: Invoice | None = None) -> str:
+    """A card of the customer was charged by us; the id of the charge at Stripe."""
+    made = await world.gateway.client.v1.payment_intents.create_async(
+        {"amount": amount, "currency": "eur", "payment_method": "pm_card_visa", "confirm": True}
+    )
+    now = world.clock.now()
+    card = await Card.create(
+        account=world.account, stripe_payment_method_id=f"pm_{made.id}", fingerprint=made.id, brand="visa",
+        last4="4242", exp_month=1, exp_year=2030, added_at=now,
+    )  # fmt: skip
+    await Charge.create(
+        account=world.account, card=card, card_version=1, amount=amount, currency="EUR", on_session=True,
+        occasion="test", idempotency_key=made.id, state=ChargeState.SUCCEEDED, created_at=now, updated_at=now,
+        stripe_payment_intent_id=made.id, invoice_id=invoice.id if invoice else None,
+    )  # fmt: skip
+    payment = OutsidePayment(
+        account_id=world.account.id, amount=amount, invoice_id=invoice.id if invoice else None,
+        origin=LedgerKind.STRIPE, kind=TransactionKind.CARD_CHARGED, fact=("stripe_payment", made.id),
+        source=PartSource.CARD, card_id=card.id, description="Payment by card",
+    )  # fmt: skip
+    await invoice_parts.take(payment, actor="stripe", now=now)
+    world.news()
+    return str(made.latest_charge)
+
+
+async def owed(world: Any) -> list[int]:
+    """What is owed anew."""
+    rows = Invoice.filter(origin=InvoiceOrigin.ADJUSTMENT, status=InvoiceStatus.OPEN).order_by("id")
+    return [row.amount_due for row in await rows]
+
+
+async def test_it_follows_a_dispute_of_an_invoice_of_ours(world, factory, means):
+    """Contested while it is open; lost, owed anew, once, however often it is told."""
+    invoice = await factory.invoice(world.account, total=500, amount_due=500)
+    charge = await charged(world, 500, invoice)
+    dispute = world.simulator.money_back.open_dispute(charge)["id"]
+    await world.deliver()
+    assert (await Invoice.get(id=invoice.id)).disputed_amount == 500
+    world.simulator.close_dispute(dispute, won=False)
+    news = world.news()
+    for events in (news, news[::-1]):
+        await world.deliver(events)
+        await settle_due(means)
+    after = await Invoice.get(id=invoice.id)
+    assert (after.status, after.disputed_amount) == (InvoiceStatus.PAID, 0)
+    assert await owed(world) == [500]
+    assert await ledger.proven() == []
+
+
+async def test_it_owes_a_disputed_top_up_anew(world, wallet, means):
+    """The balance pays what it has of it."""
+    dispute = world.simulator.money_back.open_dispute(await charged(world, 500))["id"]
+    world.simulator.close_dispute(dispute, won=False)
+    await world.deliver()
+    await settle_due(means)
+    assert (await owed(world), (await wallet.holds(world.account)).balance) == ([], 0)
+    assert await Invoice.exists(origin=InvoiceOrigin.ADJUSTMENT, status=InvoiceStatus.PAID)
+
+
+async def test_it_takes_a_refunded_top_up_off_the_balance(world, wallet, means):
+    """As far as it is there and came from this payment; what was spent stays settled."""
+    charge = await charged(world, 500)
+    await wallet.cash(world.account, 100)
+    for amount in (200, 300):
+        world.simulator.money_back.refund({"charge": charge, "amount": amount})
+        await world.deliver()
+        await settle_due(means)
+    assert (await wallet.holds(world.account)).balance == 100
+    assert await owed(world) == []
+    assert await ledger.proven() == []
+
+
+async def test_it_ignores_what_is_none_of_ours(world):
+    """A charge that somebody else made in the same Stripe account."""
+    made = await world.gateway.client.v1.payment_intents.create_async(
+        {"amount": 500, "currency": "eur", "payment_method": "pm_card_visa", "confirm": True}
+    )
+    world.simulator.money_back.refund({"payment_intent": made.id})
+    await world.deliver()
+    assert await Invoice.all().count() == 0
