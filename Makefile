@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything runs from .venv, which `make setup` fills from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test unit nightly check format lock schema
+.PHONY: help setup setup-dev demo test unit nightly test-stripe check format lock schema
 
 PY := .venv/bin/python
 # Folders whose tests run real plays, servers and whole stories.
@@ -31,6 +31,9 @@ unit: setup-dev ## Run the tests that need no server, no root and no time
 
 nightly: setup-dev ## Run the proofs that take too long for every change
 	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup -m nightly $(ARGS)
+
+test-stripe: setup-dev ## Run the suite against a Stripe sandbox; tests/sandbox/README.md says what it needs
+	@$(PY) -m pytest tests/sandbox $(ARGS)
 
 check: setup-dev ## Formatting, types, import contracts, playbook lint, schema and documents
 	@$(PY) -m ruff format --check --quiet .
