@@ -17,7 +17,7 @@ from reconciler import billing_holds, observe, servers, subjects
 from reconciler.inventory import Site, SiteMode
 from reconciler.models import Observation, Server
 from reconciler.observe import GuestSeen, SiteSeen
-from reconciler.rules.terms import Deployment, GuestKind, Power
+from reconciler.rules.terms import Deployment, GuestKind, Mode, Power
 from reconciler.servers import Registration, ServerChange
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
@@ -170,7 +170,7 @@ async def _suspend(account: Account, clock: ManualClock, stage: Stage, *, charge
         name="standard", stages=(LOCKING, STOPPING), billing=BillingPolicy(charge_while_suspended=charged)
     )
     loaded = await subjects.load([account.id], {"standard": policy}, clock.now())
-    await billing_holds.sync(loaded, {None: stage}, clock.now())
+    await billing_holds.sync(loaded, {None: stage}, mode=Mode.APPLY, now=clock.now())
 
 
 async def test_it_stops_with_the_billing_hold(clock: ManualClock, account: Account, factory: Any) -> None:

@@ -22,7 +22,7 @@ from reconciler import billing_holds, observe, servers, subjects
 from reconciler.inventory import Site, SiteMode
 from reconciler.models import Server
 from reconciler.observe import GuestSeen, SiteSeen
-from reconciler.rules.terms import GuestKind, Power
+from reconciler.rules.terms import GuestKind, Mode, Power
 from reconciler.servers import Registration, ServerChange
 
 SITE = Site(name="zrh", platform="proxmox", mode=SiteMode.APPLY, nodes=(), where=Path("x"))
@@ -144,7 +144,7 @@ class Life:
         self.model.look()
         loaded = await subjects.load([self.account.id], self.policies, self.clock.now())
         stage = Stage.SUSPENDED if self.model.held else Stage.CURRENT
-        await billing_holds.sync(loaded, {None: stage}, self.clock.now())
+        await billing_holds.sync(loaded, {None: stage}, mode=Mode.APPLY, now=self.clock.now())
 
     def _live(self) -> list[Modelled]:
         return [server for server in self.model.servers if not server.retired]
