@@ -3,6 +3,8 @@
 .PHONY: help setup setup-dev demo test unit nightly test-stripe check format lock schema
 
 PY := .venv/bin/python
+# Much of the suite waits for real plays, so that a few more workers than processors pay.
+WORKERS ?= 3
 # Folders whose tests run real plays, servers and whole stories.
 SLOW_PARTS := commands scenarios real playbooks reconciler/runs simulators billing/stripe
 export PYTHONDONTWRITEBYTECODE ?= 1
@@ -24,13 +26,13 @@ demo: setup ## Run the product on simulators; ARGS="--once" tells one whole stor
 	@exec $(PY) -m api.cli demo $(ARGS)
 
 test: setup-dev ## Run the test suite; ARGS="-k name" narrows it
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 unit: setup-dev ## Run the tests that need no server, no root and no time
-	@$(PY) -m pytest -n auto --maxprocesses 4 -m "not slow and not postgres and not lxc and not nightly" $(foreach part,$(SLOW_PARTS),--ignore=tests/$(part)) $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) -m "not slow and not postgres and not lxc and not nightly" $(foreach part,$(SLOW_PARTS),--ignore=tests/$(part)) $(ARGS)
 
 nightly: setup-dev ## Run the proofs that take too long for every change
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup -m nightly $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m nightly $(ARGS)
 
 test-stripe: setup-dev ## Run the suite against a Stripe sandbox; tests/sandbox/README.md says what it needs
 	@$(PY) -m pytest tests/sandbox $(ARGS)

@@ -37,14 +37,14 @@ from billing.stripe.card_gateway import CardGateway
 from billing.stripe.gateway import DeclinedError, GoneError, StripeGateway
 from billing.stripe.processing import process_due
 
+pytestmark = pytest.mark.nightly
+
 KEY, SECRET = "sk_test_localstripe", "whsec_localstripe"
 
 _SERVE = """
 import socket
 from aiohttp import web
 from localstripe.server import app
-
-pytestmark = pytest.mark.nightly
 
 listener = socket.socket()
 listener.bind(("127.0.0.1", 0))

@@ -234,6 +234,7 @@ async def test_it_converges_wherever_it_is_killed(
         assert len(lives.killed) == len(TAKING[kind]) + len(GIVING_BACK[kind])
 
 
+@pytest.mark.nightly
 async def test_it_converges_when_it_is_killed_at_any_instant(theatre: Any, sqlite_url: str) -> None:
     """Four deaths at instants that nobody chose, two on each side of the payment."""
     seed = random.SystemRandom().randrange(2**32)

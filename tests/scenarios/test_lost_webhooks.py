@@ -30,6 +30,7 @@ async def test_the_sweep_finds_what_no_webhook_brought(theatre: Any) -> None:
         )
 
 
+@pytest.mark.nightly
 async def test_late_doubled_and_shuffled_webhooks_tell_the_same_story(theatre: Any) -> None:
     """Without a sweep to help: each event comes three times, a second late and in random order."""
     lone = Pace(tick=1.0, observe=2.0, sweep=3600.0, scale=20.0)

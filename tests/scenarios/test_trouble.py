@@ -48,6 +48,7 @@ async def test_the_ladder_waits_for_a_refused_notice_and_asks_a_person(theatre: 
         assert len(tale.letters()) == 2
 
 
+@pytest.mark.nightly
 async def test_the_ladder_waits_for_a_mail_server_that_is_away(
     theatre: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ async def test_it_converges_after_a_node_died_in_the_middle_of_a_stop(theatre: A
         assert [tale.asked(vmid, "start") for vmid in (1101, 1102)] == [1, 1]
 
 
+@pytest.mark.nightly
 async def test_it_leaves_a_guest_alone_while_a_backup_of_it_runs(theatre: Any) -> None:
     """A VM in its backup is not touched, its neighbour is; it is stopped once the backup has ended."""
     async with theatre.tale(ladders=theatre.stops) as tale:
@@ -113,6 +115,7 @@ async def test_it_leaves_a_guest_alone_while_a_backup_of_it_runs(theatre: Any) -
         assert tale.asked(1102, "shutdown") == 1
 
 
+@pytest.mark.nightly
 async def test_it_finds_a_guest_again_that_was_moved_to_another_node(theatre: Any) -> None:
     """Moved while suspended: started where it is now; moved back while owing: stopped where it is then."""
     async with theatre.tale(ladders=theatre.stops) as tale:
@@ -128,6 +131,7 @@ async def test_it_finds_a_guest_again_that_was_moved_to_another_node(theatre: An
         assert (tale.asked(1101, "shutdown"), tale.asked(1101, "start")) == (1, 1)
 
 
+@pytest.mark.nightly
 async def test_the_customer_cannot_restart_what_an_operator_can(
     theatre: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

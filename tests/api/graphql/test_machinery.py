@@ -8,6 +8,7 @@ import pytest
 from api.graphql import ids
 from api.models import Role
 from billing.models import EventState, StripeMirror
+from reconciler import restore_record
 from reconciler.models import PlanSnapshot, ReconcilerState, Run, Server, SiteState, Step
 from reconciler.rules.outcome import Outcome
 from reconciler.rules.terms import Lane, Mode, RunState, StepState
@@ -164,9 +165,9 @@ HEALTH = """{ reconciler { mode paused breakerOpen breakerReason safeMode safeMo
 
 
 async def test_health_of_a_fresh_installation(door: Any) -> None:
-    """It knows nothing yet and says so with nulls."""
+    """It knows nothing yet and says so with nulls; before `apply --first` it looks, whatever it is set to."""
     health = (await door.data(Role.SUPPORT, HEALTH))["reconciler"]
-    assert health["mode"] == "APPLY"
+    assert health["mode"] == "PLAN"
     assert health["paused"] is health["breakerOpen"] is health["safeMode"] is False
     assert health["lastPassAt"] is health["factsAgeSeconds"] is health["oldestPendingEventSeconds"] is None
     assert health["deadLetters"] == 0
@@ -187,7 +188,10 @@ async def test_health_tells_ages_and_troubles(door: Any, factory: Any) -> None:
     for site, minutes in (("demo", 1), ("zoo", 8)):
         await SiteState.create(site=site, complete_at=now - timedelta(minutes=minutes))
     server = await factory.server()
-    await factory.step(server, lane=Lane.RESTORE, dispatched_at=now - timedelta(seconds=12))
+    await factory.step(server, lane=Lane.RESTORE, dispatched_at=now - timedelta(seconds=3))
+    await factory.hold(server, lifted_at=now - timedelta(seconds=12), lifted_by="system:reconciler")
+    owner = restore_record.Owner(site=server.site, server_id=server.id)
+    await restore_record.take(owner, [("power", "", "RUNNING")], step_id=1, at=now)
     health = (await door.data(Role.INFRA, HEALTH))["reconciler"]
     assert health["paused"] is health["breakerOpen"] is health["safeMode"] is True
     assert (health["breakerReason"], health["safeModeReason"]) == ("many at once", "clock jumped")

@@ -280,7 +280,7 @@ async def test_enforcement_is_paused_by_infra_and_resumed_by_admins(door: Any) -
     """It pauses with a reason; the health tells, and everything is looked at anew."""
     show = "reconciler { paused mode }"
     payload = await door.do(Role.INFRA, "enforcementPause", {"reason": "odd plan"}, show=show)
-    assert payload == {"errors": [], "reconciler": {"paused": True, "mode": "APPLY"}}
+    assert payload == {"errors": [], "reconciler": {"paused": True, "mode": "PLAN"}}
     assert (await ReconcilerState.get(id=1)).paused_by == "infra:infra-anna"
     payload = await door.do(Role.ADMIN, "enforcementResume", {"reason": "fine"}, show=show)
     assert payload["reconciler"]["paused"] is False
