@@ -116,13 +116,10 @@ class Climb:
     #: Null: the account itself.
     server_id: int | None = None
     policy: str
-    from_stage: Stage
     to_stage: Stage
     eligible_since: datetime
     reason: str
     invoice_ids: tuple[int, ...]
-    debt: int
-    currency: str
     time_zone: str
     #: Whether the new stage has effects that the old one has not.
     larger: bool

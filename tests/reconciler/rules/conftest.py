@@ -68,13 +68,10 @@ class Builder:
         base = Climb(
             account_id=account_id,
             policy="standard",
-            from_stage=Stage.FINAL_NOTICE,
             to_stage=Stage.SUSPENDED,
             eligible_since=NOW - timedelta(hours=1),
             reason="120 h overdue",
             invoice_ids=(7,),
-            debt=1000,
-            currency="EUR",
             time_zone="UTC",
             larger=True,
             stale=None,
