@@ -6,12 +6,17 @@ Owns protocols and the bundle that `create_app` takes. Nothing here acts.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from api.auth import Authenticator, TokenAuthenticator
 from api.rates import Allowances
+from billing.charges import charge_for_invoice
 from billing.clock import Clock
 from billing.rules.policy import Policy
+from billing.settling import Means
+from billing.stripe.card_gateway import CardGateway
+from billing.stripe.settle_gateway import SettleGateway
 from reconciler.rules.terms import Mode
 
 #: Tells the reconciler to look at one account, or at everything; returns at once.
@@ -49,6 +54,10 @@ class Ports:
     #: The platform of each site of the inventory by the site's name.
     platforms: Callable[[], Mapping[str, str]]
     actions: ActionRequests
+    #: Cards and payments at Stripe; null while Stripe is off.
+    cards: CardGateway | None = None
+    #: What is written about invoices at Stripe; null while Stripe is off.
+    invoices: SettleGateway | None = None
     #: Null while Stripe is off.
     adopt_customer: AdoptCustomer | None = None
     mode: Mode = Mode.PLAN
@@ -57,3 +66,12 @@ class Ports:
     allowances: Allowances = field(default_factory=Allowances)
     #: How long a query may take before it is given up.
     query_timeout: timedelta = timedelta(seconds=20)
+
+    def means(self) -> Means:
+        """Return what settling works with now; without Stripe only invoices of ours are settled."""
+        return Means(
+            clock=self.clock,
+            policies=self.policies(),
+            stripe=self.invoices,
+            ask_card=partial(charge_for_invoice, self.cards, self.clock) if self.cards else None,
+        )

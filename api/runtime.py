@@ -28,9 +28,11 @@ from billing.policy_files import PolicyBook
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus
 from billing.staff import StaffChannel
+from billing.stripe.card_gateway import CardGateway
 from billing.stripe.gateway import StripeGateway, StripeReadError
 from billing.stripe.processing import WrongStripeAccountError, process_due
 from billing.stripe.refresh import adopt_customer, refetch_account
+from billing.stripe.settle_gateway import SettleGateway
 from billing.stripe.sweep import full_sweep
 from reconciler import modes, unknown
 from reconciler.actions import Actions
@@ -97,6 +99,8 @@ class Runtime:
         self.pace = pace or Pace.of(settings)
         self.policies = PolicyBook.of_folder(settings.policies, templates=notices.known_templates())
         self.gateway = _gateway(settings)
+        self.cards = CardGateway(self.gateway) if self.gateway else None
+        self.invoices = SettleGateway(self.gateway) if self.gateway else None
         self.mailer = SmtpMailer.of(settings)
         self.staff = _staff(settings)
         self.loop = Loop(clock=self.clock, run_pass=self._pass, heard=self.heard)
@@ -146,6 +150,8 @@ class Runtime:
             policies=self.policy_map,
             platforms=lambda: {site.name: str(site.platform) for site in self.actions.inventory.sites},
             actions=self.by_hand,
+            cards=self.cards,
+            invoices=self.invoices,
             adopt_customer=self.adopt if self.gateway else None,
             mode=self.settings.mode,
         )
