@@ -23,6 +23,7 @@ from tortoise.context import TortoiseContext
 from tortoise.exceptions import BaseORMException
 from tortoise.migrations.executor import MigrationExecutor
 from tortoise.migrations.migration import Migration
+from tortoise.migrations.operations import CreateModel, RunSQL
 from tortoise.migrations.recorder import MigrationRecorder
 from tortoise.migrations.schema_editor import AsyncpgSchemaEditor, SqliteSchemaEditor
 from tortoise.migrations.schema_generator.state import State
@@ -247,13 +248,23 @@ async def _apply(migration: Migration, state: State) -> None:
     # a database that can never be upgraded again.
     async with in_transaction("default") as transaction:
         editor = _editor(transaction)
-        await migration.apply(state, schema_editor=editor)
+        await _carry_out(migration, state, editor)
         await MigrationRecorder(transaction).record_applied(APP, migration.name)
         if transaction.capabilities.dialect == "sqlite":
             orphans = await transaction.execute_query_dict("PRAGMA foreign_key_check")
             if orphans:
                 tables = ", ".join(sorted({str(row["table"]) for row in orphans}))
                 raise DatabaseProblem(f"the migration {migration.name} would leave orphaned rows in {tables}")
+
+
+async def _carry_out(migration: Migration, state: State, editor: Any) -> None:
+    # As the ORM does, but without a copy of all models for operations that never look at what was before: those
+    # copies cost two thirds of the time of a first upgrade.
+    for operation in migration.operations:
+        before = state if isinstance(operation, CreateModel | RunSQL) else state.clone()
+        operation.state_forward(APP, state)
+        await operation.database_forward(APP, before, state, editor)
+    state.validate_relations_initialized()
 
 
 def _editor(connection: BaseDBAsyncClient) -> Any:
