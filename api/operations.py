@@ -20,7 +20,7 @@ from api.database import open_database
 from api.leadership import leadership
 from api.runtime import Pace, Runtime
 from api.settings import Settings
-from billing import audit
+from billing import audit, audit_seal
 from billing.models import Account
 from billing.refusal import RefusalError
 from reconciler import subjects
@@ -180,6 +180,7 @@ async def _alone(settings: Settings, work: Callable[[Runtime], Awaitable[None]])
         await runtime.recover()
         await work(runtime)
         await runtime.dispatcher.aclose()
+        await audit_seal.seal_all(runtime.rng)
 
 
 async def plan_now(settings: Settings) -> PlanView:

@@ -19,6 +19,7 @@ from api.background import Worker
 from api.health import Health
 from api.ports import Ports
 from api.settings import EXAMPLES, Settings, SettingsError
+from api.trail import Trail
 from api.webhooks import StripeWebhook
 from billing import notices
 from billing.clock import Clock, SystemClock
@@ -107,6 +108,7 @@ class Runtime:
         self.inbox = Worker(name="inbox", turn=self.process_inbox)
         self.outbox = Worker(name="outbox", turn=self.deliver)
         self.unknown = Worker(name="unknown", turn=self.resolve_unknown)
+        self.trail = Trail(rng=self.rng)
         self._build_reconciler(settings)
 
     def _build_reconciler(self, settings: Settings) -> None:
@@ -279,7 +281,7 @@ class Runtime:
 
     async def tick(self) -> None:
         """Wake everything that could have something to do."""
-        for worker in (self.inbox, self.outbox, self.unknown):
+        for worker in (self.inbox, self.outbox, self.unknown, *self.trail.workers):
             worker.wake()
         self.loop.wake()
 
@@ -301,6 +303,7 @@ class Runtime:
                 ("inbox", self.inbox.run()),
                 ("outbox", self.outbox.run()),
                 ("unknown", self.unknown.run()),
+                *((worker.name, worker.run()) for worker in self.trail.workers),
                 # Facts first: nothing restricts before a sweep and an observation, and restores need not wait a tick.
                 ("first sweep", self.sweep()),
                 ("first observation", self.observe()),

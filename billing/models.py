@@ -270,7 +270,7 @@ class WorkItem(Model):
 
 
 class AuditEntry(Model):
-    """The audit trail: append-only by trigger; the sealer alone fills `position` and `hash`, once."""
+    """The audit trail: append-only by trigger. Only `billing.audit_seal` fills the seal, and empties what is erased."""
 
     id = fields.BigIntField(primary_key=True)
     at = fields.DatetimeField()
@@ -283,8 +283,13 @@ class AuditEntry(Model):
     before = fields.TextField(null=True)
     after = fields.TextField(null=True)
     facts_version = fields.BigIntField(null=True)
+    #: The seal: the place in the chain, the hash over the row and the hash before it, and the digest of what an erasure
+    #: may take away, with its salt; null until sealed. An erased row has lost its salt.
     position = fields.BigIntField(null=True, unique=True)
     hash = fields.CharField(max_length=64, null=True)
+    salt = fields.CharField(max_length=32, null=True)
+    digest = fields.CharField(max_length=64, null=True)
+    erased_at = fields.DatetimeField(null=True)
 
     class Meta:
         table = "audit_entry"

@@ -8,6 +8,7 @@ from tortoise.migrations import operations as ops
 from api.migrations._sql import (
     checks,
     currency,
+    indexed_while,
     never_deleted,
     one_of,
     only_row,
@@ -64,12 +65,31 @@ WORK_ITEM = {
     "state": one_of("state", "OPEN ACKNOWLEDGED RESOLVED"),
     "resolution": "(NEW.state = 'RESOLVED') = (NEW.resolved_at IS NOT NULL)",
 }
-AUDIT_ENTRY = {"sealed_whole": "(NEW.position IS NULL) = (NEW.hash IS NULL)", "position": "NEW.position >= 1"}
+AUDIT_ENTRY = {
+    "sealed_whole": "(NEW.position IS NULL) = (NEW.hash IS NULL) AND (NEW.position IS NULL) = (NEW.digest IS NULL)",
+    "salted": "(NEW.salt IS NULL) = (NEW.position IS NULL OR NEW.erased_at IS NOT NULL)",
+    "position": "NEW.position >= 1",
+}
 
-#: Of an audit row only the seal may change, once, from nothing to something.
-SEALED = "OLD.position IS NULL AND OLD.hash IS NULL AND NEW.position IS NOT NULL AND NEW.hash IS NOT NULL"
-WRITTEN = "id at actor kind account_id subject_type subject_id reason before after facts_version"
-UNTOUCHED = " AND ".join(f'NEW."{column}" <same> OLD."{column}"' for column in WRITTEN.split())
+
+def same(columns: str) -> str:
+    return " AND ".join(f'NEW."{column}" <same> OLD."{column}"' for column in columns.split())
+
+
+#: Of an audit row two things may change, each once: the seal, from nothing to something; and, of a sealed row, what it
+#: says about a person, to nothing.
+LASTING = "id at kind account_id subject_type subject_id facts_version"
+ERASABLE = "actor reason before after"
+SEALED = (
+    "OLD.position IS NULL AND NEW.position IS NOT NULL AND NEW.hash IS NOT NULL AND NEW.digest IS NOT NULL"
+    f" AND NEW.salt IS NOT NULL AND NEW.erased_at IS NULL AND {same(LASTING)} AND {same(ERASABLE)}"
+)
+ERASED = (
+    "OLD.position IS NOT NULL AND OLD.erased_at IS NULL AND NEW.erased_at IS NOT NULL AND NEW.salt IS NULL"
+    " AND NEW.reason = '(erased)' AND NEW.before IS NULL AND NEW.after IS NULL AND (NEW.actor = OLD.actor"
+    f" OR (OLD.actor LIKE 'customer:%' AND NEW.actor = 'customer:erased')) AND {same(LASTING)}"
+    f" AND {same('position hash digest')}"
+)
 
 
 class Migration(migrations.Migration):
@@ -115,6 +135,9 @@ class Migration(migrations.Migration):
                 ('facts_version', fields.BigIntField(null=True)),
                 ('position', fields.BigIntField(null=True, unique=True)),
                 ('hash', fields.CharField(null=True, max_length=64)),
+                ('salt', fields.CharField(null=True, max_length=32)),
+                ('digest', fields.CharField(null=True, max_length=64)),
+                ('erased_at', fields.DatetimeField(null=True)),
             ],
             options={'table': 'audit_entry', 'app': 'abeyance', 'indexes': [Index(fields=['subject_type', 'subject_id'])], 'pk_attr': 'id'},
         ),
@@ -284,6 +307,7 @@ class Migration(migrations.Migration):
         unique_while("episode_open_account", "episode", "account_id", "ended_at IS NULL AND server_id IS NULL"),
         unique_while("episode_open_server", "episode", "server_id", "ended_at IS NULL AND server_id IS NOT NULL"),
         unique_while("work_item_open", "work_item", "dedupe_key", "state <> 'RESOLVED'"),
+        indexed_while("audit_entry_unsealed", "audit_entry", "id", "position IS NULL"),
         never_deleted("stripe_event"),
         never_deleted("stripe_mirror"),
         never_deleted("notice"),
@@ -292,14 +316,14 @@ class Migration(migrations.Migration):
             "audit_entry_appended_unsealed",
             "audit_entry",
             "INSERT",
-            when="NEW.position IS NOT NULL OR NEW.hash IS NOT NULL",
+            when="NEW.position IS NOT NULL OR NEW.salt IS NOT NULL OR NEW.erased_at IS NOT NULL",
             message="a row of audit_entry is sealed after it was written",
         ),
         refused(
             "audit_entry_only_sealed",
             "audit_entry",
             "UPDATE",
-            when=f"NOT ({SEALED} AND {UNTOUCHED})",
+            when=f"NOT (({SEALED}) OR ({ERASED}))",
             message="a row of audit_entry is never changed",
         ),
         only_row("stripe_mirror"),

@@ -45,7 +45,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 
 COMMANDS = {
     "serve", "plan", "apply", "observe", "explain", "action", "demo", "schema", "policy", "actions", "db", "token",
-    "simulator",
+    "audit", "simulator",
 }  # fmt: skip
 
 

@@ -86,7 +86,11 @@ VIOLATIONS: dict[type[Model], dict[str, dict[str, str]]] = {
         "mail_has_account": {"account_id": "NULL"},
     },
     WorkItem: {"state": {"state": "'DONE'"}, "resolution": {"state": "'RESOLVED'"}},
-    AuditEntry: {"sealed_whole": {"position": "1"}, "position": {"position": "0", "hash": "'x'"}},
+    AuditEntry: {
+        "sealed_whole": {"position": "1", "salt": "'s'"},
+        "salted": {"salt": "'s'"},
+        "position": {"position": "0", "hash": "'x'", "digest": "'d'", "salt": "'s'"},
+    },
     Server: {
         "external_id_given": {"external_id": "''"},
         "kind": {"kind": "'JAIL'"},
@@ -235,9 +239,10 @@ async def test_it_allows_one_open_row_at_a_time(name, execute, copy):
 
 
 def test_it_tries_every_partial_index_that_the_migrations_make():
-    """The list above is complete but for those that came with the money."""
+    """The list above is complete but for those that came with the money, and for an index that only finds."""
     lines = expected_file("postgres").read_text().splitlines()
     found = [line.split() for line in lines if line.startswith("index ") and " WHERE " in line]
+    found = [words for words in found if "UNIQUE" in words]
     # index name: CREATE UNIQUE INDEX name ON table ...
     assert set(OPEN) == {words[1].rstrip(":") for words in found if words[7] not in MONEY | {"invoice"}}
 
@@ -269,33 +274,69 @@ async def test_it_never_deletes(model, database, execute):
     assert await model.all().count() == count
 
 
+_SEAL = "position = 1, hash = 'a', digest = 'd', salt = 's'"
+_ERASURE = "erased_at = at, salt = NULL, reason = '(erased)', before = NULL, after = NULL"
+_OTHER = {"at": "'2020-01-01 00:00:00+00:00'", "account_id": "7", "facts_version": "7"}
+
+
 @pytest.mark.usefixtures("_rows")
 async def test_it_seals_an_audit_row_once_and_changes_nothing_else_of_it(execute):
-    """Position and hash go from nothing to something; every other change is refused, also together with the seal."""
-    for column in (
-        "at",
-        "actor",
-        "kind",
-        "account_id",
-        "subject_type",
-        "subject_id",
-        "reason",
-        "before",
-        "after",
-    ):
-        value = (
-            "'2020-01-01 00:00:00+00:00'" if column == "at" else "7" if column == "account_id" else "'other'"
-        )
+    """The seal goes from nothing to something; every other change is refused, also together with the seal."""
+    written = "at actor kind account_id subject_type subject_id reason before after facts_version"
+    for column in written.split():
+        value = _OTHER.get(column, "'other'")
         with pytest.raises(IntegrityError, match="never changed"):
-            await execute(f"""UPDATE audit_entry SET "{column}" = {value}, position = 1, hash = 'a'""")  # noqa: S608
+            await execute(f"""UPDATE audit_entry SET "{column}" = {value}, {_SEAL}""")  # noqa: S608
         with pytest.raises(IntegrityError, match="never changed"):
             await execute(f'UPDATE audit_entry SET "{column}" = {value}')  # noqa: S608
-    await execute("UPDATE audit_entry SET position = 1, hash = 'a'")
-    for again in ("position = 2", "hash = 'b'", "position = NULL, hash = NULL", "reason = 'other'"):
+    with pytest.raises(IntegrityError, match="never changed"):
+        await execute(f"UPDATE audit_entry SET {_ERASURE}")  # noqa: S608
+    await execute(f"UPDATE audit_entry SET {_SEAL}")  # noqa: S608
+    for again in (
+        "position = 2",
+        "hash = 'b'",
+        "digest = 'b'",
+        "salt = 'b'",
+        "position = NULL, hash = NULL, digest = NULL, salt = NULL",
+        "reason = 'other'",
+    ):
         with pytest.raises(IntegrityError, match="never changed"):
             await execute(f"UPDATE audit_entry SET {again}")  # noqa: S608
     entry = await AuditEntry.get()
     assert (entry.position, entry.hash, entry.reason) == (1, "a", "x")
+
+
+@pytest.mark.usefixtures("_rows")
+async def test_it_erases_of_a_sealed_audit_row_only_what_it_says_about_a_person(execute, clock):
+    """Reason, values and a customer's name go, together and for good; the rest, and a colleague's name, stay."""
+    now = clock.now()
+    await AuditEntry.create(
+        at=now,
+        actor="customer:kim",
+        kind="x",
+        subject_type="Account",
+        subject_id="1",
+        reason="x",
+        before="{}",
+    )
+    for number, row in enumerate(await AuditEntry.all().order_by("id"), 1):
+        await execute(f"UPDATE audit_entry SET {_SEAL.replace('= 1', f'= {number}')} WHERE id = {row.id}")  # noqa: S608
+    for column in ("at", "kind", "account_id", "subject_type", "subject_id", "position", "hash", "digest"):
+        value = "9" if column == "position" else _OTHER.get(column, "'other'")
+        with pytest.raises(IntegrityError, match="never changed"):
+            await execute(f'UPDATE audit_entry SET {_ERASURE}, "{column}" = {value}')  # noqa: S608
+    for wrong in ("reason = 'better'", "before = 'other'", "salt = 's'", "erased_at = NULL"):
+        changes = ", ".join(part for part in _ERASURE.split(", ") if part.split()[0] != wrong.split()[0])
+        with pytest.raises(IntegrityError, match="never changed"):
+            await execute(f"UPDATE audit_entry SET {changes}, {wrong} WHERE position = 2")  # noqa: S608
+    for where, name in (("1", "customer:erased"), ("2", "customer:other")):
+        with pytest.raises(IntegrityError, match="never changed"):
+            await execute(f"UPDATE audit_entry SET {_ERASURE}, actor = '{name}' WHERE position = {where}")  # noqa: S608
+    await execute(f"UPDATE audit_entry SET {_ERASURE} WHERE position = 1")  # noqa: S608
+    await execute(f"UPDATE audit_entry SET {_ERASURE}, actor = 'customer:erased' WHERE position = 2")  # noqa: S608
+    with pytest.raises(IntegrityError, match="never changed"):
+        await execute(f"UPDATE audit_entry SET {_ERASURE}")  # noqa: S608
+    assert [row.reason for row in await AuditEntry.all()] == ["(erased)", "(erased)"]
 
 
 @pytest.mark.usefixtures("_rows")
