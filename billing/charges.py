@@ -17,7 +17,6 @@ from billing.models import Account, Invoice
 from billing.money_models import Card, Charge, ChargeState
 from billing.refusal import RefusalCode, refusal
 from billing.rules.cards import NotAsked, amount_problem
-from billing.rules.money import Money
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 from billing.stripe.card_gateway import CardGateway, ChargeRequest, PaymentReading, PaymentState
 from billing.stripe.gateway import (
@@ -61,20 +60,6 @@ class Outcome:
         return self.charge.state if self.charge else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class CustomerTask:
-    """What only the customer can do now."""
-
-    kind: str
-    message: str
-    charge_id: int
-    invoice_id: int | None
-    amount: Money
-    #: Null while Stripe does not answer, and for everybody but the customer.
-    client_secret: str | None = field(repr=False)
-    expires_at: datetime
-
-
 async def charge_for_invoice(gateway: CardGateway, clock: Clock, wanted: InvoiceCharge) -> Outcome:
     """Ask one card for one invoice, once per occasion; whatever is wrong with that is in the outcome.
 
@@ -111,38 +96,13 @@ async def top_up(gateway: CardGateway, clock: Clock, wanted: TopUp) -> Outcome:
         # The first request died half way, and its customer asks again.
         return await _tolerant(charge, clock, _resume(gateway, clock, charge, again=True))
     if charge.state is ChargeState.REQUIRES_ACTION:
-        return await _tolerant(charge, clock, _look(gateway, clock, charge))
+        return await look(gateway, clock, charge)
     return Outcome(charge=charge)
 
 
-async def customer_tasks(
-    gateway: CardGateway | None, clock: Clock, account_id: int, *, with_secrets: bool
-) -> list[CustomerTask]:
-    """Return the payments that the customer has to confirm, oldest first; secrets are fetched now, for them alone."""
-    found: list[CustomerTask] = []
-    waiting = Charge.filter(account_id=account_id, state=ChargeState.REQUIRES_ACTION)
-    for charge in await waiting.order_by("id"):
-        expires_at, secret = charge.created_at + CONFIRMABLE, None
-        if expires_at <= clock.now():
-            continue
-        if gateway is not None and with_secrets:
-            outcome = await _tolerant(charge, clock, _look(gateway, clock, charge))
-            if outcome.state is not ChargeState.REQUIRES_ACTION:
-                continue
-            secret = outcome.client_secret
-        amount = Money(charge.amount, charge.currency)
-        found.append(
-            CustomerTask(
-                kind="CONFIRM_PAYMENT",
-                message=f"Your bank wants you to confirm a payment of {amount}.",
-                charge_id=charge.id,
-                invoice_id=charge.invoice_id,
-                amount=amount,
-                client_secret=secret,
-                expires_at=expires_at,
-            )
-        )
-    return found
+async def look(gateway: CardGateway, clock: Clock, charge: Charge) -> Outcome:
+    """Read now what became of a charge and bring it in step; without an answer, the charge as it is known."""
+    return await _tolerant(charge, clock, _look(gateway, clock, charge))
 
 
 async def refresh_payment(
@@ -230,7 +190,7 @@ async def _carry_out(gateway: CardGateway, clock: Clock, charge: Charge) -> Outc
     except StripeReadError as error:
         await _tell_staff(charge, error, now=clock.now())
         return Outcome(charge=await Charge.get(id=charge.id))
-    return await _tolerant(charge, clock, _look(gateway, clock, await Charge.get(id=charge.id)))
+    return await look(gateway, clock, await Charge.get(id=charge.id))
 
 
 async def _rejected(gateway: CardGateway, clock: Clock, charge: Charge, code: str | None) -> Outcome:

@@ -6,6 +6,7 @@ from typing import Any
 
 from billing.clock import Clock
 from billing.models import Account, Episode, Invoice, Notice, Override, StripeEvent
+from billing.money_models import Card, Charge
 from billing.rules.terms import HoldCause, InvoiceOrigin, InvoiceStatus, OverrideKind, Stage
 from reconciler.models import Hold, Observation, Server, Step
 from reconciler.rules.terms import Deployment, GuestKind, Lane, Power, StepKind, StepState
@@ -31,6 +32,38 @@ class Factory:
             "settled_version": given.get("facts_version", 1),
         }
         return await Account.create(**(values | given))
+
+    async def card(self, account: Account, **given: Any) -> Card:
+        """A Visa card that is good until the end of 2030."""
+        number = next(self._numbers)
+        values: dict[str, Any] = {
+            "account": account,
+            "stripe_payment_method_id": f"pm_{number}",
+            "fingerprint": f"fingerprint-{number}",
+            "brand": "visa",
+            "last4": "4242",
+            "exp_month": 12,
+            "exp_year": 2030,
+            "added_at": self._clock.now(),
+        }
+        return await Card.create(**(values | given))
+
+    async def charge(self, card: Card, **given: Any) -> Charge:
+        """A top-up of 20.00 that Stripe was not asked for yet."""
+        number = next(self._numbers)
+        values: dict[str, Any] = {
+            "account_id": card.account_id,
+            "card": card,
+            "card_version": 1,
+            "amount": 2000,
+            "currency": "EUR",
+            "on_session": True,
+            "occasion": f"occasion-{number}",
+            "idempotency_key": f"key-{number}",
+            "created_at": self._clock.now(),
+            "updated_at": self._clock.now(),
+        }
+        return await Charge.create(**(values | given))
 
     async def server(self, account: Account | None = None, **given: Any) -> Server:
         """A deployed container on the site `demo`."""

@@ -10,6 +10,7 @@ from tortoise.expressions import Q, Subquery
 
 from api.graphql import ids
 from api.graphql.audit import AuditEntry, page_of_audit
+from api.graphql.cards import Card, CustomerTask, cards_of, tasks_of
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info, in_force
 from api.graphql.gates import Gate, account_gate
@@ -94,6 +95,16 @@ class Account(Node):
         window = Window(first=first, after=after, last=last, before=before)
         query = info.context.scope.servers().filter(account_id=self.row.id)
         return await page_of_servers(info.context, query, filter, window)
+
+    @strawberry.field
+    async def cards(self, info: Info) -> list[Card]:
+        """Its saved cards, expired ones too, the default first."""
+        return await cards_of(info.context, self.row)
+
+    @strawberry.field
+    async def tasks(self, info: Info) -> list[CustomerTask]:
+        """What only the customer can do now, such as confirming a payment with the bank."""
+        return await tasks_of(info.context, self.row)
 
     @strawberry.field
     async def notices(

@@ -14,6 +14,7 @@ from tortoise.expressions import F, Q
 from tortoise.functions import Max
 
 from api.auth import Principal
+from api.graphql.money_loaders import MoneyLoaders
 from api.graphql.scope import Scope
 from api.models import Role
 from api.ports import Ports
@@ -44,6 +45,8 @@ class Context:
     operation: str | None = None
     accounts: DataLoader[int, Account | None] = field(init=False)
     servers: DataLoader[int, Server | None] = field(init=False)
+    #: Servers as they go on the wire.
+    shown_servers: DataLoader[int, Any] = field(init=False)
     invoices: DataLoader[int, Invoice | None] = field(init=False)
     #: An account with its uncovered servers, by account id.
     subjects: DataLoader[int, Sequence[Subject]] = field(init=False)
@@ -55,6 +58,8 @@ class Context:
     overrides: DataLoader[int, Sequence[Override]] = field(init=False)
     #: Whether an account has an unpaid uncollectible invoice, by account id.
     uncollected: DataLoader[int, bool] = field(init=False)
+    #: Cards, payments and what customers have to do.
+    money: MoneyLoaders = field(init=False)
 
     def __post_init__(self) -> None:
         self._forget()
@@ -62,11 +67,13 @@ class Context:
     def _forget(self) -> None:
         self.accounts = DataLoader(load_fn=self._load_accounts)
         self.servers = DataLoader(load_fn=self._load_servers)
+        self.shown_servers = DataLoader(load_fn=self._show_servers)
         self.invoices = DataLoader(load_fn=self._load_invoices)
         self.subjects = DataLoader(load_fn=self._load_subjects)
         self.last_ended = DataLoader(load_fn=self._load_last_ended)
         self.overrides = DataLoader(load_fn=self._load_overrides)
         self.uncollected = DataLoader(load_fn=self._load_uncollected)
+        self.money = MoneyLoaders(self.now)
 
     @property
     def scope(self) -> Scope:
@@ -100,6 +107,12 @@ class Context:
 
     async def _load_servers(self, keys: list[int]) -> list[Server | None]:
         found = {row.id: row for row in await self.scope.servers().filter(id__in=keys)}
+        return [found.get(key) for key in keys]
+
+    async def _show_servers(self, keys: list[int]) -> list[Any]:
+        from api.graphql.servers import servers_by_key
+
+        found = await servers_by_key(self, keys)
         return [found.get(key) for key in keys]
 
     async def _load_invoices(self, keys: list[int]) -> list[Invoice | None]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 from tortoise.expressions import Q
@@ -14,34 +13,14 @@ from tortoise.queryset import QuerySet
 from api.graphql import ids
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info
-from api.graphql.nodes import InvoiceOrigin, InvoiceStatus, Node, PaymentSource
-from api.graphql.scalars import Money, Rate
+from api.graphql.invoice_lines import InvoiceLine, lines_of
+from api.graphql.invoice_payments import InvoicePayment, payments_of
+from api.graphql.nodes import InvoiceOrigin, InvoiceStatus, Node
+from api.graphql.scalars import Money
 from billing import models
 
 if TYPE_CHECKING:
     from api.graphql.accounts import Account
-    from api.graphql.servers import Server
-
-
-@strawberry.type
-class InvoiceLine:
-    """One line of an invoice. Stripe's lines name no server and no rate."""
-
-    description: str
-    server: Annotated[Server, strawberry.lazy("api.graphql.servers")] | None
-    sku: str | None
-    hours: Decimal | None
-    unit_price: Rate | None
-    amount: Money
-
-
-@strawberry.type
-class InvoicePayment:
-    """One payment or reduction of an invoice."""
-
-    source: PaymentSource
-    amount: Money
-    at: datetime
 
 
 @strawberry.type
@@ -69,14 +48,21 @@ class Invoice(Node):
     row: strawberry.Private[models.Invoice]
 
     @strawberry.field
-    def lines(self) -> list[InvoiceLine]:
+    async def lines(self, info: Info) -> list[InvoiceLine]:
         """What it is for."""
-        return [_line(line, self.row.currency) for line in self.row.lines]
+        return await lines_of(info.context, self.row)
 
     @strawberry.field
-    def payments(self) -> list[InvoicePayment]:
-        """What was paid or taken off."""
-        return [_payment(payment, self.row.currency) for payment in self.row.payments]
+    async def payments(self, info: Info) -> list[InvoicePayment]:
+        """What was paid or taken off, oldest first."""
+        return await payments_of(info.context, self.row, self.account.row.time_zone)
+
+    @strawberry.field
+    def payable(self, info: Info) -> bool:
+        """May the customer pay it here now?"""
+        at_stripe = self.row.origin is InvoiceOrigin.STRIPE
+        reachable = not at_stripe or info.context.ports.invoices is not None
+        return is_payable(self.row, self.account.row.currency) and reachable
 
 
 @strawberry.input
@@ -102,6 +88,11 @@ def is_overdue(row: models.Invoice, now: datetime) -> bool:
     """Return whether something of an open invoice is overdue at `now`."""
     unpaid = row.status is InvoiceStatus.OPEN and row.amount_due > 0
     return unpaid and row.overdue_at is not None and row.overdue_at <= now
+
+
+def is_payable(row: models.Invoice, currency: str) -> bool:
+    """Return whether an invoice takes money of an account of this currency."""
+    return row.status is InvoiceStatus.OPEN and row.amount_due > 0 and row.currency == currency
 
 
 def overdue_at(now: datetime) -> Q:
@@ -158,25 +149,6 @@ def _shown(row: models.Invoice, account: Account, now: datetime) -> Invoice:
         hosted_url=row.hosted_url,
         pdf_url=row.pdf_url,
         row=row,
-    )
-
-
-def _line(line: dict[str, Any], currency: str) -> InvoiceLine:
-    return InvoiceLine(
-        description=str(line.get("description") or ""),
-        server=None,
-        sku=None,
-        hours=None,
-        unit_price=None,
-        amount=Money.of(int(line.get("amount") or 0), currency),
-    )
-
-
-def _payment(payment: dict[str, Any], currency: str) -> InvoicePayment:
-    return InvoicePayment(
-        source=PaymentSource(payment["source"]),
-        amount=Money.of(int(payment["amount"]), currency),
-        at=datetime.fromisoformat(payment["at"]),
     )
 
 

@@ -9,6 +9,7 @@ import strawberry
 from api.graphql import ids
 from api.graphql.accounts import account_by_key
 from api.graphql.audit import show_audit
+from api.graphql.cards import card_by_key
 from api.graphql.context import Context, Info
 from api.graphql.invoices import invoice_by_key
 from api.graphql.nodes import Node
@@ -40,6 +41,7 @@ _LOADERS: dict[str, Callable[[Context, int], Awaitable[Node | None]]] = {
     "Account": account_by_key,
     "Server": server_by_key,
     "Invoice": invoice_by_key,
+    "Card": card_by_key,
     "Override": _override,
     "Notice": _notice,
     "Run": run_by_key,

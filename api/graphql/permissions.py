@@ -54,6 +54,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "id externalId policy standing gate servers": EVERYBODY,
         "name email billingEmails locale currency timeZone freePlan stripeCustomerId": PEOPLE,
         "announcement invoices notices overrides history": MONEY,
+        "cards tasks": MONEY,
     },
     "Standing": {
         "stage since effects next reasonCode reason": EVERYBODY,
@@ -67,10 +68,12 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     "Invoice": {
         "id origin status overdueAt overdue": MONEY | {_I},
         "number account total amountPaid amountDue issuedAt dueOn disputed periodStart periodEnd paidAt": MONEY,
-        "lines payments stripeInvoiceId hostedUrl pdfUrl": MONEY,
+        "lines payments payable stripeInvoiceId hostedUrl pdfUrl": MONEY,
     },
     "InvoiceLine": {"description server sku hours unitPrice amount": MONEY},
-    "InvoicePayment": {"source amount at": MONEY},
+    "InvoicePayment": {"source amount at card": MONEY},
+    "Card": {"id brand last4 expMonth expYear isDefault usable": MONEY},
+    "CustomerTask": {"kind message invoice clientSecret expiresAt": MONEY},
     "Server": {
         "id externalId account name site siteNode kind guest sku free critical deployment": EVERYBODY,
         "status restoring coverage power backups holds inSync gate gates explanation": EVERYBODY,
@@ -118,6 +121,7 @@ _BY_ID: Mapping[str, Roles] = {
     "Account": PEOPLE,
     "Server": EVERYBODY,
     "Invoice": MONEY,
+    "Card": MONEY,
     "Override": MONEY,
     "Notice": MONEY,
     "AuditEntry": MONEY,

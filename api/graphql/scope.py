@@ -12,6 +12,7 @@ from tortoise.queryset import QuerySet
 from api.auth import Principal
 from api.models import Role
 from billing.models import Account, AuditEntry, Invoice, Notice, Override, WorkItem
+from billing.money_models import Card
 from billing.rules.terms import InvoiceStatus
 from reconciler.models import Run, Server
 
@@ -41,6 +42,10 @@ class Scope:
         """Invoices of these accounts; a customer sees none that is still a draft."""
         seen = Invoice.filter(self._own())
         return seen.exclude(status=InvoiceStatus.DRAFT) if self.is_customer else seen
+
+    def cards(self) -> QuerySet[Card]:
+        """Cards of these accounts, removed ones too."""
+        return Card.filter(self._own())
 
     def overrides(self) -> QuerySet[Override]:
         """Overrides on these accounts."""

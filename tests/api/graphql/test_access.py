@@ -142,6 +142,8 @@ async def _furnished(factory: Any) -> Server:
     await factory.notice(account)
     await factory.override(account)
     await factory.hold(server)
+    card = await factory.card(account)
+    await factory.charge(card, state="REQUIRES_ACTION", stripe_payment_intent_id=f"pi_{card.id}")
     await AuditEntry.create(
         at=account.created_at,
         actor="admin:anna",
@@ -179,6 +181,7 @@ async def test_another_customers_object_is_answered_like_one_that_does_not_exist
         ("Account", theirs.id, theirs.external_id),
         ("Server", other.id, other.external_id),
         ("Invoice", 2, "x"),
+        ("Card", 2, "x"),
         ("Override", 2, "x"),
         ("Notice", 2, "x"),
         ("AuditEntry", 4, "x"),
@@ -228,6 +231,7 @@ WALK = """
     servers { totalCount edges { node { id account { id } } } }
     notices { totalCount edges { node { id account { id } } } }
     overrides { id account { id } }
+    cards { id } tasks { message invoice { id } clientSecret }
     history { totalCount edges { node { id actor before after subjectId subject { id } } } } } } }
   servers { totalCount edges { node { id history { totalCount edges { node { actor } } } holds { by } } } }
   invoices { totalCount edges { node { id } } } }
@@ -250,8 +254,11 @@ async def test_no_edge_leads_to_another_customer(door: Any, factory: Any) -> Non
         1,
         1,
     ]
+    assert (len(node["cards"]), len(node["tasks"])) == (1, 1)
     text = json.dumps(data)
-    for noun, key in (("Account", (await other.account).id), ("Server", other.id), ("Invoice", 2)):
+    for noun, key in (
+        ("Account", (await other.account).id), ("Server", other.id), ("Invoice", 2), ("Card", 2)
+    ):  # fmt: skip
         assert ids.global_id(noun, key) not in text
 
 
@@ -317,7 +324,14 @@ async def test_infra_sees_servers_without_personal_data(door: Any, factory: Any)
     query = "{ servers { edges { node { externalId guest status account { externalId } explanation { text } } } } }"
     seen = await door.data(Role.INFRA, query)
     assert seen["servers"]["edges"][0]["node"]["externalId"] == server.external_id
-    for field in ("name", "email", "billingEmails", "invoices { totalCount }", "notices { totalCount }"):
+    for field in (
+        "name",
+        "email",
+        "billingEmails",
+        "invoices { totalCount }",
+        "cards { last4 }",
+        "tasks { kind }",
+    ):
         query = f"{{ servers {{ edges {{ node {{ account {{ {field} }} }} }} }} }}"
         assert await door.code(Role.INFRA, query) == "FORBIDDEN"
 
@@ -347,6 +361,8 @@ async def test_control_sees_gates_without_money(door: Any, factory: Any) -> None
         "account { standing { debt { amounts { amount } } } }",
         "price { amount }",
         "account { announcement { body } }",
+        "account { cards { last4 } }",
+        "account { tasks { message } }",
     ):
         query = f"{{ servers {{ edges {{ node {{ {field} }} }} }} }}"
         assert await door.code(Role.CONTROL, query) == "FORBIDDEN"

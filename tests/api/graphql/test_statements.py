@@ -9,7 +9,8 @@ import pytest
 from api.models import Role
 from billing.audit import record
 from billing.models import Account, Subscription
-from billing.rules.terms import Stage
+from billing.money_models import InvoiceLine, InvoicePart, PartSource
+from billing.rules.terms import InvoiceOrigin, Stage
 from reconciler.models import RestorePart
 
 PAGES = {
@@ -17,8 +18,10 @@ PAGES = {
         holds { cause } gates(actions: [START, CREATE_BACKUP]) { code } coverage { stage }
         account { name standing { stage since } announcement { code } gate(action: DEPLOY) { code } } } } } }""",
     "accounts": """{ accounts(first: 100) { edges { node { externalId policy { name }
-        standing { stage since effects next { stage } } announcement { code } gate(action: DEPLOY) { code } } } } }""",
-    "invoices": "{ invoices(first: 100) { totalCount edges { node { number overdue account { externalId } } } } }",
+        standing { stage since effects next { stage } } announcement { code } gate(action: DEPLOY) { code }
+        cards { last4 usable } tasks { message clientSecret invoice { number } } } } } }""",
+    "invoices": """{ invoices(first: 100) { totalCount edges { node { number overdue payable account { externalId }
+        lines { description server { name } unitPrice { amount } } payments { source card { last4 } } } } } }""",
     "notices": "{ notices(first: 100) { edges { node { subject account { name } } } } }",
     "audit": "{ audit(first: 100) { edges { node { kind subject { id } } } } }",
 }
@@ -51,7 +54,7 @@ async def _grow(factory: Any, rows: int) -> None:
         server = await factory.server(account, stripe_subscription_id=f"sub_{account.id}")
         await factory.observation(server)
         await factory.hold(server)
-        await factory.invoice(account)
+        await _paid_in_part(factory, account, server)
         await factory.episode(account, admitted=Stage.SUSPENDED if number % 2 else Stage.PAST_DUE)
         await factory.notice(account)
         await factory.override(account)
@@ -67,6 +70,19 @@ async def _grow(factory: Any, rows: int) -> None:
             ended_at=now,
             fetched_at=now,
         )
+
+
+async def _paid_in_part(factory: Any, account: Account, server: Any) -> None:
+    """Two open invoices with something that a card paid, of ours with a line, and a payment to confirm."""
+    card = await factory.card(account)
+    ours, theirs = await factory.invoice(account), await factory.invoice(account, origin=InvoiceOrigin.STRIPE)
+    await InvoiceLine.create(
+        invoice=ours, server_id=server.id, sku="small", description="web", seconds=3600, rate=1, amount=1
+    )
+    part = {"source_id": "pi_1", "amount": 1, "at": ours.issued_at}
+    await InvoicePart.create(invoice=ours, source=PartSource.CARD, card_id=card.id, **part)
+    await factory.charge(card, invoice_id=theirs.id, state="SUCCEEDED", stripe_payment_intent_id="pi_2")
+    await factory.charge(card, invoice_id=ours.id, state="REQUIRES_ACTION", stripe_payment_intent_id="pi_3")
 
 
 @pytest.mark.parametrize("listing", sorted(PAGES))

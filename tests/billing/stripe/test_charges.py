@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from billing import charge_rows, charges, ledger
+from billing import charge_rows, charges, customer_tasks, ledger
 from billing.charge_rows import LEASE, InvoiceCharge, TopUp
 from billing.charges import CONFIRMABLE
+from billing.customer_tasks import CustomerTask
 from billing.models import Invoice, WorkItem
 from billing.money_models import Card, Charge, ChargeState, InvoicePart, PartSource
 from billing.refusal import RefusalCode, RefusalError
@@ -32,6 +33,11 @@ def wish(world: Any, **given: Any) -> TopUp:
 async def balance(world: Any) -> int:
     """What is on the balance."""
     return (await ledger.purses([world.account.id]))[world.account.id].balance
+
+
+async def tasks(world: Any) -> list[CustomerTask]:
+    """What its customer is asked to do."""
+    return (await customer_tasks.of_accounts([world.account.id], now=world.clock.now()))[world.account.id]
 
 
 def payments(world: Any, *states: str) -> list[dict[str, Any]]:
@@ -204,17 +210,16 @@ async def test_it_takes_a_wish_for_authentication_for_a_task(
         ChargeState.REQUIRES_ACTION,
         None,
     )
-    [task] = await charges.customer_tasks(card_gateway, world.clock, world.account.id, with_secrets=True)
+    [task] = await tasks(world)
     [payment] = payments(world)
-    assert (task.client_secret, task.invoice_id) == (payment["client_secret"], invoice.id)
-    assert task.expires_at == world.clock.now() + CONFIRMABLE
-    assert "secret" not in repr(task)
-    [staffs] = await charges.customer_tasks(card_gateway, world.clock, world.account.id, with_secrets=False)
-    assert staffs.client_secret is None
+    assert (task.invoice_id, task.expires_at) == (invoice.id, world.clock.now() + CONFIRMABLE)
+    told = await customer_tasks.client_secret(card_gateway, world.clock, task.charge_id)
+    assert told == payment["client_secret"]
     later = await charges.charge_for_invoice(card_gateway, world.clock, ask(invoice, card, "schedule:2"))
     assert later.not_asked is NotAsked.AWAITS_CUSTOMER
     world.simulator.confirm_payment(payment["id"], card.stripe_payment_method_id)
-    assert await charges.customer_tasks(card_gateway, world.clock, world.account.id, with_secrets=True) == []
+    assert await customer_tasks.client_secret(card_gateway, world.clock, task.charge_id) is None
+    assert await tasks(world) == []
     assert (await Invoice.get(id=invoice.id)).status is InvoiceStatus.PAID
     [part] = await InvoicePart.all()
     assert (part.source, part.amount, part.card_id) == (PartSource.CARD, 500, card.id)
@@ -231,12 +236,13 @@ async def test_it_gives_a_task_up_that_nobody_needs_any_more(
         await charges.charge_for_invoice(card_gateway, world.clock, ask(one, asking))
     paid = await charges.charge_for_invoice(card_gateway, world.clock, ask(invoice, other))
     assert paid.state is ChargeState.SUCCEEDED
+    assert [task.invoice_id for task in await tasks(world)] == [left.id]
     world.clock.advance(SOON)
     assert await charges.finish_charges(card_gateway, world.clock) == 2
     states = await Charge.filter(card_id=asking.id).order_by("id").values_list("state", flat=True)
     assert states == [ChargeState.ABANDONED, ChargeState.REQUIRES_ACTION]
     world.clock.advance(CONFIRMABLE)
-    assert await charges.customer_tasks(card_gateway, world.clock, world.account.id, with_secrets=True) == []
+    assert await tasks(world) == []
     await charges.finish_charges(card_gateway, world.clock)
     assert [one["status"] for one in payments(world)] == ["canceled", "canceled", "succeeded"]
     assert await Charge.filter(state=ChargeState.ABANDONED).count() == 2
