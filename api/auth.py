@@ -1,11 +1,11 @@
 """Who asks: from an `Authorization` header to a principal.
 
 Owns authentication only; what a role may do is `api.graphql.permissions`, what it may see is `api.graphql.scope`.
-Another way to prove who one is (a portal's JWT) is one more `Authenticator`.
+Each way to prove who one is, our own tokens here and a portal's JWT in `api.jwt`, is one `Authenticator`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -22,6 +22,8 @@ class Principal:
     #: The human being behind it, where one is known; two approvals need two of them.
     person: str | None = None
     accounts: frozenset[str] = frozenset()
+    #: From then on the credential proves nothing. No part of who it is: a renewed one is the same principal.
+    expires_at: datetime | None = field(default=None, compare=False)
 
     @property
     def actor(self) -> str:
@@ -48,7 +50,13 @@ class TokenAuthenticator:
         accounts = (
             frozenset() if token.account_external_id is None else frozenset({token.account_external_id})
         )
-        return Principal(role=token.role, name=token.name, person=token.person, accounts=accounts)
+        return Principal(
+            role=token.role,
+            name=token.name,
+            person=token.person,
+            accounts=accounts,
+            expires_at=token.expires_at,
+        )
 
 
 async def principal_of(

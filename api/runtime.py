@@ -15,8 +15,11 @@ from pathlib import Path
 
 import structlog
 
+from api.auth import Authenticator, TokenAuthenticator
 from api.background import Worker
 from api.health import Health
+from api.jwks import KeySet, from_url
+from api.jwt import JwtAuthenticator
 from api.ports import Ports
 from api.settings import EXAMPLES, Settings, SettingsError
 from api.trail import Trail
@@ -55,7 +58,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 100
 #: Settings of the contract that nothing reads yet.
-_WITHOUT_EFFECT = ("second_person", "jwt_issuer", "outgoing_webhooks", "heartbeat_url")
+_WITHOUT_EFFECT = ("second_person", "outgoing_webhooks", "heartbeat_url")
 #: After so many spans without a complete observation of a site, this process says that it is not ready.
 OBSERVATIONS_MISSED = 10
 #: How soon events that had to wait are looked at again; their own back-off decides what is due then.
@@ -102,6 +105,7 @@ class Runtime:
         self.gateway = _gateway(settings)
         self.cards = CardGateway(self.gateway) if self.gateway else None
         self.invoices = SettleGateway(self.gateway) if self.gateway else None
+        self.jwks = KeySet(from_url(settings.jwt_jwks)) if settings.jwt_jwks else None
         self.mailer = SmtpMailer.of(settings)
         self.staff = _staff(settings)
         self.loop = Loop(clock=self.clock, run_pass=self._pass, heard=self.heard)
@@ -156,7 +160,20 @@ class Runtime:
             invoices=self.invoices,
             adopt_customer=self.adopt if self.gateway else None,
             mode=self.settings.mode,
+            authenticators=self._authenticators(),
         )
+
+    def _authenticators(self) -> tuple[Authenticator, ...]:
+        settings = self.settings
+        if self.jwks is None or settings.jwt_issuer is None or settings.jwt_audience is None:
+            return (TokenAuthenticator(),)
+        customers = JwtAuthenticator(
+            self.jwks,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+            account_claim=settings.jwt_account_claim,
+        )
+        return (TokenAuthenticator(), customers)
 
     def webhook(self) -> StripeWebhook:
         """Return the door of Stripe's webhooks; without a secret it refuses everything."""
@@ -322,6 +339,8 @@ class Runtime:
 
     async def aclose(self) -> None:
         """Close what `assemble` opened."""
+        if self.jwks is not None:
+            await self.jwks.aclose()
         await self.actions.execution.aclose()
         if self.gateway is not None:
             await self.gateway.close()

@@ -79,6 +79,19 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _jwks_url(value: str) -> str:
+    parts = _split(value)
+    local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if parts.scheme == "file" and not parts.hostname and parts.path.startswith("/"):
+        return value
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        raise ValueError("is neither an https URL nor a file URL with an absolute path")
+    if parts.scheme == "http" and not local:
+        # Whoever can change what is read there makes customers of everybody.
+        raise ValueError("is plain http to another machine; use https, or a file")
+    return value
+
+
 def _smtp_url(value: SecretStr) -> SecretStr:
     parts = _split(value.get_secret_value())
     if parts.scheme not in {"smtp", "smtps", "smtp+starttls"} or not parts.hostname:
@@ -126,8 +139,6 @@ def _flag(value: object) -> object:
 
 
 def _mode(value: object) -> object:
-    if isinstance(value, Mode):
-        return value
     if isinstance(value, Mode):
         return value
     if str(value).upper() not in Mode.__members__ or str(value) != str(value).lower():
@@ -198,7 +209,7 @@ class Settings(BaseSettings):
     stripe_api_base: HttpUrl | None = None
     jwt_issuer: HttpUrl | None = None
     jwt_audience: Annotated[str, Field(min_length=1)] | None = None
-    jwt_jwks: HttpUrl | None = None
+    jwt_jwks: Annotated[str, AfterValidator(_jwks_url)] | None = None
     jwt_account_claim: Annotated[str, Field(min_length=1)] = "sub"
     smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
     mail_from: Annotated[str, AfterValidator(_address)] | None = None

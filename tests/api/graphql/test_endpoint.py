@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from api import tokens
+from api.auth import TokenAuthenticator
 from api.graphql import endpoint
+from api.jwks import KeySet, from_url
+from api.jwt import JwtAuthenticator
 from api.models import ApiToken, Role
 from billing.models import Account
 
@@ -62,6 +65,29 @@ async def test_it_forgets_a_token_the_moment_it_is_revoked(door: Any) -> None:
     assert (await door.post({"query": VIEWER}, token=token)).status_code == 200
     assert await tokens.revoke("ADMIN None", now=door.clock.now(), actor="test") == 1
     assert (await door.post({"query": VIEWER}, token=token)).status_code == 401
+
+
+async def test_it_lets_in_the_customers_of_the_portal(door: Any, factory: Any, issuer: Any) -> None:
+    """It shows each the accounts that its token names and nobody else's, until the token ends."""
+    names = [(await factory.account()).external_id for _ in range(3)]
+    keys = KeySet(from_url(issuer.url))
+    portal = JwtAuthenticator(keys, issuer=issuer.issuer, audience=issuer.audience, account_claim="accounts")
+    door.ports = replace(door.ports, authenticators=(TokenAuthenticator(), portal))
+    token = issuer.token(sub="anna", accounts=[*names[:2], "not-yet"])
+    query = {"query": "{ viewer { role person accounts { externalId } } accounts { totalCount } }"}
+    told = (await door.post(query, token=token)).json()["data"]
+    assert told["viewer"] == {
+        "role": "CUSTOMER",
+        "person": "anna",
+        "accounts": [{"externalId": name} for name in names[:2]],
+    }
+    assert told["accounts"]["totalCount"] == 2
+    assert (await door.post({"query": "{ plan { digest } }"}, token=token)).json()["errors"][0][
+        "extensions"
+    ] == {"code": "FORBIDDEN"}
+    assert await door.data(Role.ADMIN, VIEWER)
+    door.clock.advance(timedelta(minutes=6))
+    assert (await door.post(query, token=token)).status_code == 401
 
 
 async def test_it_forgets_a_token_that_has_expired(door: Any) -> None:
