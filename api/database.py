@@ -83,7 +83,14 @@ def tortoise_config(url: str, *, foreign_keys: bool = True) -> dict[str, Any]:
         "connections": {"default": connection},
         "apps": {
             APP: {
-                "models": ["billing.models", "billing.money_models", "reconciler.models", "api.models"],
+                "models": [
+                    "billing.models",
+                    "billing.money_models",
+                    "billing.approval_models",
+                    "reconciler.models",
+                    "reconciler.guard_models",
+                    "api.models",
+                ],
                 "default_connection": "default",
                 "migrations": "api.migrations",
             }

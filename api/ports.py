@@ -13,6 +13,7 @@ from api.auth import Authenticator, TokenAuthenticator
 from api.rates import Allowances
 from billing.charges import charge_for_invoice
 from billing.clock import Clock
+from billing.rules.approvals import SecondPerson
 from billing.rules.policy import Policy
 from billing.settling import Means
 from billing.stripe.card_gateway import CardGateway
@@ -61,6 +62,8 @@ class Ports:
     #: Null while Stripe is off.
     adopt_customer: AdoptCustomer | None = None
     mode: Mode = Mode.PLAN
+    #: Whether what takes two persons always does, or one is enough after a while.
+    second_person: SecondPerson = field(default_factory=SecondPerson)
     authenticators: tuple[Authenticator, ...] = field(default_factory=lambda: (TokenAuthenticator(),))
     #: How often one caller may ask.
     allowances: Allowances = field(default_factory=Allowances)

@@ -58,7 +58,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 100
 #: Settings of the contract that nothing reads yet.
-_WITHOUT_EFFECT = ("second_person", "outgoing_webhooks", "heartbeat_url")
+_WITHOUT_EFFECT = ("outgoing_webhooks", "heartbeat_url")
 #: After so many spans without a complete observation of a site, this process says that it is not ready.
 OBSERVATIONS_MISSED = 10
 #: How soon events that had to wait are looked at again; their own back-off decides what is due then.
@@ -137,6 +137,7 @@ class Runtime:
             dispatcher=self.dispatcher,
             freshness=Freshness(stripe=self.gateway is not None, facts_max_age=settings.facts_max_age),
             refetch=self.refetch if self.gateway else None,
+            second_person=settings.approval_rule,
         )
 
     async def _pass(self) -> PassResult:
@@ -161,6 +162,7 @@ class Runtime:
             adopt_customer=self.adopt if self.gateway else None,
             mode=self.settings.mode,
             authenticators=self._authenticators(),
+            second_person=self.settings.approval_rule,
         )
 
     def _authenticators(self) -> tuple[Authenticator, ...]:
@@ -211,7 +213,7 @@ class Runtime:
     async def _warn(self) -> None:
         """Say what is set and does not work as one could think."""
         for name in _WITHOUT_EFFECT:
-            if getattr(self.settings, name) not in {None, "required"}:
+            if getattr(self.settings, name) is not None:
                 log.warning("setting.without_effect", setting=f"ABEYANCE_{name.upper()}")
         if await modes.in_force(self.settings.mode) is not self.settings.mode:
             log.warning(

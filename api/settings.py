@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from api.database import DatabaseUrlInvalid, tortoise_config
+from billing.rules.approvals import SecondPerson
 from billing.rules.durations import parse_duration
 from reconciler.rules.terms import Mode
 
@@ -252,6 +253,13 @@ class Settings(BaseSettings):
     def port(self) -> int:
         """The port to listen on; 0 lets the system choose."""
         return int(self.listen.rpartition(":")[2])
+
+    @property
+    def approval_rule(self) -> SecondPerson:
+        """Whether two persons are required, or one is enough after a while."""
+        if self.second_person == "required":
+            return SecondPerson()
+        return SecondPerson(wait=_duration(self.second_person.removeprefix("wait:")))
 
     @property
     def stripe_webhook_secrets(self) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ class Account(Model):
     currency = fields.CharField(max_length=3)
     time_zone = fields.CharField(max_length=64, default="UTC")
     policy = fields.CharField(max_length=64, default="standard")
+    #: Notices sent before this instant open no stage: the account's ladder was shortened then.
+    notices_void_before = fields.DatetimeField(null=True)
     free_plan = fields.BooleanField(default=False)
     stripe_customer_id = fields.CharField(max_length=64, null=True, unique=True)
     #: When the Stripe customer was last re-fetched; null while it never was.
@@ -206,6 +208,10 @@ class Episode(Model):
     ended_at = fields.DatetimeField(null=True)
     admitted = fields.CharEnumField(Stage, max_length=32, default=Stage.CURRENT)
     admitted_at = fields.DatetimeField()
+    #: The stage with larger effects that it was seen eligible for, and since when it counts as such for the breaker;
+    #: null: none. Written by `reconciler.breaker` too.
+    awaits = fields.CharEnumField(Stage, max_length=32, null=True)
+    awaits_since = fields.DatetimeField(null=True)
 
     class Meta:
         table = "episode"

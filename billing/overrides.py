@@ -3,8 +3,8 @@
 The only writer of `override`. What an override does to a stage is the ladder's; who may ask at all is the doors'.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -31,6 +31,8 @@ class Limits:
     longest: Mapping[Authority, timedelta]
     on_server: bool = False
 
+
+_LONGEST_ACTOR = 200
 
 #: The published table. `SUSPEND_NOW` is not in it: it takes the votes of two persons.
 LIMITS: Mapping[OverrideKind, Limits] = {
@@ -63,30 +65,43 @@ async def place(asked: Placement, *, actor: str, authority: Authority, now: date
 
     The caller has made sure that the server, if any, is the account's.
     """
-    reason = required_reason(asked.reason)
-    _refuse_beyond_limits(asked, authority, now)
+    told = replace(asked, reason=required_reason(asked.reason))
+    _refuse_beyond_limits(told, authority, now)
     async with in_transaction():
         if not await Account.exists(id=asked.account_id):
             raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
-        placed = await Override.create(
-            account_id=asked.account_id,
-            server_id=asked.server_id,
-            kind=asked.kind,
-            reason=reason,
-            placed_by=actor,
-            placed_at=now,
-            expires_at=asked.expires_at,
-        )
-        await note_fact(asked.account_id, now=now)
-        await record(
-            "override.placed",
-            ("Override", placed.id),
-            at=now,
-            actor=actor,
-            reason=reason,
-            account_id=asked.account_id,
-            after={"kind": asked.kind, "server_id": asked.server_id, "expires_at": asked.expires_at},
-        )
+        return await _place(told, actor=actor, now=now)
+
+
+async def place_suspend_now(
+    account_id: int, *, reason: str, actors: Sequence[str], now: datetime
+) -> Override:
+    """Place the `SUSPEND_NOW` that these actors voted for, in the transaction of the last vote."""
+    asked = Placement(account_id=account_id, kind=OverrideKind.SUSPEND_NOW, reason=reason)
+    return await _place(asked, actor=" and ".join(actors)[:_LONGEST_ACTOR], now=now)
+
+
+async def _place(asked: Placement, *, actor: str, now: datetime, by_customer: bool = False) -> Override:
+    placed = await Override.create(
+        account_id=asked.account_id,
+        server_id=asked.server_id,
+        kind=asked.kind,
+        reason=asked.reason,
+        placed_by=actor,
+        by_customer=by_customer,
+        placed_at=now,
+        expires_at=asked.expires_at,
+    )
+    await note_fact(asked.account_id, now=now)
+    await record(
+        "override.placed",
+        ("Override", placed.id),
+        at=now,
+        actor=actor,
+        reason=asked.reason,
+        account_id=asked.account_id,
+        after={"kind": asked.kind, "server_id": asked.server_id, "expires_at": asked.expires_at},
+    )
     return placed
 
 
@@ -125,12 +140,7 @@ async def revoke(
 def _refuse_beyond_limits(asked: Placement, authority: Authority, now: datetime) -> None:
     limits = LIMITS.get(asked.kind)
     if limits is None:
-        raise refusal(
-            RefusalCode.FORBIDDEN,
-            f"{asked.kind} takes the votes of two persons, which this installation does not collect; "
-            "the account climbs by the ladder alone",
-            "kind",
-        )
+        raise refusal(RefusalCode.FORBIDDEN, f"{asked.kind} takes the votes of two persons", "kind")
     longest = limits.longest.get(authority)
     if longest is None:
         raise refusal(RefusalCode.FORBIDDEN, f"only an admin places {asked.kind}", "kind")

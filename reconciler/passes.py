@@ -14,8 +14,9 @@ import structlog
 from billing import invoices
 from billing.clock import Clock
 from billing.models import Account, Invoice
+from billing.rules.approvals import SecondPerson
 from billing.rules.policy import Policy
-from reconciler import modes, standing, subjects
+from reconciler import approved, modes, standing, subjects
 from reconciler.asking import Asking, Refetch
 from reconciler.chunks import chunks
 from reconciler.dispatch import Dispatcher
@@ -58,6 +59,7 @@ class Passes:
     dispatcher: Dispatcher | None
     freshness: Freshness
     refetch: Refetch | None
+    second_person: SecondPerson = field(default_factory=SecondPerson)
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
@@ -80,6 +82,7 @@ class Passes:
     async def _run(self) -> PassResult:
         mode, now = await modes.in_force(self.mode), self.clock.now()
         await modes.enter(mode, now)
+        await approved.follow(self.second_person, self.policies(), now)
         due = await self._due(now)
         await invoices.note_overdue(due, now=now)
         found = await self._settle(await subjects.load(due, self.policies(), now), mode, now)

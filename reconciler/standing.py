@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from tortoise.expressions import Q
 from tortoise.transactions import in_transaction
 
-from billing import audit
+from billing import approvals, audit
 from billing.models import Account, Episode
+from billing.rules.approvals import ApprovalKind
 from billing.rules.terms import Stage
 from reconciler import billing_holds, stage_notices
 from reconciler.models import Admission
@@ -151,6 +152,10 @@ async def _settle_one(subject: Subject, now: datetime) -> Stage:
     if not eligibility.in_episode:
         await Episode.filter(id=episode.id, ended_at=None).update(ended_at=now)
         await _record("episode.ended", subject, episode.admitted, Stage.CURRENT, eligibility.reason, now)
+        if subject.server is None:
+            await approvals.void(
+                subject.account.id, set(ApprovalKind), reason=eligibility.reason, by=ACTOR, now=now
+            )
         return Stage.CURRENT
     if _fell(subject):
         await Episode.filter(id=episode.id, ended_at=None).update(admitted=eligibility.stage, admitted_at=now)

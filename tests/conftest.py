@@ -226,6 +226,7 @@ _POSTGRES_MATTERS = (
     "api/test_leadership.py",
     "api/graphql/test_both_databases.py",
     "billing/stripe/test_processing.py",
+    "billing/test_approvals.py",
     "billing/test_audit_seal.py",
     "billing/test_ledger.py",
     "billing/test_notices.py",

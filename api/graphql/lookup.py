@@ -8,6 +8,7 @@ import strawberry
 
 from api.graphql import ids
 from api.graphql.accounts import account_by_key
+from api.graphql.approvals import approval_by_key
 from api.graphql.audit import show_audit
 from api.graphql.cards import card_by_key
 from api.graphql.context import Context, Info
@@ -47,6 +48,7 @@ _LOADERS: dict[str, Callable[[Context, int], Awaitable[Node | None]]] = {
     "Run": run_by_key,
     "WorkItem": item_by_key,
     "AuditEntry": _audit,
+    "Approval": approval_by_key,
 }
 
 

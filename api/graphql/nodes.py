@@ -10,6 +10,7 @@ import strawberry
 from api.models import Role
 from billing.models import WorkState
 from billing.refusal import RefusalCode
+from billing.rules.approvals import ApprovalState
 from billing.rules.terms import (
     Effect,
     GateAction,
@@ -35,6 +36,7 @@ from reconciler.rules.terms import (
 )
 
 __all__ = [
+    "ApprovalState",
     "BackupAccess",
     "Deployment",
     "Effect",
@@ -88,6 +90,7 @@ _SHARED = (
     RunState,
     Outcome,
     WorkState,
+    ApprovalState,
 )
 for _vocabulary in _SHARED:
     strawberry.enum(_vocabulary)

@@ -8,14 +8,17 @@ import strawberry
 
 from api.graphql import ids
 from api.graphql.accounts import Account, account_by_key
+from api.graphql.approvals import Approval, show_approval, voter
 from api.graphql.context import Context, Info
 from api.graphql.errors import UserError, refusable
 from api.graphql.nodes import OverrideKind, Stage
 from api.graphql.overrides import Override, show_overrides
 from api.graphql.subjects import account_subject
+from api.models import Role
 from billing import models, overrides
 from billing.overrides import Authority, Placement
 from billing.refusal import RefusalCode, refusal
+from reconciler import suspend_now
 
 
 @strawberry.input
@@ -44,6 +47,7 @@ class OverridePayload:
 
     override: Override | None = None
     account: Account | None = None
+    approval: Approval | None = None
     errors: list[UserError] = strawberry.field(default_factory=list)
 
 
@@ -58,13 +62,15 @@ class OverrideMutations:
         info: Info,
         input: OverridePlaceInput,  # noqa: A002  # the contract's name
     ) -> OverridePayload:
-        """Record a decision with its reason and its end."""
+        """Record a decision with its reason and its end; `SUSPEND_NOW` takes the votes of two persons."""
         context = info.context
         account = await context.scope.accounts().get_or_none(id=ids.key_of("Account", input.account_id) or 0)
         if account is None:
             raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
         server_id = await _server_key(context, account, input.server_id)
         await _refuse_other_stage(context, account, input.expected_stage)
+        if input.kind is OverrideKind.SUSPEND_NOW:
+            return await _vote_to_suspend(context, account, input)
         row = await overrides.place(
             Placement(
                 account_id=account.id,
@@ -96,6 +102,32 @@ class OverrideMutations:
             now=context.now,
         )
         return await _answered(context, row)
+
+
+async def _vote_to_suspend(
+    context: Context, account: models.Account, asked: OverridePlaceInput
+) -> OverridePayload:
+    if context.principal.role is not Role.ADMIN:
+        raise refusal(RefusalCode.FORBIDDEN, f"only an admin places {asked.kind}", "kind")
+    if asked.server_id is not None:
+        raise refusal(RefusalCode.INVALID, f"{asked.kind} is placed on a whole account", "serverId")
+    if asked.expires_at is not None:
+        raise refusal(RefusalCode.INVALID, f"{asked.kind} ends with the episode: give no end", "expiresAt")
+    approval = await suspend_now.vote(
+        account.id,
+        voter(context),
+        reason=asked.reason,
+        rule=context.ports.second_person,
+        policies=context.ports.policies(),
+        now=context.now,
+    )
+    context.woken(account.id)
+    placed = await models.Override.filter(account_id=account.id, kind=asked.kind, placed_at=context.now)
+    return OverridePayload(
+        override=next(iter(await show_overrides(context, placed)), None),
+        account=await account_by_key(context, account.id),
+        approval=await show_approval(context, approval),
+    )
 
 
 async def _answered(context: Context, row: models.Override) -> OverridePayload:

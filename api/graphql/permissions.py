@@ -37,7 +37,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "server servers serversByExternalId": EVERYBODY,
         "invoice invoices": MONEY,
         "plan run runs reconciler": MACHINERY,
-        "workQueue notices audit": STAFF,
+        "workQueue notices audit approvals": STAFF,
     },
     "Mutation": {
         "serverPowerSet": frozenset({_C}),
@@ -45,7 +45,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "holdPlace holdLift": frozenset({_A, _I, _K}),
         "overridePlace overrideRevoke workItemResolve noticeMarkDelivered": STAFF,
         "enforcementPause reconcileRequest actionRequest": _OPERATORS,
-        "enforcementResume": _ADMIN,
+        "enforcementResume approvalWithdraw": _ADMIN,
     },
     "Node": {"id": EVERYBODY},
     "PageInfo": {"hasNextPage hasPreviousPage startCursor endCursor": EVERYBODY},
@@ -108,6 +108,8 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "mode paused breakerOpen breakerReason safeMode safeModeReason lastPassAt lastObservedAt": MACHINERY,
         "factsAgeSeconds oldestPendingEventSeconds oldestWaitingRestoreSeconds deadLetters": MACHINERY,
     },
+    "Approval": {"id kind subject reason requestedBy requestedAt needs votes state expiresAt": STAFF},
+    "ApprovalVote": {"person at reason": STAFF},
     "WorkItem": {"id kind subject title detail since state": STAFF},
     "AuditEntry": {"id at actor kind subject subjectId reason before after hash": MONEY},
     "UserError": {"code message path gate": EVERYBODY},
@@ -128,6 +130,7 @@ _BY_ID: Mapping[str, Roles] = {
     "Run": MACHINERY,
     "PlanStep": MACHINERY,
     "WorkItem": STAFF,
+    "Approval": STAFF,
 }
 
 

@@ -27,6 +27,7 @@ from strawberry.types.execution import ExecutionContext
 from api.graphql.account_changes import AccountMutations
 from api.graphql.accounts import AccountQueries
 from api.graphql.action_requests import ActionMutations
+from api.graphql.approvals import ApprovalMutations, ApprovalQueries
 from api.graphql.audit import AuditQueries
 from api.graphql.decisions import DecisionMutations
 from api.graphql.enforcement import EnforcementMutations
@@ -63,6 +64,7 @@ class Query(
     RunQueries,
     ReconcilerQueries,
     AuditQueries,
+    ApprovalQueries,
 ):
     """Everything that can be asked."""
 
@@ -74,6 +76,7 @@ class Mutation(
     OverrideMutations,
     DecisionMutations,
     EnforcementMutations,
+    ApprovalMutations,
     ActionMutations,
 ):
     """Everything that can be done."""

@@ -11,6 +11,7 @@ from tortoise.queryset import QuerySet
 
 from api.auth import Principal
 from api.models import Role
+from billing.approval_models import Approval
 from billing.models import Account, AuditEntry, Invoice, Notice, Override, WorkItem
 from billing.money_models import Card
 from billing.rules.terms import InvoiceStatus
@@ -62,6 +63,10 @@ class Scope:
     def work_items(self) -> QuerySet[WorkItem]:
         """The work queue: staff's alone."""
         return WorkItem.filter(id=0) if self.is_customer else WorkItem.all()
+
+    def approvals(self) -> QuerySet[Approval]:
+        """What takes two persons: staff's alone."""
+        return Approval.filter(id=0) if self.is_customer else Approval.all()
 
     def runs(self) -> QuerySet[Run]:
         """Runs: staff's alone."""

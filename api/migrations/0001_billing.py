@@ -52,6 +52,8 @@ OVERRIDE = {
 EPISODE = {
     "admitted": one_of("admitted", STAGES),
     "end": "NEW.ended_at >= NEW.started_at",
+    "awaits": one_of("awaits", STAGES),
+    "awaits_since": "(NEW.awaits IS NULL) = (NEW.awaits_since IS NULL)",
 }
 NOTICE = {
     "channel": one_of("channel", "mail staff"),
@@ -108,6 +110,7 @@ class Migration(migrations.Migration):
                 ('currency', fields.CharField(max_length=3)),
                 ('time_zone', fields.CharField(default='UTC', max_length=64)),
                 ('policy', fields.CharField(default='standard', max_length=64)),
+                ('notices_void_before', fields.DatetimeField(null=True)),
                 ('free_plan', fields.BooleanField(default=False)),
                 ('stripe_customer_id', fields.CharField(null=True, unique=True, max_length=64)),
                 ('stripe_fetched_at', fields.DatetimeField(null=True)),
@@ -151,6 +154,8 @@ class Migration(migrations.Migration):
                 ('ended_at', fields.DatetimeField(null=True)),
                 ('admitted', fields.CharField(default='CURRENT', max_length=32)),
                 ('admitted_at', fields.DatetimeField()),
+                ('awaits', fields.CharField(null=True, max_length=32)),
+                ('awaits_since', fields.DatetimeField(null=True)),
             ],
             options={'table': 'episode', 'app': 'abeyance', 'indexes': [Index(fields=['account_id', 'ended_at'])], 'pk_attr': 'id'},
         ),

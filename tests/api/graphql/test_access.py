@@ -35,10 +35,10 @@ EVERYBODY = "node viewer policies server servers serversByExternalId"
 RIGHTS = {
     Role.CUSTOMER: f"{EVERYBODY} account accounts invoice invoices serverPowerSet",
     Role.SUPPORT: f"{EVERYBODY} account accounts invoice invoices plan run runs reconciler workQueue notices audit "
-    "overridePlace overrideRevoke workItemResolve noticeMarkDelivered",
+    "approvals overridePlace overrideRevoke workItemResolve noticeMarkDelivered",
     Role.ADMIN: f"{EVERYBODY} account accounts invoice invoices plan run runs reconciler workQueue notices audit "
-    "overridePlace overrideRevoke workItemResolve noticeMarkDelivered holdPlace holdLift enforcementPause "
-    "enforcementResume reconcileRequest actionRequest",
+    "approvals approvalWithdraw overridePlace overrideRevoke workItemResolve noticeMarkDelivered holdPlace "
+    "holdLift enforcementPause enforcementResume reconcileRequest actionRequest",
     Role.INFRA: f"{EVERYBODY} plan run runs reconciler holdPlace holdLift enforcementPause reconcileRequest "
     "actionRequest",
     Role.CONTROL: f"{EVERYBODY} account accounts accountUpsert serverRegister serverUpdate serverRetire holdPlace "
@@ -186,6 +186,7 @@ async def test_another_customers_object_is_answered_like_one_that_does_not_exist
         ("Notice", 2, "x"),
         ("AuditEntry", 4, "x"),
         ("WorkItem", 1, "x"),
+        ("Approval", 1, "x"),
         ("Run", 1, "x"),
         ("PlanStep", "1.1", "x"),
         ("Nonsense", 1, "x"),

@@ -236,7 +236,9 @@ async def test_an_override_is_placed_and_revoked(door: Any, factory: Any) -> Non
     ("role", "given", "expected"),
     [
         (Role.SUPPORT, {"kind": "EXEMPT"}, ("FORBIDDEN", ["input", "kind"])),
-        (Role.ADMIN, {"kind": "SUSPEND_NOW", "expiresAt": None}, ("FORBIDDEN", ["input", "kind"])),
+        (Role.SUPPORT, {"kind": "SUSPEND_NOW", "expiresAt": None}, ("FORBIDDEN", ["input", "kind"])),
+        (Role.ADMIN, {"kind": "SUSPEND_NOW"}, ("INVALID", ["input", "expiresAt"])),
+        (Role.ADMIN, {"kind": "SUSPEND_NOW", "expiresAt": None}, ("CONFLICT", ["input", "accountId"])),
         (Role.ADMIN, {"reason": " "}, ("REASON_REQUIRED", ["input", "reason"])),
         (Role.ADMIN, {"expiresAt": None}, ("EXPIRY_REQUIRED", ["input", "expiresAt"])),
         (Role.ADMIN, {"expiresAt": "2026-11-20T09:00:00Z"}, ("EXPIRY_IN_PAST", ["input", "expiresAt"])),
