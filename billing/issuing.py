@@ -19,10 +19,11 @@ from billing.models import Account, Invoice
 from billing.money_models import InvoiceLine, MeteredAccount, UsageInterval
 from billing.notices import NamedServer, NoticeRequest
 from billing.rules import due
-from billing.rules.metering import Line, Span, elapsed, lines_of
+from billing.rules.metering import Line, elapsed, lines_of
 from billing.rules.months import due_day, end_of, following
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
+from billing.usage import span_of
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +91,7 @@ async def recompute(invoice: Invoice) -> tuple[Line, ...]:
     if invoice.period_start is None or invoice.period_end is None:
         raise ValueError(f"invoice {invoice.id} has no period: it was not issued from usage")
     spans = await _spans([invoice.account_id], invoice.period_start, invoice.period_end)
-    return lines_of(map(_span, spans), invoice.period_start, invoice.period_end)
+    return lines_of(map(span_of, spans), invoice.period_start, invoice.period_end)
 
 
 async def _issue_somehow(ids: Sequence[int], policies: Mapping[str, Policy], now: datetime) -> Issued:
@@ -174,7 +175,7 @@ async def _months(
     found = []
     for account_id, rows in sorted(by_account.items()):
         since, until = claimed[account_id]
-        spans = [(row.currency, _span(row)) for row in rows]
+        spans = [(row.currency, span_of(row)) for row in rows]
         currencies = {currency for currency, span in spans if elapsed(span, since, until)}
         if len(currencies) > 1:
             raise ValueError(f"account {account_id} has usage in {', '.join(sorted(currencies))}")
@@ -197,17 +198,6 @@ async def _spans(account_ids: Iterable[int], since: datetime, until: datetime) -
     return await UsageInterval.filter(
         runs_into, account_id__in=list(account_ids), started_at__lt=until
     ).order_by("id")
-
-
-def _span(row: UsageInterval) -> Span:
-    return Span(
-        server_id=row.server_id,
-        server_name=row.server_name,
-        sku=row.sku,
-        rate=row.rate,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-    )
 
 
 async def _create(months: Sequence[_Month], policies: Mapping[str, Policy], now: datetime) -> list[Invoice]:

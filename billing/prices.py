@@ -4,7 +4,7 @@ The only writer of `price`. A price is never changed, only followed by another o
 what was deployed at a price can be checked against it for ever.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,6 +60,14 @@ async def set_price(asked: NewPrice, *, actor: str, now: datetime) -> Price:
 async def in_force(sku: str, currency: str, *, at: datetime) -> Price | None:
     """Return the price of a SKU at an instant; null when it had none then."""
     return await Price.filter(sku=sku, currency=currency, valid_from__lte=at).order_by("-valid_from").first()
+
+
+async def rates_in_force(keys: Iterable[tuple[str, str]], *, at: datetime) -> Mapping[tuple[str, str], int]:
+    """Return the rate in force of each (SKU, currency) that has a price, in one statement."""
+    wanted = set(keys)
+    rows = Price.filter(sku__in=list({sku for sku, _ in wanted}), valid_from__lte=at).order_by("valid_from")
+    # The last one of each wins: prices are few, and each is followed by the next.
+    return {(row.sku, row.currency): row.rate for row in await rows if (row.sku, row.currency) in wanted}
 
 
 async def current(*, at: datetime, currency: str | None = None) -> Sequence[Price]:

@@ -209,7 +209,7 @@ async def _plan(account_id: int, means: Means, wish: Wish | None) -> _Plan:
     account = await Account.get(id=account_id)
     rows = await reservations.open_of(account_id)
     invoices = await _payable_invoices(account, means)
-    payables = [_payable(invoice, rows, account, means) for invoice in invoices.values()]
+    payables = [payable(invoice, rows, account, means) for invoice in invoices.values()]
     held = (await ledger.purses([account_id]))[account_id]
     purses = Purses(voucher=held.voucher, balance=held.balance)
     if wish is not None:
@@ -242,7 +242,8 @@ async def _payable_invoices(account: Account, means: Means) -> dict[int, Invoice
     return {invoice.id: invoice for invoice in await rows.order_by("id")}
 
 
-def _payable(invoice: Invoice, rows: Sequence[Reservation], account: Account, means: Means) -> Payable:
+def payable(invoice: Invoice, rows: Sequence[Reservation], account: Account, means: Means) -> Payable:
+    """Return an open invoice as settling sees it; `rows` are the open reservations of its account."""
     mine = [row for row in rows if row.invoice_id == invoice.id]
     policy = means.policies.get(account.policy) or means.policies["standard"]
     by_records = means.stripe is not None and means.stripe.payment_records
@@ -278,18 +279,18 @@ async def _ask_cards(account_id: int, occasion: Occasion, means: Means, ask: Ask
     invoices = await _payable_invoices(account, means)
     rows = await reservations.open_of(account_id)
     outcomes: list[Outcome] = []
-    for payable in in_order(_payable(invoice, rows, account, means) for invoice in invoices.values()):
-        overdue_at = invoices[payable.id].overdue_at
-        if overdue_at is None or overdue_at > now or payable.reserved:
+    for one in in_order(payable(invoice, rows, account, means) for invoice in invoices.values()):
+        overdue_at = invoices[one.id].overdue_at
+        if overdue_at is None or overdue_at > now or one.reserved:
             continue
         name = occasion.fact or scheduled(overdue_at, now)
         if name is None:
             continue
         for card in saved:
             wanted = InvoiceCharge(
-                invoice_id=payable.id,
+                invoice_id=one.id,
                 card_id=card.id,
-                amount=payable.amount_due,
+                amount=one.amount_due,
                 occasion=name,
                 actor=occasion.actor,
             )

@@ -15,6 +15,7 @@ from tortoise.expressions import F
 from billing.models import Account
 from billing.money_models import MeteredAccount, UsageInterval
 from billing.prices import in_force
+from billing.rules.metering import Span
 from billing.rules.months import end_of, month_of, start_of
 
 
@@ -57,6 +58,18 @@ async def running(server_ids: Iterable[int]) -> frozenset[int]:
     """Return those of the servers whose hours run."""
     rows = UsageInterval.filter(server_id__in=list(server_ids), ended_at=None)
     return frozenset(await rows.values_list("server_id", flat=True))  # type: ignore[arg-type]
+
+
+def span_of(interval: UsageInterval) -> Span:
+    """Return an interval as the rules of metering take it."""
+    return Span(
+        server_id=interval.server_id,
+        server_name=interval.server_name,
+        sku=interval.sku,
+        rate=interval.rate,
+        started_at=interval.started_at,
+        ended_at=interval.ended_at,
+    )
 
 
 def stands_against(server: MeteredServer, *, failed: bool = False, held: bool = False) -> Ended | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
@@ -13,12 +14,14 @@ from api.graphql.audit import AuditEntry, page_of_audit
 from api.graphql.cards import Card, CustomerTask, cards_of, tasks_of
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info, in_force
+from api.graphql.funds import deploy_gate, restoring_payment, runway_of
 from api.graphql.gates import Gate, account_gate
 from api.graphql.invoices import Invoice, InvoiceFilter, overdue_at, page_of_invoices
 from api.graphql.nodes import GateAction, Node, Stage
 from api.graphql.notices import Notice, page_of_notices
 from api.graphql.overrides import Override, show_overrides
 from api.graphql.policies import Policy, policy_named
+from api.graphql.scalars import Money
 from api.graphql.standing import Announcement, Standing, announcement_of, standing_of
 from api.graphql.subjects import account_subject
 from api.graphql.texts import searchable
@@ -63,6 +66,21 @@ class Account(Node):
     async def gate(self, info: Info, action: GateAction) -> Gate:
         """May this be done now? For actions on the account; an action on a server is asked of the server."""
         return await account_gate(info.context, self.row.id, action)
+
+    @strawberry.field
+    async def may_deploy(self, info: Info, sku: str) -> Gate:
+        """May a server of this SKU be deployed now? The gate `DEPLOY` with the funds."""
+        return await deploy_gate(info.context, self.row, sku)
+
+    @strawberry.field
+    async def runway_until(self, info: Info) -> datetime | None:
+        """Until when the purses pay for the servers as they run now; null when a card does or none runs."""
+        return await runway_of(info.context, self.row.id)
+
+    @strawberry.field
+    async def pay_to_restore(self, info: Info) -> Money | None:
+        """The smallest payment that brings the servers back (or keeps them up); null when nothing is overdue."""
+        return await restoring_payment(info.context, self.row.id)
 
     @strawberry.field
     async def invoices(

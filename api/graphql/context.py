@@ -18,7 +18,9 @@ from api.graphql.money_loaders import MoneyLoaders
 from api.graphql.scope import Scope
 from api.models import Role
 from api.ports import Ports
+from billing import funds, prices
 from billing.models import Account, Episode, Invoice, Override
+from billing.rules.funds import Funds
 from billing.rules.terms import InvoiceStatus
 from reconciler import subjects
 from reconciler.models import Server
@@ -60,6 +62,10 @@ class Context:
     uncollected: DataLoader[int, bool] = field(init=False)
     #: Cards, payments and what customers have to do.
     money: MoneyLoaders = field(init=False)
+    #: What an account could pay with, by account id.
+    funds: DataLoader[int, Funds] = field(init=False)
+    #: The rate in force of a SKU in a currency; null where it has no price.
+    rates: DataLoader[tuple[str, str], int | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._forget()
@@ -74,6 +80,8 @@ class Context:
         self.overrides = DataLoader(load_fn=self._load_overrides)
         self.uncollected = DataLoader(load_fn=self._load_uncollected)
         self.money = MoneyLoaders(self.now)
+        self.funds = DataLoader(load_fn=self._load_funds)
+        self.rates = DataLoader(load_fn=self._load_rates)
 
     @property
     def scope(self) -> Scope:
@@ -137,6 +145,14 @@ class Context:
         )
         owing: set[Any] = set(await rows.distinct().values_list("account_id", flat=True))
         return [key in owing for key in keys]
+
+    async def _load_funds(self, keys: list[int]) -> list[Funds]:
+        found = await funds.of_accounts(keys, self.ports.means(), now=self.now)
+        return [found[key] for key in keys]
+
+    async def _load_rates(self, keys: list[tuple[str, str]]) -> list[int | None]:
+        found = await prices.rates_in_force(keys, at=self.now)
+        return [found.get(key) for key in keys]
 
     async def _load_last_ended(self, keys: list[int]) -> list[datetime | None]:
         rows = Episode.filter(account_id__in=keys, server_id__isnull=True, ended_at__isnull=False)

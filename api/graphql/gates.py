@@ -13,6 +13,7 @@ import strawberry
 
 from api.graphql.context import Context
 from api.graphql.nodes import GateAction, GateCode
+from api.graphql.scalars import Money
 from api.graphql.server_facts import ServerFacts
 from api.graphql.subjects import account_subject, coverage_subject
 from billing import models
@@ -35,6 +36,7 @@ class Gate:
     remedy: str | None = strawberry.field(description="What the customer can do about it.")
     until: datetime | None
     checked_at: datetime
+    missing: Money | None = strawberry.field(description="How much voucher balance is missing to deploy.")
 
     @classmethod
     def of(cls, answer: rules.Gate, now: datetime) -> Gate:
@@ -47,17 +49,23 @@ class Gate:
             remedy=answer.remedy,
             until=answer.until,
             checked_at=now,
+            missing=Money.of(answer.missing.minor, answer.missing.currency) if answer.missing else None,
         )
 
 
 async def account_gate(context: Context, account_id: int, action: GateAction) -> Gate:
     """Return the gate of an action on an account."""
+    return Gate.of(await account_answer(context, account_id, action), context.now)
+
+
+async def account_answer(context: Context, account_id: int, action: GateAction) -> rules.Gate:
+    """Return the answer of the rules for an action on an account; funds are left out."""
     subject = await account_subject(context, account_id)
     overrides = [row for row in await context.overrides.load(account_id) if row.server_id is None]
     question = replace(
         _of_billing(subject, overrides, action), uncollected=await context.uncollected.load(account_id)
     )
-    return Gate.of(rules.gate(question), context.now)
+    return rules.gate(question)
 
 
 async def server_gates(context: Context, facts: ServerFacts, actions: Iterable[GateAction]) -> list[Gate]:

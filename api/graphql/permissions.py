@@ -51,10 +51,11 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     "PageInfo": {"hasNextPage hasPreviousPage startCursor endCursor": EVERYBODY},
     "Viewer": {"role name person accounts account permissions serverTime": EVERYBODY},
     "Account": {
-        "id externalId policy standing gate servers": EVERYBODY,
+        "id externalId policy standing gate mayDeploy servers": EVERYBODY,
         "name email billingEmails locale currency timeZone freePlan stripeCustomerId": PEOPLE,
         "announcement invoices notices overrides history": MONEY,
         "cards tasks": MONEY,
+        "runwayUntil payToRestore": MONEY,
     },
     "Standing": {
         "stage since effects next reasonCode reason": EVERYBODY,
@@ -84,7 +85,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     "BackupState": {"desired observed observedAt": EVERYBODY},
     "Hold": {"cause effects since reason by expiresAt": EVERYBODY},
     "Reason": {"rule text value since by ref": EVERYBODY},
-    "Gate": {"action allowed code message remedy until checkedAt": EVERYBODY},
+    "Gate": {"action allowed code message remedy until checkedAt": EVERYBODY, "missing": MONEY},
     "Policy": {"name stages windows": EVERYBODY},
     "PolicyStage": {"stage after minNotice effects remindEvery": EVERYBODY},
     "Override": {

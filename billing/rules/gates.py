@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from billing.rules.money import Money
 from billing.rules.terms import Effect, GateAction, GateCode, HoldCause, Stage
 
 _NO_EFFECTS: frozenset[Effect] = frozenset()
@@ -56,6 +57,8 @@ class Gate:
     remedy: str | None = None
     #: When the answer changes by itself; null: not known.
     until: datetime | None = None
+    #: The money whose lack is the reason; null for every other reason.
+    missing: Money | None = None
 
 
 _A = GateAction

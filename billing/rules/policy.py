@@ -96,6 +96,7 @@ class Policy:
     tolerance: Mapping[str, int] = field(default_factory=dict)
     before_due: timedelta | None = timedelta(days=3)
     before_card_expiry: timedelta | None = timedelta(days=15)
+    before_runway_end: timedelta | None = timedelta(days=30)
     stages: tuple[StagePolicy, ...]
     guard: GuardPolicy = GuardPolicy()
     billing: BillingPolicy = BillingPolicy()
@@ -114,6 +115,14 @@ class Policy:
         """Return what the stage does; nothing at `CURRENT`."""
         rung = self.at(stage)
         return rung.effects if rung else frozenset()
+
+    def earliest(self, stage: Stage) -> timedelta:
+        """Return the age at which a debt can come to this stage at the earliest, every notice delivered at once."""
+        age = timedelta(0)
+        for rung in self.stages:
+            if rung.stage.rank <= stage.rank:
+                age = max(rung.after, age + rung.min_notice)
+        return age
 
     def tolerated(self, currency: str) -> int:
         """Return the debt, in minor units, up to which nobody climbs; 0 for a currency that is not named."""

@@ -1,0 +1,50 @@
+"""What an account's money is good for: new servers, the running ones, and the way back.
+
+Owns how the questions are put together from what is loaded in bulk; the answers are `billing.rules`'.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from api.graphql.context import Context
+from api.graphql.gates import Gate, account_answer
+from api.graphql.nodes import GateAction
+from api.graphql.scalars import Money
+from api.graphql.subjects import account_subject
+from billing.models import Account
+from billing.rules import funds as rules
+from billing.rules.facts import AccountFacts
+from billing.rules.restoring import pay_to_restore
+
+
+async def deploy_gate(context: Context, account: Account, sku: str) -> Gate:
+    """Return whether a server of this SKU may be deployed; amounts are told to those who may see them."""
+    closed = await account_answer(context, account.id, GateAction.DEPLOY)
+    funds = await context.funds.load(account.id)
+    rate = await context.rates.load((sku, account.currency))
+    answer = rules.may_deploy(closed, funds, rate, context.now)
+    return Gate.of(answer if context.sees_money else rules.without_amounts(answer), context.now)
+
+
+async def runway_of(context: Context, account_id: int) -> datetime | None:
+    """Return until when the purses pay for the servers as they run now."""
+    return rules.runway(await context.funds.load(account_id), context.now)
+
+
+async def restoring_payment(context: Context, account_id: int) -> Money | None:
+    """Return the smallest payment after which the account climbs no more; null when nothing is overdue."""
+    subject = await account_subject(context, account_id)
+    debt = subject.eligibility.debt
+    if debt is None or not isinstance(subject.facts, AccountFacts):
+        return None
+    if not subject.eligibility.in_episode:  # within the tolerance, or nobody climbs for it
+        return Money.of(0, debt.currency)
+    funds = await context.funds.load(account_id)
+    amount = pay_to_restore(
+        [one.payable for one in funds.invoices],
+        [fact for fact in subject.facts.invoices if fact.id in debt.invoice_ids],
+        funds.purses,
+        tolerance=subject.policy.tolerated(debt.currency),
+    )
+    return Money.of(amount, debt.currency)

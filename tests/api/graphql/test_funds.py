@@ -1,0 +1,139 @@
+"""What a customer may do with money: deploy, last, restore; and who is told amounts."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tortoise.transactions import in_transaction
+
+from api.models import Role
+from billing import ledger, usage
+from billing.ledger import Move
+from billing.models import Account
+from billing.money_models import LedgerKind, Price, TransactionKind
+from billing.rules.terms import InvoiceStatus, Stage
+
+pytestmark = pytest.mark.usefixtures("sqlite_database")
+
+QUERY = """query($id: String!) { account(externalId: $id) {
+  mayDeploy(sku: "small") { action allowed code message remedy missing { amount currency } }
+  unknown: mayDeploy(sku: "planet") { code }
+  gate(action: DEPLOY) { allowed code }
+  runwayUntil
+  payToRestore { amount currency }
+} }"""
+
+
+async def _seen(door: Any, account: Account) -> dict[str, Any]:
+    query = {"id": account.external_id}
+    data = await door.data(Role.CUSTOMER, QUERY, query, account=account.external_id)
+    return dict(data["account"])
+
+
+async def _price(clock: Any, rate: int = 1_000_000) -> None:
+    """A cent an hour, 7.30 a month."""
+    since = clock.now() - timedelta(days=1)
+    for currency in ("EUR", "JPY"):
+        await Price.create(sku="small", currency=currency, rate=rate, valid_from=since, set_by="anna")
+
+
+async def _voucher(account: Account, amount: int, clock: Any) -> None:
+    move = Move(debit=LedgerKind.VOUCHERS_ISSUED, credit=LedgerKind.VOUCHER, amount=amount)
+    told = {"fact": ("test", f"{account.id}"), "at": clock.now(), "actor": "anna", "description": "test"}
+    await ledger.book(TransactionKind.CREDIT_GRANTED, account.id, [move], **told)
+
+
+async def _run(factory: Any, account: Account, clock: Any) -> None:
+    server = await factory.server(account, rate=1_000_000)
+    async with in_transaction():
+        await usage.follow(server, at=clock.now(), now=clock.now())
+
+
+async def test_an_account_without_means_may_not_deploy_and_is_told_what_is_missing(
+    door: Any, factory: Any, clock: Any
+) -> None:
+    """Its gate is open all the same: the gate leaves funds out."""
+    await _price(clock)
+    seen = await _seen(door, await factory.account())
+    deploy = seen["mayDeploy"]
+    assert (deploy["action"], deploy["allowed"], deploy["code"]) == ("DEPLOY", False, "NO_PAYMENT_METHOD")
+    assert deploy["missing"] == {"amount": "7.30", "currency": "EUR"}
+    assert "7.30 EUR" in deploy["message"]
+    assert deploy["remedy"]
+    assert seen["unknown"] == {"code": "UNKNOWN_SKU"}
+    assert seen["gate"] == {"allowed": True, "code": "OK"}
+    assert (seen["runwayUntil"], seen["payToRestore"]) == (None, None)
+
+
+async def test_a_voucher_pays_for_the_servers_that_run_before_another_one(
+    door: Any, factory: Any, clock: Any
+) -> None:
+    """It says until when it lasts, and what is missing for one more; in yen without decimals."""
+    await _price(clock)
+    account = await factory.account(currency="JPY")
+    await _run(factory, account, clock)
+    await _voucher(account, 1000, clock)
+    seen = await _seen(door, account)
+    assert seen["mayDeploy"]["code"] == "INSUFFICIENT_FUNDS"
+    assert seen["mayDeploy"]["missing"] == {"amount": "460", "currency": "JPY"}
+    # 1,000 hours, and a month boundary at which a part of a yen is rounded down.
+    assert seen["runwayUntil"].startswith("2027-01-01T01:")
+    await _voucher(await factory.account(), 5, clock)
+    account = await factory.account()
+    await _voucher(account, 730, clock)
+    assert (await _seen(door, account))["mayDeploy"]["allowed"] is True
+
+
+async def test_what_is_overdue_closes_deploying_before_any_money_counts(
+    door: Any, factory: Any, clock: Any
+) -> None:
+    """`mayDeploy` and the gate agree, for an unpaid debt and for one that was given up."""
+    await _price(clock)
+    late = await factory.account()
+    await factory.invoice(late)
+    await factory.episode(late, admitted=Stage.PAST_DUE)
+    given_up = await factory.account()
+    await factory.invoice(given_up, status=InvoiceStatus.UNCOLLECTIBLE, amount_due=0)
+    for account in (late, given_up):
+        await _voucher(account, 10_000, clock)
+        seen = await _seen(door, account)
+        assert seen["gate"] == {"allowed": False, "code": "PAYMENT_OVERDUE"}
+        assert (seen["mayDeploy"]["code"], seen["unknown"]["code"]) == ("PAYMENT_OVERDUE", "PAYMENT_OVERDUE")
+        assert seen["mayDeploy"]["missing"] is None
+
+
+async def test_it_names_the_smallest_payment_that_restores(door: Any, factory: Any) -> None:
+    """What is overdue without the tolerance; nothing within it, null without any."""
+    owing, tolerated = await factory.account(), await factory.account()
+    await factory.invoice(owing, total=1250, amount_due=1250)
+    await factory.invoice(tolerated, total=90, amount_due=90)
+    assert (await _seen(door, owing))["payToRestore"] == {"amount": "11.50", "currency": "EUR"}
+    assert (await _seen(door, tolerated))["payToRestore"] == {"amount": "0.00", "currency": "EUR"}
+
+
+@pytest.mark.parametrize("role", [Role.CONTROL, Role.INFRA])
+async def test_those_who_see_no_money_get_the_answer_without_amounts(
+    door: Any, factory: Any, clock: Any, role: Role
+) -> None:
+    """The control plane asks before it deploys; how much is missing is the customer's matter."""
+    await _price(clock)
+    account = await factory.account()
+    server = await factory.server(account)
+    asks = "{ code message remedy } }"
+    query = (
+        f'{{ server(externalId: "{server.external_id}") {{ account {{ mayDeploy(sku: "small") {asks} }} }}'
+    )
+    deploy = (await door.data(role, query))["server"]["account"]["mayDeploy"]
+    assert deploy["code"] == "NO_PAYMENT_METHOD"
+    assert "7.30" not in deploy["message"] + deploy["remedy"]
+    for field in ("runwayUntil", "payToRestore { amount }", 'mayDeploy(sku: "small") { missing { amount } }'):
+        asked = f'{{ server(externalId: "{server.external_id}") {{ account {{ {field} }} }} }}'
+        assert await door.code(role, asked) == "FORBIDDEN"
+
+
+async def test_another_customers_account_is_missing(door: Any, factory: Any) -> None:
+    """Its funds are nobody's business."""
+    mine, other = await factory.account(), await factory.account()
+    query = {"id": other.external_id}
+    data = await door.data(Role.CUSTOMER, QUERY, query, account=mine.external_id)
+    assert data == {"account": None}
