@@ -89,6 +89,7 @@ def tortoise_config(url: str, *, foreign_keys: bool = True) -> dict[str, Any]:
                     "billing.approval_models",
                     "reconciler.models",
                     "reconciler.guard_models",
+                    "reconciler.outgoing_models",
                     "api.models",
                 ],
                 "default_connection": "default",

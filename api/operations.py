@@ -215,6 +215,7 @@ async def settle(runtime: Runtime, *, rounds: int = 50) -> None:
         await runtime.dispatcher.idle()
         await runtime.resolve_unknown()
         await runtime.deliver()
+        await runtime.trail.send()
         if not result.again and not worked:
             return
 

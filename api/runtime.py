@@ -57,8 +57,6 @@ from reconciler.watch import Watch
 log = structlog.get_logger(__name__)
 
 BATCH = 100
-#: Settings of the contract that nothing reads yet.
-_WITHOUT_EFFECT = ("outgoing_webhooks", "heartbeat_url")
 #: After so many spans without a complete observation of a site, this process says that it is not ready.
 OBSERVATIONS_MISSED = 10
 #: How soon events that had to wait are looked at again; their own back-off decides what is due then.
@@ -112,7 +110,7 @@ class Runtime:
         self.inbox = Worker(name="inbox", turn=self.process_inbox)
         self.outbox = Worker(name="outbox", turn=self.deliver)
         self.unknown = Worker(name="unknown", turn=self.resolve_unknown)
-        self.trail = Trail(rng=self.rng)
+        self.trail = Trail(settings, clock=self.clock, rng=self.rng)
         self._build_reconciler(settings)
 
     def _build_reconciler(self, settings: Settings) -> None:
@@ -212,9 +210,6 @@ class Runtime:
 
     async def _warn(self) -> None:
         """Say what is set and does not work as one could think."""
-        for name in _WITHOUT_EFFECT:
-            if getattr(self.settings, name) is not None:
-                log.warning("setting.without_effect", setting=f"ABEYANCE_{name.upper()}")
         if await modes.in_force(self.settings.mode) is not self.settings.mode:
             log.warning(
                 "mode.plan_until_first_apply",
@@ -297,11 +292,13 @@ class Runtime:
         """After each pass: send what it queued, and look at what is unknown."""
         self.outbox.wake()
         self.unknown.wake()
+        self.trail.passed()
 
     async def tick(self) -> None:
         """Wake everything that could have something to do."""
-        for worker in (self.inbox, self.outbox, self.unknown, *self.trail.workers):
+        for worker in (self.inbox, self.outbox, self.unknown):
             worker.wake()
+        self.trail.wake()
         self.loop.wake()
 
     @asynccontextmanager
@@ -344,6 +341,7 @@ class Runtime:
         if self.jwks is not None:
             await self.jwks.aclose()
         await self.actions.execution.aclose()
+        await self.trail.aclose()
         if self.gateway is not None:
             await self.gateway.close()
 

@@ -264,9 +264,23 @@ class Settings(BaseSettings):
     @property
     def stripe_webhook_secrets(self) -> tuple[str, ...]:
         """All secrets that may have signed a webhook; several during a rotation, none when unset."""
-        if self.stripe_webhook_secret is None:
-            return ()
-        return tuple(part.strip() for part in self.stripe_webhook_secret.get_secret_value().split(","))
+        return _parts(self.stripe_webhook_secret)
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """The addresses that the control plane's events go to."""
+        return _parts(self.outgoing_webhooks)
+
+    @property
+    def heartbeats(self) -> tuple[str, ...]:
+        """The addresses that are pinged after each good pass."""
+        return _parts(self.heartbeat_url)
+
+
+def _parts(value: SecretStr | None) -> tuple[str, ...]:
+    """Return what stands between the commas, each once."""
+    parts = value.get_secret_value().split(",") if value is not None else []
+    return tuple(dict.fromkeys(part.strip() for part in parts))
 
 
 def load(folder: Path | None = None) -> Settings:

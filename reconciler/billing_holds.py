@@ -5,7 +5,7 @@ on servers that a delivered notice has named in time.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,8 @@ from billing import audit
 from billing.models import Override
 from billing.rules.facts import NoticeFact
 from billing.rules.terms import Effect, HoldCause, OverrideKind, Stage
-from reconciler import metering
+from reconciler import metering, outgoing
+from reconciler.hold_effects import effects_of
 from reconciler.models import Hold, Server
 from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
@@ -38,6 +39,20 @@ class Verdict:
     reason: str
 
 
+@dataclass(kw_only=True)
+class _Changes:
+    """Which servers are held otherwise than before, and which of them for less."""
+
+    all: set[int] = field(default_factory=set)
+    eased: set[int] = field(default_factory=set)
+
+    def note(self, server_id: int, before: frozenset[Effect], after: frozenset[Effect]) -> None:
+        if before != after:
+            self.all.add(server_id)
+        if after < before:
+            self.eased.add(server_id)
+
+
 async def sync(
     subjects: Sequence[Subject], standings: Mapping[int | None, Stage], *, mode: Mode, now: datetime
 ) -> datetime | None:
@@ -57,6 +72,7 @@ async def sync(
         subject.server.id if subject.server else None: _of(subject, standings) for subject in subjects
     }
     later: list[datetime] = []
+    changes = _Changes()
     for server in servers:
         own = exemptions.get(server.id, [])
         asking = [verdicts[None], verdicts[server.id]] if server.id in verdicts else [verdicts[None]]
@@ -68,9 +84,11 @@ async def sync(
             elif at is not None:
                 later.append(at)
         chosen = max(ready, key=lambda verdict: len(verdict.effects), default=None)
-        await _apply(server, holds.pop(server.id, None), chosen, mode=mode, now=now)
+        before, after = await _apply(server, holds.pop(server.id, None), chosen, mode=mode, now=now)
+        changes.note(server.id, before, after)
     for hold in holds.values():  # of servers that were retired since
         await _lift(hold.server, hold, now)
+    await outgoing.holds_changed(changes.all, at=now, eased=changes.eased)
     await metering.follow_holds(servers, charged=subjects[0].policy.billing.charge_while_suspended, now=now)
     return min(later, default=None)
 
@@ -140,18 +158,21 @@ def ended_at(override: Override) -> datetime:
 
 async def _apply(
     server: Server, hold: Hold | None, verdict: Verdict | None, *, mode: Mode, now: datetime
-) -> None:
-    """Place, change or lift the billing hold of one server; outside `APPLY` it only ever gets milder."""
-    before = _effects(hold) if hold else frozenset()
+) -> tuple[frozenset[Effect], frozenset[Effect]]:
+    """Place, change or lift the billing hold of one server; outside `APPLY` it only ever gets milder.
+
+    Returns what billing held it for before and after.
+    """
+    before = effects_of(hold) if hold else frozenset()
     wanted = verdict.effects if verdict else frozenset()
     if mode is not Mode.APPLY:
         wanted &= before
     if verdict is None or not wanted:
         if hold is not None:
             await _lift(server, hold, now)
-        return
+        return before, frozenset()
     if hold is not None and wanted == before and hold.stage is verdict.stage:
-        return
+        return before, before
     columns: dict[str, Any] = {name: effect in wanted for name, effect in _COLUMNS.items()}
     if hold is None:
         await Hold.create(
@@ -175,10 +196,7 @@ async def _apply(
         before={"effects": sorted(before)} if hold else None,
         after={"effects": sorted(wanted), "stage": verdict.stage},
     )
-
-
-def _effects(hold: Hold) -> frozenset[Effect]:
-    return frozenset(effect for name, effect in _COLUMNS.items() if getattr(hold, name))
+    return before, wanted
 
 
 async def _lift(server: Server, hold: Hold, now: datetime) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tortoise.exceptions import IntegrityError
-from tortoise.expressions import Q
+from tortoise.expressions import F, Q
 from tortoise.transactions import in_transaction
 
 from billing.accounts import look_at, note_fact
@@ -17,7 +17,9 @@ from billing.audit import record
 from billing.models import Override
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal, required_reason
 from billing.rules.gates import Gate, GateHold, GateQuestion, gate
-from billing.rules.terms import Effect, GateAction, HoldCause, OverrideKind
+from billing.rules.terms import GateAction, HoldCause, OverrideKind
+from reconciler import outgoing
+from reconciler.hold_effects import effects_of, in_force
 from reconciler.models import Hold, RestorePart, Server
 from reconciler.rules.terms import Deployment, Power
 from reconciler.servers import live_server
@@ -118,6 +120,17 @@ async def switch_on(server_id: int, *, actor: str, now: datetime) -> Server:
     return await Server.get(id=server_id)
 
 
+async def close_expired(now: datetime) -> int:
+    """Close the holds that ended by time, with their audit rows; return how many.
+
+    Nothing rests on it: a hold does nothing from its expiry on. It is how the end is recorded and told.
+    """
+    async with in_transaction():
+        expired = await Hold.filter(lifted_at__isnull=True, expires_at__lte=now).order_by("id")
+        await _close(expired, now)
+    return len(expired)
+
+
 async def gate_holds(server_id: int, now: datetime) -> tuple[GateHold, ...]:
     """Return the holds in force on a server as the gates take them."""
     return tuple(as_gate_hold(hold) for hold in await _all_in_force(server_id, now))
@@ -126,16 +139,6 @@ async def gate_holds(server_id: int, now: datetime) -> tuple[GateHold, ...]:
 def as_gate_hold(hold: Hold) -> GateHold:
     """Return a hold as the gates take it."""
     return GateHold(cause=hold.cause, effects=effects_of(hold), expires_at=hold.expires_at)
-
-
-def effects_of(hold: Hold) -> frozenset[Effect]:
-    """Return what a hold does."""
-    effects = {
-        Effect.STOP_SERVERS: hold.stops_server,
-        Effect.LOCK_BACKUPS: hold.locks_backups,
-        Effect.LOCK_ACCOUNT: hold.locks_account,
-    }
-    return frozenset(effect for effect, held in effects.items() if held)
 
 
 def gate_refusal(answer: Gate) -> RefusalError:
@@ -172,16 +175,35 @@ async def _exempt(server: Server, now: datetime) -> bool:
 
 
 async def _all_in_force(server_id: int, now: datetime) -> Sequence[Hold]:
-    in_force = Q(lifted_at__isnull=True) & (Q(expires_at__isnull=True) | Q(expires_at__gt=now))
-    return await Hold.filter(in_force, server_id=server_id).order_by("since", "id")
+    return await Hold.filter(in_force(now), server_id=server_id).order_by("since", "id")
 
 
 async def _in_force(server_id: int, cause: HoldCause, now: datetime) -> Hold | None:
     """Return the hold of this cause; one that has expired is closed first, so that another may follow it."""
-    await Hold.filter(server_id=server_id, cause=cause, lifted_at__isnull=True, expires_at__lte=now).update(
-        lifted_at=now, lifted_by=EXPIRED
-    )
+    expired = Hold.filter(server_id=server_id, cause=cause, lifted_at__isnull=True, expires_at__lte=now)
+    await _close(await expired, now)
     return await Hold.get_or_none(server_id=server_id, cause=cause, lifted_at__isnull=True)
+
+
+async def _close(expired: Sequence[Hold], now: datetime) -> None:
+    """Close holds that have expired, as of then."""
+    ids = [hold.id for hold in expired]
+    if not ids:
+        return
+    await Hold.filter(id__in=ids, lifted_at__isnull=True).update(lifted_at=F("expires_at"), lifted_by=EXPIRED)
+    servers = {row.id: row for row in await Server.filter(id__in=[hold.server_id for hold in expired])}
+    for hold in expired:
+        await record(
+            "hold.expired",
+            ("Server", hold.server_id),
+            at=now,
+            actor=EXPIRED,
+            reason=f"it was placed until {hold.expires_at:%Y-%m-%d %H:%M} UTC",
+            account_id=servers[hold.server_id].account_id,
+            before={"cause": hold.cause},
+        )
+    told = {hold.server_id for hold in expired if hold.cause is not HoldCause.CUSTOMER}
+    await outgoing.holds_changed(told, at=now, eased=told)
 
 
 async def _place(server: Server, asked: HoldPlacement, *, reason: str, actor: str, now: datetime) -> None:
@@ -196,6 +218,8 @@ async def _place(server: Server, asked: HoldPlacement, *, reason: str, actor: st
         expires_at=asked.expires_at,
     )
     await _tell(server, asked.cause, now)
+    if asked.cause is not HoldCause.CUSTOMER:
+        await outgoing.holds_changed([server.id], at=now)
     await record(
         "hold.placed",
         ("Server", server.id),
@@ -218,6 +242,8 @@ async def _lift(server: Server, cause: HoldCause, *, reason: str, actor: str, no
         return False
     await Hold.filter(id=hold.id, lifted_at__isnull=True).update(lifted_at=now, lifted_by=actor)
     await _tell(server, cause, now)
+    if cause is not HoldCause.CUSTOMER:
+        await outgoing.holds_changed([server.id], at=now, eased=[server.id])
     await record(
         "hold.lifted",
         ("Server", server.id),

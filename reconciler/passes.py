@@ -16,7 +16,7 @@ from billing.clock import Clock
 from billing.models import Account, Invoice
 from billing.rules.approvals import SecondPerson
 from billing.rules.policy import Policy
-from reconciler import approved, modes, standing, subjects
+from reconciler import approved, holds, modes, standing, subjects
 from reconciler.asking import Asking, Refetch
 from reconciler.chunks import chunks
 from reconciler.dispatch import Dispatcher
@@ -83,6 +83,7 @@ class Passes:
         mode, now = await modes.in_force(self.mode), self.clock.now()
         await modes.enter(mode, now)
         await approved.follow(self.second_person, self.policies(), now)
+        await holds.close_expired(now)
         due = await self._due(now)
         await invoices.note_overdue(due, now=now)
         found = await self._settle(await subjects.load(due, self.policies(), now), mode, now)

@@ -13,8 +13,8 @@ from tortoise.transactions import in_transaction
 from billing import approvals, audit
 from billing.models import Account, Episode
 from billing.rules.approvals import ApprovalKind
-from billing.rules.terms import Stage
-from reconciler import billing_holds, stage_notices
+from billing.rules.terms import Effect, Stage
+from reconciler import billing_holds, outgoing, stage_notices
 from reconciler.models import Admission
 from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
@@ -190,3 +190,13 @@ async def _record(
         after={"stage": after, **about},
         facts_version=subject.account.facts_version,
     )
+    if before is not after:
+        effects = subject.policy.effects_at(after)
+        await outgoing.standing_changed(
+            subject.account.external_id,
+            server=subject.server.external_id if subject.server else None,
+            before=before,
+            after=after,
+            effects=effects - {Effect.LOCK_ACCOUNT} if subject.server else effects,
+            at=now,
+        )

@@ -58,6 +58,16 @@ def factory(clock: ManualClock) -> Any:
     return _module("factories").Factory(clock)
 
 
+@pytest.fixture
+def receiver() -> Iterator[Any]:
+    """A real HTTP server that keeps what it was sent: see `tests/receiver.py`."""
+    made = _module("receiver").Receiver()
+    server = made.start()
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
 def _module(name: str) -> Any:
     # The tests are no package, so a module beside them is loaded by its path, once.
     full_name = f"abeyance_tests_{name}"
@@ -234,6 +244,7 @@ _POSTGRES_MATTERS = (
     "billing/test_vouchers.py",
     "real",
     "reconciler/test_commit.py",
+    "reconciler/test_outgoing_delivery.py",
     "reconciler/test_restless.py",
     "reconciler/test_restore_record.py",
     "reconciler/test_standing.py",

@@ -16,7 +16,7 @@ from api.graphql.overrides import show_overrides
 from api.graphql.policies import in_order
 from api.graphql.server_facts import ServerFacts
 from api.graphql.subjects import account_subject
-from reconciler.holds import effects_of
+from reconciler.hold_effects import effects_of
 from reconciler.models import Hold, Step
 from reconciler.rules.terms import StepState
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler import restore_record
-from reconciler.holds import effects_of
+from reconciler.hold_effects import effects_of
 from reconciler.models import Hold, Observation, Server
 from reconciler.rules.desired import Desired, desired
 from reconciler.rules.status import server_status

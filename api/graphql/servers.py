@@ -34,7 +34,7 @@ from api.graphql.server_filter import ServerFilter, conditions
 from api.graphql.standing import Standing, standing_of
 from api.graphql.subjects import coverage_subject
 from reconciler import models
-from reconciler.holds import effects_of
+from reconciler.hold_effects import effects_of
 
 if TYPE_CHECKING:
     from api.graphql.accounts import Account

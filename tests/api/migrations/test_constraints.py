@@ -36,6 +36,7 @@ from reconciler.models import (
     Server,
     Step,
 )
+from reconciler.outgoing_models import EventType, OutgoingDelivery, OutgoingEvent
 from reconciler.rules.terms import Lane, Mode
 
 #: The tables that `test_money_constraints` and `test_guard_constraints` look at.
@@ -140,6 +141,16 @@ VIOLATIONS: dict[type[Model], dict[str, dict[str, str]]] = {
         "last_mode": {"last_mode": "'FORCE'"},
         "paused": {"paused_by": "'anna'"},
     },
+    OutgoingEvent: {
+        "type": {"type": "'server.destroyed'", "server": "'x'"},
+        "stage": {"stage": "'LATE'"},
+        "about": {"type": "'server.held'"},
+    },
+    OutgoingDelivery: {
+        "state": {"state": "'SENT'", "finished_at": "next_attempt_at", "receiver": "'y'"},
+        "finished": {"state": "'DELIVERED'", "receiver": "'y'"},
+        "attempts": {"attempts": "-1", "receiver": "'y'"},
+    },
     ApiToken: {
         "role": {"role": "'ROOT'"},
         "customer_has_account": {"role": "'CUSTOMER'"},
@@ -178,6 +189,10 @@ async def _rows(database: str, factory: Any, clock: Any) -> None:
         account_id=1, episode_id=1, policy="standard", from_stage=Stage.CURRENT, to_stage=Stage.PAST_DUE,
         larger=False, plan_digest="x", at=now,
     )  # fmt: skip
+    told = await OutgoingEvent.create(
+        type=EventType.STANDING_CHANGED, at=now, account="x", stage=Stage.CURRENT, gives_back=True
+    )
+    await OutgoingDelivery.create(event=told, receiver="x", next_attempt_at=now)
     await ApiToken.create(name="x", role=Role.ADMIN, hash="0" * 64, created_at=now)
 
 
@@ -254,6 +269,14 @@ def test_it_tries_every_partial_index_that_the_migrations_make():
     found = [words for words in found if "UNIQUE" in words]
     # index name: CREATE UNIQUE INDEX name ON table ...
     assert set(OPEN) == {words[1].rstrip(":") for words in found if words[7] not in ELSEWHERE | {"invoice"}}
+
+
+@pytest.mark.usefixtures("_rows")
+async def test_it_tells_a_receiver_of_an_event_once(copy):
+    """There is one delivery of an event to a receiver."""
+    with pytest.raises(IntegrityError):
+        await copy(OutgoingDelivery, {})
+    await copy(OutgoingDelivery, {"receiver": "'y'"})
 
 
 @pytest.mark.usefixtures("_rows")
