@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from api.database import open_database, upgrade
 from billing.clock import ManualClock
 
 T = TypeVar("T")
+_WORTH_TELLING_SECONDS = 60.0
 _numbers = count(1)
 
 
@@ -267,3 +269,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         on_postgres = "postgres" in getattr(getattr(item, "callspec", None), "id", "").split("-")
         if on_postgres and not any(place.is_relative_to(part) for part in _POSTGRES_MATTERS):
             item.add_marker(pytest.mark.nightly)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what each part of the suite took: seconds of its workers, set-up and tear-down included."""
+    took: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                took["/".join(Path(report.nodeid.partition("::")[0]).parts[1:-1][:2])] += report.duration
+    if took.total() < _WORTH_TELLING_SECONDS:
+        return
+    terminalreporter.section("what each part took, in seconds of a worker")
+    for part, seconds in took.most_common():
+        terminalreporter.write_line(
+            f"{seconds:7.1f}  {100 * seconds / took.total():4.1f} %  {part or 'house'}"
+        )

@@ -30,7 +30,7 @@ from simulators.proxmox.sample import ACCOUNTS, STORY, TOKEN_SECRET
 #: How long any one turn may take; a busy machine is slow, a wrong product never gets there.
 PATIENCE_SECONDS = 75.0
 #: Back-offs and settling times are twenty times shorter, looking is done every few seconds.
-BRISK = Pace(tick=1.0, observe=3.0, sweep=3.0, scale=20.0)
+BRISK = Pace(tick=1.0, observe=6.0, sweep=3.0, scale=20.0)
 ALL_EFFECTS = ("lock_backups", "stop_servers", "lock_account")
 STATE = """
 query($id: String!) {
@@ -179,7 +179,7 @@ class Tale:
                 return
             if asyncio.get_running_loop().time() > limit:
                 pytest.fail(f"{what}: not within {patience:g} s\n{await self._seen()}", pytrace=False)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
     async def _seen(self) -> str:
         plan = (await self.scene.portal(Role.ADMIN).ask(PLAN))["plan"]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+# One process reads all files once.
+pytestmark = pytest.mark.xdist_group("house")
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("api", "billing", "reconciler", "simulators")
 LINES, LINES_OF_A_TEST, LINES_OF_A_FUNCTION = 400, 700, 60
