@@ -6,13 +6,13 @@ Pure. It only ever holds back, and never a step that gives something back: resto
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import timedelta
 
 from billing.rules.policy import GuardPolicy, Windows
 from billing.rules.terms import Stage
 from reconciler.rules.plan import Plan, Step
 from reconciler.rules.terms import Mode, StepKind
+from reconciler.rules.windows import in_window, opens_at
 from reconciler.rules.world import Climb, ServerView, World
 
 #: Who climbs: an account and, for an uncovered server, the server.
@@ -81,7 +81,8 @@ def _check_climb(step: Step, climb: Climb, world: World, circumstances: Circumst
     windows = circumstances.windows.get(climb.policy)
     bound = windows if step.to_stage is Stage.SUSPENDED and not climb.forced else None
     if bound and not in_window(bound, world.now, climb.time_zone):
-        step = step.hold_back("WINDOW", "outside the times in which the policy suspends")
+        until = opens_at(bound, world.now, climb.time_zone)
+        step = step.hold_back("WINDOW", "outside the times in which the policy suspends", until)
     return step
 
 
@@ -163,15 +164,3 @@ class _Allowance:
         if self._limits.admitted_today + self._taken >= per_day:
             return f"{per_day} accounts may newly reach larger effects in 24 hours"
         return None
-
-
-def in_window(windows: Windows, now: datetime, account_zone: str) -> bool:
-    """Return whether `now` lies in one of the allowed spans, told in the policy's zone or the account's."""
-    local = now.astimezone(ZoneInfo(windows.zone or account_zone))
-    if local.date() in windows.holidays:
-        return False
-    minute = local.hour * 60 + local.minute
-    return any(
-        local.weekday() in window.days and window.from_minute <= minute < window.to_minute
-        for window in windows.allow
-    )

@@ -31,6 +31,8 @@ class Step:
     #: A stable code of who holds it back, and the sentence for people.
     held_back_by: str | None = None
     held_back_reason: str | None = None
+    #: When what holds it back ends by itself; null when that is not known.
+    held_back_until: datetime | None = None
     #: The facts of the account that it rests on; dispatch refuses it once they have moved.
     facts_version: int = 0
     #: Whether only money asks for it: the guard's billing rules apply to these alone.
@@ -38,11 +40,17 @@ class Step:
     #: Whether the restriction was in force once and came undone without us.
     drift: bool = False
 
-    def hold_back(self, by: str, reason: str) -> "Step":
+    def hold_back(self, by: str, reason: str, until: datetime | None = None) -> "Step":
         """Return the step held back, keeping the first reason where there is one already."""
         if self.held_back_by is not None:
             return self
-        return replace(self, state=StepState.HELD_BACK, held_back_by=by, held_back_reason=reason)
+        return replace(
+            self,
+            state=StepState.HELD_BACK,
+            held_back_by=by,
+            held_back_reason=reason,
+            held_back_until=until,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +230,7 @@ def _retry_later(step: Step, retry_at: Mapping[StepKind, datetime], now: datetim
     again = retry_at.get(step.kind)
     if again is None or again <= now:
         return step
-    return step.hold_back("RETRY", f"tried again at {again:%Y-%m-%d %H:%M:%S} UTC")
+    return step.hold_back("RETRY", f"tried again at {again:%Y-%m-%d %H:%M:%S} UTC", again)
 
 
 def _guest_allows(step: Step, server: ServerView, site: SiteView | None) -> Step:

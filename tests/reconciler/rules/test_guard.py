@@ -6,7 +6,7 @@ import pytest
 
 from billing.rules.policy import GuardPolicy, Limit, Window, Windows
 from billing.rules.terms import HoldCause, Stage
-from reconciler.rules.guard import Limits, guard, in_window
+from reconciler.rules.guard import Limits, guard
 from reconciler.rules.plan import propose
 from reconciler.rules.terms import Mode, Power, StepKind
 from reconciler.rules.world import RecordView, SiteView
@@ -181,28 +181,8 @@ def test_suspends_only_within_the_windows(build):
         (StepKind.ADVANCE, "WINDOW"),
         (StepKind.ADVANCE, None),
     ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "inside"), [(-1, False), (0, True), (7 * 3600 - 1, True), (7 * 3600, False)]
-)
-def test_tells_a_window_in_the_accounts_zone(build, seconds, inside):
-    """Friday 09:00 to 16:00 in Zurich is 08:00 to 15:00 UTC in November; the end is outside."""
-    windows = Windows(zone=None, allow=(Window(days=frozenset({4}), from_minute=9 * 60, to_minute=16 * 60),))
-    opening = build.now.replace(hour=8)
-
-    assert in_window(windows, opening + timedelta(seconds=seconds), "Europe/Zurich") is inside
-
-
-def test_closes_every_window_on_a_holiday(build):
-    """A holiday is told in the same zone as the window."""
-    always = Windows(
-        zone="UTC",
-        allow=(Window(days=frozenset(range(7)), from_minute=0, to_minute=1440),),
-        holidays=frozenset({build.now.date()}),
-    )
-
-    assert not in_window(always, build.now, "UTC")
+    held = guard(propose(world), world, build.circumstances(windows={"standard": closed})).steps[0]
+    assert held.held_back_until == build.now.replace(day=23, hour=0)
 
 
 def test_lets_a_decision_of_two_persons_pass_the_windows_and_nothing_else(build):
