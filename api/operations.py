@@ -23,7 +23,7 @@ from api.settings import Settings
 from billing import audit, audit_seal
 from billing.models import Account
 from billing.refusal import RefusalError
-from reconciler import subjects
+from reconciler import outlook, subjects
 from reconciler.models import ReconcilerState, Server, SiteState
 from reconciler.rules import render
 from reconciler.rules.plan import Plan
@@ -188,6 +188,11 @@ async def plan_now(settings: Settings) -> PlanView:
     async with opened(settings) as runtime:
         plan, names = await runtime.passes.look()
         return PlanView(text=render.text(plan, names), content=render.content(plan, names), plan=plan)
+
+
+async def outlook_of(runtime: Runtime, days: int) -> outlook.Outlook:
+    """Return what is ahead of the fleet; nothing is written and nothing is sent."""
+    return await outlook.look(runtime.policy_map(), runtime.site_modes(), now=runtime.clock.now(), days=days)
 
 
 async def apply_once(settings: Settings, confirm: Callable[[PlanView], bool]) -> PlanView:

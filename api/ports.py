@@ -10,6 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from api.auth import Authenticator, TokenAuthenticator
+from api.foresight import Foresight
 from api.rates import Allowances
 from billing.charges import charge_for_invoice
 from billing.clock import Clock
@@ -55,6 +56,10 @@ class Ports:
     #: The platform of each site of the inventory by the site's name.
     platforms: Callable[[], Mapping[str, str]]
     actions: ActionRequests
+    #: The mode of each site of the inventory.
+    site_modes: Callable[[], Mapping[str, Mode]] = dict
+    #: What is ahead; kept for a moment.
+    foresight: Foresight = field(default_factory=Foresight)
     #: Cards and payments at Stripe; null while Stripe is off.
     cards: CardGateway | None = None
     #: What is written about invoices at Stripe; null while Stripe is off.

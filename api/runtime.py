@@ -155,6 +155,7 @@ class Runtime:
             policies=self.policy_map,
             platforms=lambda: {site.name: str(site.platform) for site in self.actions.inventory.sites},
             actions=self.by_hand,
+            site_modes=self.site_modes,
             cards=self.cards,
             invoices=self.invoices,
             adopt_customer=self.adopt if self.gateway else None,
@@ -174,6 +175,10 @@ class Runtime:
             account_claim=settings.jwt_account_claim,
         )
         return (TokenAuthenticator(), customers)
+
+    def site_modes(self) -> Mapping[str, Mode]:
+        """Return the mode of each site of the inventory."""
+        return {site.name: Mode(site.mode.upper()) for site in self.actions.inventory.sites}
 
     def webhook(self) -> StripeWebhook:
         """Return the door of Stripe's webhooks; without a secret it refuses everything."""

@@ -174,7 +174,7 @@ def _account_subject(
         episode=_episode_fact(episode),
         notices=tuple(loaded.notices[episode.id]) if episode else (),
         notices_void_before=loaded.void_before,
-        disputes=_disputes(loaded.disputed.get(account.id, 0), episode),
+        disputes=_disputes(loaded.disputed.get(account.id, 0), episode, now),
     )
     return Subject(
         account=account,
@@ -241,9 +241,10 @@ def _override_facts(rows: Iterable[Override], server_id: int | None) -> tuple[Ov
     )
 
 
-def _disputes(amount: int, episode: Episode | None) -> tuple[DisputeFact, ...]:
+def _disputes(amount: int, episode: Episode | None, now: datetime) -> tuple[DisputeFact, ...]:
     """Return what is in dispute, as one that has been open since the episode began: the most merciful reading."""
-    return (DisputeFact(amount=amount, opened_at=episode.started_at),) if amount and episode else ()
+    opened_at = episode.started_at if episode else now
+    return (DisputeFact(amount=amount, opened_at=opened_at),) if amount else ()
 
 
 def _episode_fact(episode: Episode | None) -> EpisodeFact | None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from tortoise.functions import Count
 
 from billing.models import Account, Invoice
-from billing.rules.facts import CoverageFacts
+from billing.rules import ladder
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus
 from reconciler import standing, world
@@ -62,7 +62,7 @@ class Survey:
         paused = None
         if state.paused_at is not None:
             paused = f"paused by {state.paused_by}: {state.paused_reason}"
-        counted = await _Counted.read(now) if any(climb.larger for climb in view.climbs) else _Counted({}, {})
+        counted = await Counted.read(now) if any(climb.larger for climb in view.climbs) else Counted({}, {})
         return guard.Circumstances(
             facts_max_age=self.freshness.facts_max_age,
             paused=paused,
@@ -76,14 +76,14 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class _Counted:
+class Counted:
     """By policy: the accounts with live servers, and those newly admitted to larger effects in the last day."""
 
     accounts: Mapping[str, int]
     admitted: Mapping[str, set[int]]
 
     @classmethod
-    async def read(cls, now: datetime) -> "_Counted":
+    async def read(cls, now: datetime) -> "Counted":
         live = Account.filter(servers__retired_at=None, servers__id__isnull=False)
         rows = (
             await live.annotate(number=Count("id", distinct=True))
@@ -136,7 +136,8 @@ def _climb(subject: Subject, stale: Stale, sites: Mapping[int, frozenset[str]]) 
         server_id=subject.server.id if subject.server else None,
         policy=subject.policy.name,
         to_stage=eligibility.stage,
-        eligible_since=_eligible_since(subject),
+        eligible_since=ladder.supported_since(subject.facts, subject.policy, eligibility)
+        or subject.account.created_at,
         reason=eligibility.reason,
         invoice_ids=debt.invoice_ids if debt else (),
         time_zone=subject.account.time_zone,
@@ -147,17 +148,6 @@ def _climb(subject: Subject, stale: Stale, sites: Mapping[int, frozenset[str]]) 
         else sites.get(subject.account.id, frozenset()),
         forced=eligibility.reason_code == "suspend_now",
     )
-
-
-def _eligible_since(subject: Subject) -> datetime:
-    """Return from when the age alone supports the stage: who has waited longest goes first."""
-    rung, debt = subject.policy.at(subject.eligibility.stage), subject.eligibility.debt
-    begins = [subject.episode.started_at] if subject.episode else []
-    if isinstance(subject.facts, CoverageFacts):
-        begins += [subject.facts.ended_at, subject.facts.seen_at]
-    elif debt is not None:
-        begins = [debt.age_from]
-    return max(begins, default=subject.account.created_at) + (rung.after if rung else timedelta(0))
 
 
 async def _sites(climbing: Sequence[Subject]) -> Mapping[int, frozenset[str]]:

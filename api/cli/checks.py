@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.ahead import try_policy
 from api.cli.terminal import Refused, command, say, say_json
 
 
@@ -12,6 +13,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to the tree."""
     policies = typer.Typer(help="Policies, the ladders.", no_args_is_help=True, rich_markup_mode=None)
     policies.command("check")(check_policy)
+    policies.command("try")(try_policy)
     app.add_typer(policies, name="policy")
     actions = typer.Typer(help="Actions, the playbooks' verbs.", no_args_is_help=True, rich_markup_mode=None)
     actions.command("list")(list_actions)
@@ -31,8 +33,8 @@ def check_policy(file: Annotated[Path, typer.Argument(help="A policy file; its s
     standard = file.with_name(f"{STANDARD}.yaml")
     guard = None
     if file.stem != STANDARD and standard.is_file():
-        guard = read_policy(STANDARD, _text(standard), templates=templates, file=str(standard)).guard
-    policy = read_policy(file.stem, _text(file), templates=templates, guard=guard, file=str(file))
+        guard = read_policy(STANDARD, text_of(standard), templates=templates, file=str(standard)).guard
+    policy = read_policy(file.stem, text_of(file), templates=templates, guard=guard, file=str(file))
     stages = ", ".join(rung.stage.lower() for rung in policy.stages)
     say(f"{file}: valid; policy {policy.name} with the stages {stages}")
 
@@ -83,7 +85,8 @@ def schema() -> None:
     say(sdl().rstrip())
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """Return the text of a policy file; `Refused` when it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:

@@ -2,7 +2,7 @@
 
 import typer
 
-from api.cli import checks, databases, operating, simulated, tokens, trail
+from api.cli import ahead, checks, databases, operating, simulated, tokens, trail
 
 app = typer.Typer(
     name="abeyance",
@@ -13,5 +13,5 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _part in (operating, checks, databases, tokens, trail, simulated):
+for _part in (operating, ahead, checks, databases, tokens, trail, simulated):
     _part.add_to(app)

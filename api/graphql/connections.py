@@ -18,6 +18,8 @@ from api.graphql.errors import BAD_CURSOR, LIMIT_EXCEEDED, coded
 DEFAULT_PAGE = 20
 LARGEST_PAGE = 100
 
+#: What a cursor names: one or several numbers, the weightiest first.
+Key = tuple[int, ...]
 Node = TypeVar("Node")
 Row = TypeVar("Row", bound=Model)
 
@@ -79,16 +81,16 @@ class Window:
             raise coded(f"ask for 1 to {LARGEST_PAGE} rows", LIMIT_EXCEEDED)
         return size
 
-    def bounds(self, listing: str) -> tuple[int | None, int | None]:
+    def bounds(self, listing: str, *, parts: int = 1) -> tuple[Key | None, Key | None]:
         """Return the keys after and before which the page lies; a cursor that is not of this list is refused."""
-        return _key(listing, self.after), _key(listing, self.before)
+        return _key(listing, self.after, parts), _key(listing, self.before, parts)
 
 
-def _key(listing: str, text: str | None) -> int | None:
+def _key(listing: str, text: str | None, parts: int) -> Key | None:
     if text is None:
         return None
     key = ids.read_cursor(listing, text)
-    if key is None:
+    if key is None or len(key) != parts:
         raise coded("this cursor is not one of this list; begin again without it", BAD_CURSOR)
     return key
 
@@ -107,30 +109,31 @@ async def page(
     low, high = ("id__lt", "id__gt") if newest_first else ("id__gt", "id__lt")
     narrowed = query
     if after is not None:
-        narrowed = narrowed.filter(**{low: after})
+        narrowed = narrowed.filter(**{low: after[0]})
     if before is not None:
-        narrowed = narrowed.filter(**{high: before})
+        narrowed = narrowed.filter(**{high: before[0]})
     descending = newest_first != window.backward
     rows = await narrowed.order_by("-id" if descending else "id").limit(size + 1)
     more = len(rows) > size
     rows = rows[:size]
     if window.backward:
         rows.reverse()
-    keys = [_pk(row) for row in rows]
+    keys: list[Key] = [(_pk(row),) for row in rows]
     return _connection(
         list(await show(rows)), keys, listing=listing, window=window, more=more, count=query.count
     )
 
 
 async def page_of_list(
-    rows: Sequence[tuple[int, Any]],
+    rows: Sequence[tuple[Key, Any]],
     window: Window,
     *,
     listing: str,
+    parts: int = 1,
     show: Callable[[Sequence[Any]], Awaitable[Sequence[Node]]],
 ) -> Connection[Node]:
-    """Return one page of a list that is at hand, each row with its ascending key."""
-    after, before = window.bounds(listing)
+    """Return one page of a list that is at hand, each row with its ascending key of so many `parts`."""
+    after, before = window.bounds(listing, parts=parts)
     size = window.size
     inside = [
         row for row in rows if (after is None or row[0] > after) and (before is None or row[0] < before)
@@ -153,14 +156,14 @@ async def page_of_list(
 
 def _connection(
     nodes: list[Node],
-    keys: list[int],
+    keys: list[Key],
     *,
     listing: str,
     window: Window,
     more: bool,
     count: Callable[[], Awaitable[int]],
 ) -> Connection[Node]:
-    cursors = [ids.cursor(listing, key) for key in keys]
+    cursors = [ids.cursor(listing, *key) for key in keys]
     return Connection(
         edges=[Edge(node=node, cursor=text) for node, text in zip(nodes, cursors, strict=True)],
         page_info=PageInfo(

@@ -8,6 +8,9 @@ import binascii
 
 import strawberry
 
+#: No key has more parts than this.
+MOST_PARTS = 8
+
 
 def global_id(noun: str, key: int | str) -> strawberry.ID:
     """Return the opaque id of the object of this type and key."""
@@ -26,15 +29,17 @@ def key_of(noun: str, text: str | None) -> int | None:
     return _number(named[1]) if named is not None and named[0] == noun else None
 
 
-def cursor(listing: str, key: int) -> str:
-    """Return the cursor of one row of one list."""
-    return _encode(f"{listing}>{key}")
+def cursor(listing: str, *key: int) -> str:
+    """Return the cursor of one row of one list; a key may have several parts, the weightiest first."""
+    return _encode(f"{listing}>{'.'.join(map(str, key))}")
 
 
-def read_cursor(listing: str, text: str) -> int | None:
-    """Return the key of a cursor of this list; null for a cursor of another list and for any other text."""
+def read_cursor(listing: str, text: str) -> tuple[int, ...] | None:
+    """Return the parts of a cursor of this list; null for a cursor of another list and for any other text."""
     named, _, key = (_decode(text) or "").rpartition(">")
-    return _number(key) if named == listing else None
+    parts = [_number(part) for part in key.split(".", MOST_PARTS)] if named == listing else [None]
+    known = tuple(part for part in parts if part is not None)
+    return known if len(known) == len(parts) else None
 
 
 def _number(text: str) -> int | None:

@@ -44,7 +44,8 @@ TOO_DEEP = f"the query is too deep; ask for at most {DEEPEST} levels"
 
 #: Fields that answer with a page of rows, by default of the usual size.
 _PAGED = frozenset({
-    "accounts", "servers", "invoices", "notices", "history", "steps", "targets", "runs", "workQueue", "audit"
+    "accounts", "servers", "invoices", "notices", "history", "steps", "targets", "runs", "workQueue", "audit",
+    "forecast", "changes",
 })  # fmt: skip
 
 

@@ -36,7 +36,8 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "account accounts": PEOPLE,
         "server servers serversByExternalId": EVERYBODY,
         "invoice invoices": MONEY,
-        "plan run runs reconciler": MACHINERY,
+        "plan forecast stages run runs reconciler": MACHINERY,
+        "policyPreview": _ADMIN,
         "workQueue notices audit approvals": STAFF,
     },
     "Mutation": {
@@ -102,6 +103,9 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     "PlanStep": {
         "id kind state account server toStage reason invoices heldBackBy heldBackReason command": MACHINERY,
     },
+    "Forecast": {"at account server from to servers waitingFor": MACHINERY},
+    "StageSummary": {"stage accounts servers debt": MACHINERY},
+    "PolicyPreview": {"valid problems changes": _ADMIN},
     "Run": {"id action site startedAt finishedAt state planDigest requestedBy log targets": MACHINERY},
     "RunTarget": {"server outcome message before after at": MACHINERY},
     "GuestState": {"power onboot protection backupsLocked role siteNode": MACHINERY},

@@ -88,7 +88,7 @@ class Plan:
         async def show(rows: Sequence[Any]) -> list[PlanStep]:
             return await _show_steps(context, self.number, rows)
 
-        placed = [(place, (place, row)) for place, row in wanted]
+        placed = [((place,), (place, row)) for place, row in wanted]
         listing = f"plan {self.number}"
         return await page_of_list(placed, Window(first=first, after=after), listing=listing, show=show)
 

@@ -31,6 +31,7 @@ from api.graphql.approvals import ApprovalMutations, ApprovalQueries
 from api.graphql.audit import AuditQueries
 from api.graphql.decisions import DecisionMutations
 from api.graphql.enforcement import EnforcementMutations
+from api.graphql.forecast import ForecastQueries
 from api.graphql.invoices import InvoiceQueries
 from api.graphql.limits import LimitOperations
 from api.graphql.lookup import NodeQueries
@@ -59,6 +60,7 @@ class Query(
     InvoiceQueries,
     PolicyQueries,
     PlanQueries,
+    ForecastQueries,
     WorkQueueQueries,
     NoticeQueries,
     RunQueries,

@@ -15,7 +15,16 @@ from billing.rules.overrides import ends_at, strongest
 from billing.rules.policy import Policy
 from billing.rules.terms import OverrideKind, Stage
 
-__all__ = ["REASONS", "Debt", "Eligibility", "NextStage", "debt", "eligible", "eligible_uncovered"]
+__all__ = [
+    "REASONS",
+    "Debt",
+    "Eligibility",
+    "NextStage",
+    "debt",
+    "eligible",
+    "eligible_uncovered",
+    "supported_since",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +171,20 @@ def eligible_uncovered(facts: CoverageFacts, policy: Policy, now: datetime) -> E
         next_change_at=way.next_change_at,
         in_episode=True,
     )
+
+
+def supported_since(
+    facts: AccountFacts | CoverageFacts, policy: Policy, found: Eligibility
+) -> datetime | None:
+    """Return from when the age alone supports the eligible stage: who has waited longest goes first; null: no debt."""
+    rung = policy.at(found.stage)
+    if isinstance(facts, CoverageFacts):
+        begins = max(facts.ended_at, facts.seen_at, _episode_start(facts.episode, facts.seen_at))
+    elif found.debt is not None:
+        begins = found.debt.age_from
+    else:
+        return None
+    return begins + rung.after if rung else begins
 
 
 def _at_rest(

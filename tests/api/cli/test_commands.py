@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 
 
 COMMANDS = {
-    "serve", "plan", "apply", "observe", "explain", "action", "demo", "schema", "policy", "actions", "db", "token",
-    "audit", "simulator",
+    "serve", "plan", "apply", "observe", "forecast", "explain", "action", "demo", "schema", "policy", "actions", "db",
+    "token", "audit", "simulator",
 }  # fmt: skip
 
 
@@ -298,3 +299,65 @@ def test_the_plan_is_printed_and_changes_nothing(run: Any, sqlite_url: str) -> N
     assert run("plan", database_url=sqlite_url, state_dir=folder).stdout == "Nothing to do (mode plan).\n"
     told = json.loads(run("plan", "--json", database_url=sqlite_url, state_dir=folder).stdout)
     assert (told["mode"], told["steps"]) == ("PLAN", [])
+
+
+async def _debtor(url: str, factory: Any) -> tuple[str, str]:
+    async with open_database(url):
+        account = await factory.account()
+        await factory.invoice(
+            account, overdue_at=SystemClock().now() + timedelta(days=1), overdue_seen_at=None
+        )
+        idle = await factory.account()
+        return account.external_id, idle.external_id
+
+
+def test_it_looks_ahead(run: Any, sqlite_url: str, factory: Any) -> None:
+    """It tells who reaches which stage when, of all or of one account, for people and for programs."""
+    import asyncio
+
+    name, idle = asyncio.run(_debtor(sqlite_url, factory))
+    shown = run("forecast", "--days", "5", database_url=sqlite_url)
+    assert shown.exit_code == 0, shown.stderr
+    assert f"{name}: FINAL_NOTICE (from PAST_DUE; 0 servers)" in shown.stdout
+    assert shown.stdout.endswith("if nothing is paid: 1 to PAST_DUE, 1 to FINAL_NOTICE.\n")
+    rows = json.loads(run("forecast", "--days", "7", "--json", database_url=sqlite_url).stdout)
+    assert [(row["account"], row["to"]) for row in rows] == [
+        (name, "PAST_DUE"), (name, "FINAL_NOTICE"), (name, "SUSPENDED")
+    ]  # fmt: skip
+    alone = run("forecast", "--days", "7", "--account", idle, database_url=sqlite_url)
+    assert "nobody changes a stage" in alone.stdout
+    unknown = run("forecast", "--days", "7", "--account", "nope", database_url=sqlite_url)
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+    assert run("forecast", "--days", "0", database_url=sqlite_url).exit_code == 2
+
+
+def test_it_tries_a_policy(run: Any, sqlite_url: str, factory: Any, tmp_path: Path) -> None:
+    """It tells what would differ in the place of the policy of its name, else of standard, and changes nothing."""
+    import asyncio
+
+    name, _ = asyncio.run(_debtor(sqlite_url, factory))
+    file = Path(sqlite_url.removeprefix("sqlite://"))
+    tried = tmp_path / "harsher.yaml"
+    text = (CHECKOUT / "billing/policies/standard.yaml").read_text()
+    tried.write_text(text.replace("PT120H", "PT96H"))
+    before = file.read_bytes()
+    shown = run("policy", "try", str(tried), "--days", "9", database_url=sqlite_url)
+    assert shown.exit_code == 0, shown.stderr
+    first, last = shown.stdout.splitlines()
+    assert first.endswith(f"{name}: SUSPENDED (today's policy FINAL_NOTICE; 0 servers)")
+    assert (
+        last == f"{tried} instead of standard: in the next 9 days 1 account or server would stand elsewhere."
+    )
+    plain = run("policy", "try", str(tried), "--days", "9", "--json", database_url=sqlite_url)
+    assert [row["to"] for row in json.loads(plain.stdout)] == ["SUSPENDED"]
+    tried.write_text(
+        text.replace("PT120H", "PT96H").replace("count: 5", "count: 4").replace("count: 30", "count: 20")
+    )
+    other = run(
+        "policy", "try", str(tried), "--days", "9", "--instead-of", "considerate", database_url=sqlite_url
+    )
+    assert (other.exit_code, "nobody would stand elsewhere" in other.stdout) == (0, True)
+    gone = run("policy", "try", str(tried), "--days", "9", "--instead-of", "gone", database_url=sqlite_url)
+    assert (gone.exit_code, gone.stdout) == (1, "")
+    assert "no policy gone is in force" in gone.stderr
+    assert file.read_bytes() == before

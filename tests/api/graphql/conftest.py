@@ -164,6 +164,7 @@ def door(clock: ManualClock, policy_book: PolicyBook) -> Door:
         policies=lambda: {name: policy_book.get(name) for name in policy_book.names},
         platforms=lambda: {"demo": "proxmox", "zoo": "lxc"},
         actions=hands,
+        site_modes=lambda: {"demo": Mode.APPLY, "zoo": Mode.PLAN},
         adopt_customer=adopt,
         mode=Mode.APPLY,
     )

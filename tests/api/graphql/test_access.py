@@ -35,11 +35,14 @@ EVERYBODY = "node viewer policies server servers serversByExternalId"
 RIGHTS = {
     Role.CUSTOMER: f"{EVERYBODY} account accounts invoice invoices serverPowerSet",
     Role.SUPPORT: f"{EVERYBODY} account accounts invoice invoices plan run runs reconciler workQueue notices audit "
+    "forecast stages "
     "approvals overridePlace overrideRevoke workItemResolve noticeMarkDelivered",
     Role.ADMIN: f"{EVERYBODY} account accounts invoice invoices plan run runs reconciler workQueue notices audit "
+    "forecast stages policyPreview "
     "approvals approvalWithdraw overridePlace overrideRevoke workItemResolve noticeMarkDelivered holdPlace "
     "holdLift enforcementPause enforcementResume reconcileRequest actionRequest",
     Role.INFRA: f"{EVERYBODY} plan run runs reconciler holdPlace holdLift enforcementPause reconcileRequest "
+    "forecast stages "
     "actionRequest",
     Role.CONTROL: f"{EVERYBODY} account accounts accountUpsert serverRegister serverUpdate serverRetire holdPlace "
     "holdLift",

@@ -127,7 +127,7 @@ def test_no_text_makes_reading_fail(text: str) -> None:
         "Account", ids.key_of("Account", text) or 0
     )
     key = ids.read_cursor("servers", text)
-    assert key is None or text == ids.cursor("servers", key)
+    assert key is None or text == ids.cursor("servers", *key)
 
 
 @given(raw=st.binary(max_size=40))

@@ -25,6 +25,7 @@ PAGES = {
     "funds": """{ accounts(first: 100) { edges { node { mayDeploy(sku: "small") { code } runwayUntil
         payToRestore { amount } } } } }""",
     "notices": "{ notices(first: 100) { edges { node { subject account { name } } } } }",
+    "forecast": "{ forecast(days: 9, first: 100) { totalCount edges { node { to account { externalId } } } } }",
     "audit": "{ audit(first: 100) { edges { node { kind subject { id } } } } }",
 }
 
