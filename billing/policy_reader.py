@@ -25,6 +25,7 @@ from billing.rules.terms import Effect, Stage
 DEFAULT_TOLERANCE = {"EUR": 100, "USD": 100}
 DEFAULT_BEFORE_DUE = timedelta(days=3)
 DEFAULT_BEFORE_CARD_EXPIRY = timedelta(days=15)
+DEFAULT_BEFORE_RUNWAY_END = timedelta(days=30)
 DEFAULT_APPROVE_AFTER = timedelta(days=14)
 
 _STAGES = [stage for stage in Stage if stage is not Stage.CURRENT]
@@ -67,6 +68,7 @@ def read_policy(
         tolerance=_tolerance(root.section("tolerance")),
         before_due=_before(notices, "before_due", DEFAULT_BEFORE_DUE),
         before_card_expiry=_before(notices, "before_card_expiry", DEFAULT_BEFORE_CARD_EXPIRY),
+        before_runway_end=_before(notices, "before_runway_end", DEFAULT_BEFORE_RUNWAY_END),
         stages=_stages(root, templates),
         guard=_guard(root.section("guard"), guard),
         billing=_billing(root.section("billing")),

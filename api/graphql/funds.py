@@ -15,7 +15,12 @@ from api.graphql.subjects import account_subject
 from billing.models import Account
 from billing.rules import funds as rules
 from billing.rules.facts import AccountFacts
+from billing.rules.funds import MoneyTrouble
+from billing.rules.money import Money as Amount
 from billing.rules.restoring import pay_to_restore
+from billing.rules.terms import OverrideKind, Stage
+from reconciler.rules.terms import Mode
+from reconciler.subjects import Subject
 
 
 async def deploy_gate(context: Context, account: Account, sku: str) -> Gate:
@@ -30,6 +35,25 @@ async def deploy_gate(context: Context, account: Account, sku: str) -> Gate:
 async def runway_of(context: Context, account_id: int) -> datetime | None:
     """Return until when the purses pay for the servers as they run now."""
     return rules.runway(await context.funds.load(account_id), context.now)
+
+
+async def money_trouble_of(context: Context, subject: Subject) -> tuple[MoneyTrouble | None, Amount | None]:
+    """Return what is to be said about the money of an account in good standing, and what its purses hold.
+
+    Nothing outside `APPLY`, where nobody is told what would follow, nor where nothing follows: on a free plan, or while
+    staff exempted the account.
+    """
+    account = subject.account
+    if subject.standing is not Stage.CURRENT or context.ports.mode is not Mode.APPLY or account.free_plan:
+        return None, None
+    funds = await context.funds.load(account.id)
+    trouble = rules.money_trouble(funds, subject.policy, context.now)
+    if trouble is None:
+        return None, None
+    decided = await context.overrides.load(account.id)
+    if any(row.kind is OverrideKind.EXEMPT and row.server_id is None for row in decided):
+        return None, None
+    return trouble, Amount(funds.purses.voucher + funds.purses.balance, funds.currency)
 
 
 async def restoring_payment(context: Context, account_id: int) -> Money | None:

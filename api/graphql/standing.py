@@ -12,6 +12,7 @@ import strawberry
 
 from api.graphql.connections import Connection, Window
 from api.graphql.context import Context, Info
+from api.graphql.funds import money_trouble_of
 from api.graphql.invoices import Invoice, invoice_by_key, page_of_invoices
 from api.graphql.nodes import Effect, Severity, Stage
 from api.graphql.policies import in_order
@@ -142,6 +143,7 @@ async def announcement_of(context: Context, account_id: int) -> Announcement | N
     worst = max(uncovered, key=lambda one: one.standing.rank, default=None)
     debt = subject.eligibility.debt
     following = _next(context, subject)
+    trouble, money = await money_trouble_of(context, subject)
     said = announcement(
         AnnouncedStanding(
             stage=subject.standing,
@@ -153,6 +155,8 @@ async def announcement_of(context: Context, account_id: int) -> Announcement | N
             uncovered_stage=worst.standing if worst is not None else Stage.CURRENT,
             uncovered_since=worst.episode.admitted_at if worst is not None and worst.episode else None,
             uncovered_effects=worst.policy.effects_at(worst.standing) if worst is not None else frozenset(),
+            trouble=trouble,
+            money=money,
         ),
         context.now,
     )

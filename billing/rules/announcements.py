@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 
 from billing.rules.climb import NextStage
+from billing.rules.funds import MoneyTrouble
 from billing.rules.money import Money
+from billing.rules.runway import Consequences
 from billing.rules.terms import Effect, Severity, Stage
 
 
@@ -28,7 +30,8 @@ class Announcement:
     #: The same while nothing about it changes, so that a portal can remember that it was seen.
     id: str
     severity: Severity
-    #: Stable: `PAYMENT_OVERDUE`, `FINAL_NOTICE`, `SUSPENDED`, `RETAINED`, `DECOMMISSION_REVIEW`, `SUBSCRIPTION_ENDED`.
+    #: Stable: `PAYMENT_OVERDUE`, `FINAL_NOTICE`, `SUSPENDED`, `RETAINED`, `DECOMMISSION_REVIEW`, `SUBSCRIPTION_ENDED`,
+    #: `FUNDS_LOW`, `CARD_MISSING`.
     code: str
     title: Message
     body: tuple[Message, ...]
@@ -53,6 +56,9 @@ class AnnouncedStanding:
     uncovered_stage: Stage = Stage.CURRENT
     uncovered_since: datetime | None = None
     uncovered_effects: frozenset[Effect] = frozenset()
+    #: Servers that are not paid for in the long run, and what the account has in its purses.
+    trouble: MoneyTrouble | None = None
+    money: Money | None = None
 
 
 _CODES = {
@@ -63,6 +69,8 @@ _CODES = {
     Stage.DECOMMISSION_REVIEW: ("DECOMMISSION_REVIEW", Severity.CRITICAL),
 }
 _SUBSCRIPTION_ENDED = "SUBSCRIPTION_ENDED"
+_FUNDS_LOW = "FUNDS_LOW"
+_CARD_MISSING = "CARD_MISSING"
 
 ENGLISH: Mapping[str, str] = {
     "title.PAYMENT_OVERDUE": "A payment is overdue",
@@ -84,6 +92,15 @@ ENGLISH: Mapping[str, str] = {
     "body.SUBSCRIPTION_ENDED.FINAL_NOTICE": "Servers without a subscription, their backups locked: {servers}.",
     "body.SUBSCRIPTION_ENDED.SUSPENDED": "Servers without a subscription, stopped: {servers}.",
     "body.renew": "Renew the subscription, or put each server on another one, and it comes back by itself.",
+    "title.FUNDS_LOW": "Your money runs out soon",
+    "title.CARD_MISSING": "Please add a card",
+    "body.FUNDS_LOW": "Your balance and vouchers, {money}, pay for your servers until {until}.",
+    "body.FUNDS_USED_UP": "Your balance and vouchers, {money}, have paid for your servers until {until}.",
+    "body.CARD_MISSING": "You have servers, but neither a card nor voucher balance to pay for them.",
+    "body.add_money": "Add a card, redeem a voucher or top up your balance to keep them running.",
+    "body.add_card": "Add a card or redeem a voucher to keep them running.",
+    "body.stopped": "Without that they are stopped on {stopped} at the earliest.",
+    "body.reviewed": "After {reviewed} our staff may decide to remove them; before that nothing is deleted.",
     "body.deadline.FINAL_NOTICE": "Without a payment the final notice follows on {deadline}.",
     "body.deadline.SUSPENDED": "Without a payment your servers are stopped on {deadline}.",
     "body.deadline.RETAINED": "Without a payment the next step follows on {deadline}.",
@@ -100,7 +117,8 @@ ENGLISH: Mapping[str, str] = {
 def announcement(standing: AnnouncedStanding, now: datetime) -> Announcement | None:
     """Return what to show for a standing; null when there is nothing to say.
 
-    The account's own stage goes first; servers whose subscription ended are announced where the account is `CURRENT`.
+    The account's own stage goes first, then servers whose subscription ended, then servers that are not paid for in the
+    long run.
     """
     if standing.stage is not Stage.CURRENT:
         code, severity = _CODES[standing.stage]
@@ -125,7 +143,7 @@ def announcement(standing: AnnouncedStanding, now: datetime) -> Announcement | N
         severity = Severity.CRITICAL if stopped else Severity.WARNING
         since = standing.uncovered_since or standing.since
         return _announcement(_SUBSCRIPTION_ENDED, severity, body, since, effects=frozenset(), deadline=None)
-    return None
+    return _about_money(standing, now)
 
 
 def english(message: Message, zone: tzinfo = UTC) -> str:
@@ -133,6 +151,35 @@ def english(message: Message, zone: tzinfo = UTC) -> str:
     return ENGLISH[message.id].format(
         **{name: _said(value, zone) for name, value in message.arguments.items()}
     )
+
+
+def _about_money(standing: AnnouncedStanding, now: datetime) -> Announcement | None:
+    """Return what is said of money that ends or that there never was; with dates only where it ends before long."""
+    trouble, money = standing.trouble, standing.money
+    if trouble is None or money is None:
+        return None
+    follows = trouble.outlook.follows
+    if trouble.ends:
+        until = trouble.outlook.lasts_until
+        text = f"body.{_FUNDS_LOW}" if until > now else "body.FUNDS_USED_UP"
+        said = Message(id=text, arguments={"money": money, "until": until})
+        body = (said, Message(id="body.add_money"), *_consequences(follows))
+        code, severity, deadline = _FUNDS_LOW, Severity.WARNING, follows.stopped_at
+    else:
+        dated = not money.minor
+        missing = Message(id=f"body.{_CARD_MISSING}")
+        body = (missing, Message(id="body.add_card"), *(_consequences(follows) if dated else ()))
+        code, severity, deadline = _CARD_MISSING, Severity.INFO, follows.stopped_at if dated else None
+    return _announcement(code, severity, body, trouble.since, effects=frozenset(), deadline=deadline)
+
+
+def _consequences(follows: Consequences) -> tuple[Message, ...]:
+    said = []
+    if follows.stopped_at is not None:
+        said.append(Message(id="body.stopped", arguments={"stopped": follows.stopped_at}))
+    if follows.reviewed_at is not None:
+        said.append(Message(id="body.reviewed", arguments={"reviewed": follows.reviewed_at}))
+    return tuple(said)
 
 
 def _announcement(

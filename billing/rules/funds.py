@@ -76,6 +76,17 @@ class Outlook:
     follows: Consequences
 
 
+@dataclass(frozen=True, kw_only=True)
+class MoneyTrouble:
+    """What a customer is told of an account in good standing whose servers are not paid for in the long run."""
+
+    outlook: Outlook
+    #: Whether there is money, which ends soon; else there is neither a card nor voucher money.
+    ends: bool
+    #: Since when there is something to say; the same while nothing about it changes.
+    since: datetime
+
+
 def left(funds: Funds) -> Left:
     """Return what is left of the purses once everything open is settled."""
     done = settlement((one.payable for one in funds.invoices), funds.purses)
@@ -198,6 +209,18 @@ def runs_short(funds: Funds, policy: Policy, now: datetime) -> Outlook | None:
         return None
     seen = outlook(funds, policy, now)
     return seen if seen is not None and seen.lasts_until < now + span else None
+
+
+def money_trouble(funds: Funds, policy: Policy, now: datetime) -> MoneyTrouble | None:
+    """Return what is to be said about the money of running servers; null when a card or enough money is there."""
+    span, short = policy.before_runway_end, runs_short(funds, policy, now)
+    if short is not None and span is not None:
+        return MoneyTrouble(outlook=short, ends=True, since=short.lasts_until - span)
+    seen = outlook(funds, policy, now) if lacks_means(funds) else None
+    if seen is None or funds.usage is None:
+        return None
+    began = min(one.started_at for one in funds.usage.running if one.rate)
+    return MoneyTrouble(outlook=seen, ends=False, since=began)
 
 
 def _lasting(funds: Funds, money: int, now: datetime) -> LastsUntil | None:

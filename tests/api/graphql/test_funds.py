@@ -1,5 +1,6 @@
 """What a customer may do with money: deploy, last, restore; and who is told amounts."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from billing.ledger import Move
 from billing.models import Account
 from billing.money_models import LedgerKind, Price, TransactionKind
 from billing.rules.terms import InvoiceStatus, Stage
+from reconciler.rules.terms import Mode
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
 
@@ -137,3 +139,60 @@ async def test_another_customers_account_is_missing(door: Any, factory: Any) -> 
     query = {"id": other.external_id}
     data = await door.data(Role.CUSTOMER, QUERY, query, account=mine.external_id)
     assert data == {"account": None}
+
+
+ANNOUNCED = """query($id: String!) { account(externalId: $id) {
+  announcement { id code severity title body deadline since stillWorks }
+} }"""
+
+
+async def _announced(door: Any, account: Account) -> dict[str, Any] | None:
+    query = {"id": account.external_id}
+    data = await door.data(Role.CUSTOMER, ANNOUNCED, query, account=account.external_id)
+    found: dict[str, Any] | None = data["account"]["announcement"]
+    return found
+
+
+async def test_servers_without_card_or_voucher_are_announced(door: Any, factory: Any, clock: Any) -> None:
+    """With the date of the stop; a server that costs nothing here asks for nothing."""
+    account, free = await factory.account(), await factory.account()
+    await _run(factory, account, clock)
+    await factory.server(free)
+    found = await _announced(door, account)
+    assert found is not None
+    assert (found["code"], found["since"]) == ("CARD_MISSING", "2026-11-20T09:00:00Z")
+    # November's invoice is due on 15 December in Berlin; 120 hours later is the stop.
+    assert found["deadline"] == "2026-12-20T23:00:00Z"
+    assert "2026-12-21 00:00 CET" in found["body"]
+    assert "2027-03-16 00:00 CET" in found["body"]
+    assert await _announced(door, free) is None
+
+
+async def test_a_voucher_that_ends_soon_is_announced(door: Any, factory: Any, clock: Any) -> None:
+    """The same announcement as long as the end stays where it is; none once the money is enough."""
+    account = await factory.account()
+    await _run(factory, account, clock)
+    await _voucher(account, 300, clock)
+    found = await _announced(door, account)
+    assert found is not None
+    assert found["code"] == "FUNDS_LOW"
+    assert "3.00 EUR" in found["body"]
+    clock.advance(timedelta(days=2))
+    again = await _announced(door, account)
+    assert again is not None
+    assert again["id"] == found["id"]
+    await factory.override(account)
+    assert await _announced(door, account) is None
+
+
+@pytest.mark.parametrize("change", ["mode", "free plan", "money"])
+async def test_nothing_is_announced_where_nothing_would_follow(
+    door: Any, factory: Any, clock: Any, change: str
+) -> None:
+    """Outside `apply`, on a free plan, and with money enough."""
+    account = await factory.account(free_plan=change == "free plan")
+    await _run(factory, account, clock)
+    await _voucher(account, 10_000 if change == "money" else 300, clock)
+    if change == "mode":
+        door.ports = replace(door.ports, mode=Mode.PLAN)
+    assert await _announced(door, account) is None

@@ -8,9 +8,11 @@ import pytest
 
 from billing.rules.announcements import ENGLISH, AnnouncedStanding, Announcement, announcement, english
 from billing.rules.climb import NextStage
+from billing.rules.funds import MoneyTrouble, Outlook
 from billing.rules.gates import GateHold, GateQuestion, gate
 from billing.rules.money import Money
 from billing.rules.policy import Policy
+from billing.rules.runway import Consequences
 from billing.rules.terms import Effect, GateAction, HoldCause, Severity, Stage
 
 T = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -152,7 +154,63 @@ def test_it_has_english_for_every_message_it_can_make(standard: Policy) -> None:
             text = words(shown(standard, stage, NextStage(stage=following, at=LATER)))
             assert "{" not in text
     assert all(
-        name in {None, "amount", "deadline", "servers"}
+        name in {None, "amount", "deadline", "servers", "money", "until", "stopped", "reviewed"}
         for text in ENGLISH.values()
         for _, name, *_ in Formatter().parse(text)
     )
+
+
+def _trouble(*, ends: bool, until: datetime = LATER, stopped: datetime | None = LATER) -> MoneyTrouble:
+    follows = Consequences(overdue_at=T, stopped_at=stopped, reviewed_at=stopped)
+    return MoneyTrouble(outlook=Outlook(lasts_until=until, follows=follows), ends=ends, since=T)
+
+
+def _about_money(trouble: MoneyTrouble, money: int, stage: Stage = Stage.CURRENT) -> Announcement:
+    standing = AnnouncedStanding(stage=stage, since=T, trouble=trouble, money=Money(money, "EUR"))
+    found = announcement(standing, T)
+    assert found is not None
+    return found
+
+
+def test_it_tells_when_the_money_ends_and_what_follows() -> None:
+    """Until when, the date of the stop, and after which removal is reviewed."""
+    found = _about_money(_trouble(ends=True), 1250)
+    assert (found.code, found.severity, found.deadline, found.since) == (
+        "FUNDS_LOW",
+        Severity.WARNING,
+        LATER,
+        T,
+    )
+    assert "12.50 EUR, pay for your servers until 2026-11-22 12:00 UTC" in words(found)
+    assert "stopped on 2026-11-22 12:00 UTC at the earliest" in words(found)
+    assert "After 2026-11-22 12:00 UTC our staff may decide to remove them" in words(found)
+    assert "works.servers" in {message.id for message in found.still_works}
+
+
+def test_it_tells_when_the_money_has_ended() -> None:
+    """The instant is past, and said so."""
+    found = _about_money(_trouble(ends=True, until=T), 10)
+    assert "have paid for your servers until" in words(found)
+
+
+def test_it_promises_no_stop_that_the_policy_does_not_know() -> None:
+    """A ladder without a stop or a review names neither."""
+    found = _about_money(_trouble(ends=True, stopped=None), 10)
+    assert found.deadline is None
+    assert "stopped" not in words(found)
+    assert "remove" not in words(found)
+
+
+def test_it_asks_for_a_card_where_there_is_neither_card_nor_voucher() -> None:
+    """With dates where nothing is there, without them while the balance lasts."""
+    empty = _about_money(_trouble(ends=False), 0)
+    assert (empty.code, empty.severity, empty.deadline) == ("CARD_MISSING", Severity.INFO, LATER)
+    assert "stopped on" in words(empty)
+    lasting = _about_money(_trouble(ends=False), 10**6)
+    assert (lasting.code, lasting.deadline) == ("CARD_MISSING", None)
+    assert "stopped on" not in words(lasting)
+
+
+def test_what_is_overdue_goes_before_what_will_be() -> None:
+    """One announcement at a time, the most urgent."""
+    assert _about_money(_trouble(ends=True), 10, Stage.PAST_DUE).code == "PAYMENT_OVERDUE"

@@ -13,6 +13,7 @@ from billing.rules.funds import (
     lacks_means,
     left,
     may_deploy,
+    money_trouble,
     needs_card,
     outlook,
     runs_short,
@@ -318,3 +319,33 @@ def test_it_runs_short_when_the_money_ends_within_the_span_of_the_policy(
     """30 days by default; without money there is nothing that could end."""
     assert (runs_short(held, standard, NOW) is not None) is short
     assert runs_short(held, replace(standard, before_runway_end=None), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("held", "ends"),
+    [
+        (funds(voucher=700, usage=running(CENT)), True),
+        (funds(usage=running(CENT)), False),
+        # Cash that lasts is no voucher money: a card is asked for all the same.
+        (funds(balance=10**6, usage=running(CENT)), False),
+        (funds(voucher=10**6, usage=running(CENT)), None),
+        (funds(has_card=True, usage=running(CENT)), None),
+        (funds(usage=running(0)), None),
+        (funds(), None),
+    ],
+)
+def test_it_says_which_trouble_there_is(standard: Policy, held: Funds, ends: bool | None) -> None:
+    """Money that ends, or neither a card nor a voucher; nothing where all is paid for."""
+    trouble = money_trouble(held, standard, NOW)
+    assert (trouble.ends if trouble else None) is ends
+
+
+def test_trouble_begins_at_an_instant_that_stays(standard: Policy) -> None:
+    """The span of the policy before the end; without money, with the first server that runs."""
+    for now in (NOW, NOW + 3 * DAY):
+        short = money_trouble(funds(voucher=700, usage=running(CENT)), standard, now)
+        assert short is not None
+        assert short.since == short.outlook.lasts_until - 30 * DAY
+        lacking = money_trouble(funds(usage=running(0, CENT, since=NOW - DAY)), standard, now)
+        assert lacking is not None
+        assert lacking.since == NOW - DAY
