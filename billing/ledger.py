@@ -63,6 +63,16 @@ class Purses:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What one transaction came to, in minor units; negative where money left, or was taken back."""
+
+    #: By how much it changed what the customer has with us.
+    purses: int
+    #: What of it went to invoices.
+    invoices: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reversal:
     """What became of taking a transaction back, in minor units.
 
@@ -221,17 +231,19 @@ async def purses(account_ids: Iterable[int]) -> Mapping[int, Purses]:
     return found
 
 
-async def effects(transaction_ids: Iterable[int]) -> Mapping[int, int]:
-    """Return by how much each transaction changed what its customer has with us; a reservation by nothing."""
+async def effects(transaction_ids: Iterable[int]) -> Mapping[int, Effect]:
+    """Return what each transaction came to; a reservation comes to nothing."""
     wanted = list(dict.fromkeys(transaction_ids))
-    found = dict.fromkeys(wanted, 0)
+    purses, invoices = dict.fromkeys(wanted, 0), dict.fromkeys(wanted, 0)
     for start in range(0, len(wanted), _CHUNK):
         transfers = await LedgerTransfer.filter(
             transaction_id__in=wanted[start : start + _CHUNK]
         ).values_list("transaction_id", "amount", "debit__kind", "credit__kind")
         for transaction_id, amount, debit, credit in transfers:
-            found[transaction_id] += amount * ((credit in PURSES) - (debit in PURSES))
-    return found
+            purses[transaction_id] += amount * ((credit in PURSES) - (debit in PURSES))
+            paid = LedgerKind.INVOICES_PAID
+            invoices[transaction_id] += amount * ((credit == paid) - (debit == paid))
+    return {ident: Effect(purses=purses[ident], invoices=invoices[ident]) for ident in wanted}
 
 
 async def proven(account_id: int | None = None) -> list[str]:

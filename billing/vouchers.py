@@ -87,6 +87,18 @@ def state_of(voucher: Voucher, *, now: datetime) -> VoucherState:
     return VoucherState.EXPIRED if expired else VoucherState.ISSUED
 
 
+def in_state(state: VoucherState, *, now: datetime) -> Q:
+    """Return, as a condition on vouchers, whether they are in this state at `now`: the same as `state_of`."""
+    if state is VoucherState.REDEEMED:
+        return Q(redeemed_at__isnull=False)
+    if state is VoucherState.REVOKED:
+        return Q(redeemed_at__isnull=True, revoked_at__isnull=False)
+    unused = Q(redeemed_at__isnull=True, revoked_at__isnull=True)
+    if state is VoucherState.EXPIRED:
+        return unused & Q(expires_at__lte=now)
+    return unused & (Q(expires_at__isnull=True) | Q(expires_at__gt=now))
+
+
 async def issue(batch: Batch, *, random_below: RandomBelow, actor: str, now: datetime) -> list[Issued]:
     """Issue the vouchers, all or none, and return them with their codes; only the codes' hashes are kept.
 

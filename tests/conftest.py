@@ -70,6 +70,12 @@ def receiver() -> Iterator[Any]:
     server.server_close()
 
 
+@pytest.fixture
+def wallet(clock: ManualClock) -> Any:
+    """Puts money into the purses of accounts of the open database: see `tests/wallet.py`."""
+    return _module("wallet").Wallet(clock)
+
+
 def _module(name: str) -> Any:
     # The tests are no package, so a module beside them is loaded by its path, once.
     full_name = f"abeyance_tests_{name}"

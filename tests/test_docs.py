@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import typer.main
 import yaml
+from graphql import build_schema, parse, validate
 
 from api.cli.commands import app
+from api.graphql.schema import SDL_FILE
 from api.settings import EXAMPLES, PREFIX
 from billing.policy_reader import read_policy
 from billing.policy_yaml import FileRefused
@@ -161,6 +163,18 @@ def test_every_command_shown_can_be_typed(document: str, line: str) -> None:
         assert rest[0] in command.commands, line
         command = command.commands[rest.pop(0)]
     command.make_context(command.name, rest).close()
+
+
+def _operations() -> list[tuple[str, str]]:
+    return [
+        (file.name, body) for file in DOCUMENTS for language, body in _blocks(file) if language == "graphql"
+    ]
+
+
+@pytest.mark.parametrize(("document", "operation"), _operations())
+def test_every_operation_shown_can_be_asked(document: str, operation: str) -> None:
+    """The schema has every field, argument and type of it."""
+    assert validate(build_schema(SDL_FILE.read_text()), parse(operation)) == []
 
 
 def _anchors(file: Path) -> set[str]:

@@ -17,6 +17,7 @@ from api.graphql.context import Context, Info, in_force
 from api.graphql.funds import deploy_gate, restoring_payment, runway_of
 from api.graphql.gates import Gate, account_gate
 from api.graphql.invoices import Invoice, InvoiceFilter, overdue_at, page_of_invoices
+from api.graphql.ledger import LedgerEntry, page_of_entries
 from api.graphql.nodes import GateAction, Node, Stage
 from api.graphql.notices import Notice, page_of_notices
 from api.graphql.overrides import Override, show_overrides
@@ -25,6 +26,7 @@ from api.graphql.scalars import Money
 from api.graphql.standing import Announcement, Standing, announcement_of, standing_of
 from api.graphql.subjects import account_subject
 from api.graphql.texts import searchable
+from api.graphql.vouchers import Voucher, page_of_vouchers
 from billing import models
 
 if TYPE_CHECKING:
@@ -131,6 +133,40 @@ class Account(Node):
         """What it was told, newest first."""
         query = info.context.scope.notices().filter(account_id=self.row.id)
         return await page_of_notices(info.context, query, Window(first=first, after=after))
+
+    @strawberry.field
+    async def balance(self, info: Info) -> Money:
+        """Its cash with us that is free."""
+        purses = await info.context.money.purses.load(self.row.id)
+        return Money.of(purses.balance, purses.currency)
+
+    @strawberry.field
+    async def voucher_balance(self, info: Info) -> Money:
+        """What vouchers brought and is free."""
+        purses = await info.context.money.purses.load(self.row.id)
+        return Money.of(purses.voucher, purses.currency)
+
+    @strawberry.field
+    async def reserved(self, info: Info) -> Money:
+        """What left both purses for an invoice that it has not paid yet: it is on its way, or set aside for it."""
+        purses = await info.context.money.purses.load(self.row.id)
+        return Money.of(purses.balance_reserved + purses.voucher_reserved, purses.currency)
+
+    @strawberry.field
+    async def vouchers(
+        self, info: Info, first: int | None = None, after: str | None = None
+    ) -> Connection[Voucher]:
+        """The vouchers that it redeemed, the one issued last first."""
+        query = info.context.scope.vouchers().filter(redeemed_by_id=self.row.id)
+        return await page_of_vouchers(info.context, query, Window(first=first, after=after))
+
+    @strawberry.field
+    async def ledger(
+        self, info: Info, first: int | None = None, after: str | None = None
+    ) -> Connection[LedgerEntry]:
+        """What was booked for it, newest first."""
+        query = info.context.scope.ledger().filter(account_id=self.row.id)
+        return await page_of_entries(info.context, query, Window(first=first, after=after))
 
     @strawberry.field
     async def overrides(self, info: Info, active: bool | None = None) -> list[Override]:

@@ -20,6 +20,7 @@ from api.models import Role
 from api.ports import Ports
 from billing import funds, prices
 from billing.models import Account, Episode, Invoice, Override
+from billing.money_models import LedgerTransaction, Voucher
 from billing.rules.funds import Funds
 from billing.rules.terms import InvoiceStatus
 from reconciler import subjects
@@ -66,6 +67,8 @@ class Context:
     funds: DataLoader[int, Funds] = field(init=False)
     #: The rate in force of a SKU in a currency; null where it has no price.
     rates: DataLoader[tuple[str, str], int | None] = field(init=False)
+    vouchers: DataLoader[int, Voucher | None] = field(init=False)
+    entries: DataLoader[int, LedgerTransaction | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._forget()
@@ -82,6 +85,8 @@ class Context:
         self.money = MoneyLoaders(self.now)
         self.funds = DataLoader(load_fn=self._load_funds)
         self.rates = DataLoader(load_fn=self._load_rates)
+        self.vouchers = DataLoader(load_fn=self._load_vouchers)
+        self.entries = DataLoader(load_fn=self._load_entries)
 
     @property
     def scope(self) -> Scope:
@@ -125,6 +130,14 @@ class Context:
 
     async def _load_invoices(self, keys: list[int]) -> list[Invoice | None]:
         found = {row.id: row for row in await self.scope.invoices().filter(id__in=keys)}
+        return [found.get(key) for key in keys]
+
+    async def _load_vouchers(self, keys: list[int]) -> list[Voucher | None]:
+        found = {row.id: row for row in await self.scope.vouchers().filter(id__in=keys)}
+        return [found.get(key) for key in keys]
+
+    async def _load_entries(self, keys: list[int]) -> list[LedgerTransaction | None]:
+        found = {row.id: row for row in await self.scope.ledger().filter(id__in=keys)}
         return [found.get(key) for key in keys]
 
     async def _load_subjects(self, keys: list[int]) -> list[Sequence[Subject]]:

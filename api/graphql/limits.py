@@ -46,6 +46,7 @@ TOO_DEEP = f"the query is too deep; ask for at most {DEEPEST} levels"
 _PAGED = frozenset({
     "accounts", "servers", "invoices", "notices", "history", "steps", "targets", "runs", "workQueue", "audit",
     "forecast", "changes",
+    "vouchers", "ledger",
 })  # fmt: skip
 
 

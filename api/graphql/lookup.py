@@ -13,6 +13,7 @@ from api.graphql.audit import show_audit
 from api.graphql.cards import card_by_key
 from api.graphql.context import Context, Info
 from api.graphql.invoices import invoice_by_key
+from api.graphql.ledger import entry_by_key
 from api.graphql.nodes import Node
 from api.graphql.notices import show_notices
 from api.graphql.overrides import show_overrides
@@ -20,6 +21,7 @@ from api.graphql.permissions import may_look_up
 from api.graphql.plan import step_by_key
 from api.graphql.runs import run_by_key
 from api.graphql.servers import server_by_key
+from api.graphql.vouchers import voucher_by_key
 from api.graphql.work_queue import item_by_key
 
 
@@ -43,6 +45,8 @@ _LOADERS: dict[str, Callable[[Context, int], Awaitable[Node | None]]] = {
     "Server": server_by_key,
     "Invoice": invoice_by_key,
     "Card": card_by_key,
+    "LedgerEntry": entry_by_key,
+    "Voucher": voucher_by_key,
     "Override": _override,
     "Notice": _notice,
     "Run": run_by_key,

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from strawberry.dataloader import DataLoader
 
-from billing import customer_tasks
+from billing import customer_tasks, ledger
 from billing.customer_tasks import CustomerTask
+from billing.ledger import Effect, Purses
 from billing.money_models import Card, Charge, ChargeState, InvoiceLine, InvoicePart
 
 Row = TypeVar("Row")
@@ -30,6 +31,10 @@ class MoneyLoaders:
         self.parts: DataLoader[int, Sequence[InvoicePart]] = DataLoader(load_fn=self._parts)
         #: The charges of cards that paid an invoice.
         self.charges: DataLoader[int, Sequence[Charge]] = DataLoader(load_fn=self._charges)
+        #: What an account has with us.
+        self.purses: DataLoader[int, Purses] = DataLoader(load_fn=self._purses)
+        #: What a ledger entry came to.
+        self.effects: DataLoader[int, Effect] = DataLoader(load_fn=self._effects)
         self.tasks: DataLoader[int, Sequence[CustomerTask]] = DataLoader(load_fn=self._tasks)
 
     async def _cards_of(self, keys: list[int]) -> list[Sequence[Card]]:
@@ -55,6 +60,14 @@ class MoneyLoaders:
 
     async def _tasks(self, keys: list[int]) -> list[Sequence[CustomerTask]]:
         found = await customer_tasks.of_accounts(keys, now=self._now)
+        return [found[key] for key in keys]
+
+    async def _purses(self, keys: list[int]) -> list[Purses]:
+        found = await ledger.purses(keys)
+        return [found[key] for key in keys]
+
+    async def _effects(self, keys: list[int]) -> list[Effect]:
+        found = await ledger.effects(keys)
         return [found[key] for key in keys]
 
 

@@ -23,6 +23,7 @@ from billing.rules.terms import (
     Severity,
     Stage,
 )
+from billing.vouchers import VoucherState
 from reconciler.rules.outcome import Outcome
 from reconciler.rules.terms import (
     Deployment,
@@ -63,6 +64,7 @@ __all__ = [
     "Stage",
     "StepKind",
     "StepState",
+    "VoucherState",
     "WorkResolution",
     "WorkState",
 ]
@@ -91,6 +93,7 @@ _SHARED = (
     Outcome,
     WorkState,
     ApprovalState,
+    VoucherState,
 )
 for _vocabulary in _SHARED:
     strawberry.enum(_vocabulary)

@@ -32,12 +32,14 @@ _OPERATORS: Roles = frozenset({_A, _I})
 #: Roles by type and field; names that share their roles stand on one line.
 RULES: Mapping[str, Mapping[str, Roles]] = {
     "Query": {
-        "node viewer policies": EVERYBODY,
+        "node viewer policies prices": EVERYBODY,
         "account accounts": PEOPLE,
         "server servers serversByExternalId": EVERYBODY,
         "invoice invoices": MONEY,
         "plan forecast stages run runs reconciler": MACHINERY,
         "policyPreview": _ADMIN,
+        "invoice invoices vouchers": MONEY,
+        "plan run runs reconciler": MACHINERY,
         "workQueue notices audit approvals": STAFF,
     },
     "Mutation": {
@@ -57,6 +59,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "announcement invoices notices overrides history": MONEY,
         "cards tasks": MONEY,
         "runwayUntil payToRestore": MONEY,
+        "balance voucherBalance reserved vouchers ledger": MONEY,
     },
     "Standing": {
         "stage since effects next reasonCode reason": EVERYBODY,
@@ -65,8 +68,9 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     "StageChange": {"stage at waitingFor": EVERYBODY},
     "Debt": {"amounts oldestOverdueAt anchor invoices": MONEY},
     "Announcement": {"id severity code title body actionUrl deadline since stillWorks": MONEY},
-    "Money": {"amount currency": MONEY | {_I}},
-    "Rate": {"amount currency": MONEY},
+    # Whoever may read the field that leads to an amount may read it.
+    "Money": {"amount currency": EVERYBODY},
+    "Rate": {"amount currency": EVERYBODY},
     "Invoice": {
         "id origin status overdueAt overdue": MONEY | {_I},
         "number account total amountPaid amountDue issuedAt dueOn disputed periodStart periodEnd paidAt": MONEY,
@@ -76,6 +80,9 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     "InvoicePayment": {"source amount at card": MONEY},
     "Card": {"id brand last4 expMonth expYear isDefault usable": MONEY},
     "CustomerTask": {"kind message invoice clientSecret expiresAt": MONEY},
+    "LedgerEntry": {"id at kind amount toInvoice description invoice voucher": MONEY},
+    "Voucher": {"id value state issuedAt expiresAt redeemedAt redeemedBy note": MONEY},
+    "Price": {"sku description hourly monthly validFrom": EVERYBODY},
     "Server": {
         "id externalId account name site siteNode kind guest sku free critical deployment": EVERYBODY,
         "status restoring coverage power backups holds inSync gate gates explanation": EVERYBODY,
@@ -129,6 +136,8 @@ _BY_ID: Mapping[str, Roles] = {
     "Server": EVERYBODY,
     "Invoice": MONEY,
     "Card": MONEY,
+    "LedgerEntry": MONEY,
+    "Voucher": MONEY,
     "Override": MONEY,
     "Notice": MONEY,
     "AuditEntry": MONEY,

@@ -40,12 +40,14 @@ from api.graphql.override_changes import OverrideMutations
 from api.graphql.permissions import CheckRights
 from api.graphql.plan import PlanQueries, PlanStep
 from api.graphql.policies import PolicyQueries
+from api.graphql.prices import PriceQueries
 from api.graphql.reconciler import ReconcilerQueries
 from api.graphql.runs import RunQueries
 from api.graphql.scalars import SCALARS
 from api.graphql.server_changes import ServerMutations
 from api.graphql.servers import ServerQueries
 from api.graphql.viewer import ViewerQueries
+from api.graphql.vouchers import VoucherQueries
 from api.graphql.work_queue import WorkQueueQueries
 
 SDL_FILE = Path(__file__).with_name("schema.graphql")
@@ -58,6 +60,8 @@ class Query(
     AccountQueries,
     ServerQueries,
     InvoiceQueries,
+    VoucherQueries,
+    PriceQueries,
     PolicyQueries,
     PlanQueries,
     ForecastQueries,

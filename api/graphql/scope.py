@@ -13,7 +13,7 @@ from api.auth import Principal
 from api.models import Role
 from billing.approval_models import Approval
 from billing.models import Account, AuditEntry, Invoice, Notice, Override, WorkItem
-from billing.money_models import Card
+from billing.money_models import Card, LedgerTransaction, Voucher
 from billing.rules.terms import InvoiceStatus
 from reconciler.models import Run, Server
 
@@ -47,6 +47,16 @@ class Scope:
     def cards(self) -> QuerySet[Card]:
         """Cards of these accounts, removed ones too."""
         return Card.filter(self._own())
+
+    def ledger(self) -> QuerySet[LedgerTransaction]:
+        """What was booked for these accounts."""
+        return LedgerTransaction.filter(self._own())
+
+    def vouchers(self) -> QuerySet[Voucher]:
+        """Vouchers; a customer sees those that its accounts redeemed."""
+        if self.is_customer:
+            return Voucher.filter(redeemed_by_id__in=Subquery(self.accounts().values("id")))
+        return Voucher.all()
 
     def overrides(self) -> QuerySet[Override]:
         """Overrides on these accounts."""

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 import billing
-from billing import ledger
-from billing.clock import ManualClock
-from billing.ledger import Move
 from billing.mail import SmtpMailer
-from billing.models import Account
-from billing.money_models import LedgerKind, LedgerTransaction, TransactionKind, Voucher
 from billing.notices import deliver_due, known_templates
 from billing.policy_reader import read_policy
 from billing.rules.policy import Policy
@@ -132,47 +126,6 @@ def tls_postbox(certificate: Path) -> Iterator[Postbox]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     yield from _serving(Postbox(), ssl_context=context)
-
-
-class Wallet:
-    """Puts money into an account's purses as the facts that bring it do, and tells what is in them."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        self._clock = clock
-        self._facts = count(1)
-
-    async def cash(self, account: Account, amount: int, fact: str | None = None) -> LedgerTransaction | None:
-        """A transfer that becomes balance."""
-        move = Move(debit=LedgerKind.BANK, credit=LedgerKind.BALANCE, amount=amount)
-        return await self._book(account, TransactionKind.PAYMENT_RECORDED, move, fact)
-
-    async def voucher(self, account: Account, amount: int) -> LedgerTransaction | None:
-        """A redeemed voucher."""
-        number, now = next(self._facts), self._clock.now()
-        voucher = await Voucher.create(
-            code_hash=f"{account.id:032d}{number:032d}", value=amount, currency=account.currency,
-            issued_by="anna", issued_at=now, redeemed_at=now, redeemed_by=account,
-        )  # fmt: skip
-        move = Move(debit=LedgerKind.VOUCHERS_ISSUED, credit=LedgerKind.VOUCHER, amount=amount)
-        kind = TransactionKind.VOUCHER_REDEEMED
-        return await self._book(account, kind, move, f"voucher-{voucher.id}", voucher_id=voucher.id)
-
-    async def holds(self, account: Account) -> ledger.Purses:
-        """What is in the purses now."""
-        return (await ledger.purses([account.id]))[account.id]
-
-    async def _book(
-        self, account: Account, kind: TransactionKind, move: Move, fact: str | None, **more: Any
-    ) -> LedgerTransaction | None:
-        named = ("test", fact or f"{account.id}-{next(self._facts)}")
-        told = {"at": self._clock.now(), "actor": "anna", "description": "test"}
-        return await ledger.book(kind, account.id, [move], fact=named, **told, **more)
-
-
-@pytest.fixture
-def wallet(clock: ManualClock) -> Wallet:
-    """Money for accounts of the open database."""
-    return Wallet(clock)
 
 
 @pytest.fixture(scope="session")

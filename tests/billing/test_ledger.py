@@ -184,7 +184,7 @@ async def test_it_sets_money_aside_and_gives_it_back(books):
 
 
 async def test_it_tells_what_a_transaction_changed_for_the_customer(books):
-    """Money in, money out, and a reservation that changed nothing."""
+    """Money in, money out to an invoice, and a reservation that changed nothing."""
     paid = await books.paid(1000)
     reserved = await books.book(
         TransactionKind.RESERVED, (K.BALANCE, K.BALANCE_RESERVED, 800), fact="reserve"
@@ -193,7 +193,16 @@ async def test_it_tells_what_a_transaction_changed_for_the_customer(books):
         TransactionKind.INVOICE_PAID, (K.BALANCE_RESERVED, K.INVOICES_PAID, 800), fact="pay"
     )
     found = await ledger.effects([paid.id, reserved.id, spent.id])
-    assert found == {paid.id: 1000, reserved.id: 0, spent.id: -800}
+    assert {ident: effect.purses for ident, effect in found.items()} == {
+        paid.id: 1000,
+        reserved.id: 0,
+        spent.id: -800,
+    }
+    assert {ident: effect.invoices for ident, effect in found.items()} == {
+        paid.id: 0,
+        reserved.id: 0,
+        spent.id: 800,
+    }
 
 
 async def test_it_keeps_customers_and_currencies_apart(books, factory):

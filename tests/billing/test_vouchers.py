@@ -159,6 +159,32 @@ async def test_it_revokes_what_was_not_redeemed(desk, account):
     assert await AuditEntry.filter(kind="voucher.revoked").count() == 1
 
 
+async def test_it_finds_vouchers_by_where_they_are(desk, account):
+    """Each is found under its own state and under no other, also one that was revoked before it would have expired."""
+    soon = desk.clock.now() + timedelta(hours=1)
+    lasting, *passing = await desk.issue(2, expires_at=None) + await desk.issue(3, expires_at=soon)
+    await desk.redeem(passing[0].code, account)
+    await desk.redeem(passing[1].code, account)
+    await vouchers.revoke(passing[2].voucher.id, reason="lost", actor="anna", now=desk.clock.now())
+    for now in (desk.clock.now(), soon):
+        found = {
+            state: set(await Voucher.filter(vouchers.in_state(state, now=now)).values_list("id", flat=True))
+            for state in VoucherState
+        }
+        rows = await Voucher.all()
+        assert found == {
+            state: {row.id for row in rows if vouchers.state_of(row, now=now) is state}
+            for state in VoucherState
+        }
+    assert {state: len(ids) for state, ids in found.items()} == {
+        VoucherState.ISSUED: 1,
+        VoucherState.REDEEMED: 2,
+        VoucherState.EXPIRED: 1,
+        VoucherState.REVOKED: 1,
+    }
+    assert lasting.voucher.id in found[VoucherState.ISSUED]
+
+
 async def test_it_refuses_another_currency(desk, account):
     """Nothing is converted, and the voucher stays good for somebody else."""
     [issued] = await desk.issue(value=Money(1000, "USD"))

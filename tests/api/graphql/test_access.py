@@ -21,7 +21,10 @@ from api.graphql.permissions import RULES
 from api.graphql.schema import sdl
 from api.graphql.scope import Scope
 from api.models import Role
+from billing import ledger
+from billing.ledger import Move
 from billing.models import AuditEntry, Episode
+from billing.money_models import LedgerKind, TransactionKind, Voucher
 from billing.rules.terms import HoldCause, InvoiceStatus, Stage
 from reconciler.models import Hold, PlanSnapshot, Server
 from reconciler.rules.terms import Mode
@@ -46,6 +49,14 @@ RIGHTS = {
     "actionRequest",
     Role.CONTROL: f"{EVERYBODY} account accounts accountUpsert serverRegister serverUpdate serverRetire holdPlace "
     "holdLift",
+}
+#: The same of what is about purses, vouchers and prices.
+MONEY_RIGHTS = {
+    Role.CUSTOMER: "prices vouchers",
+    Role.SUPPORT: "prices vouchers",
+    Role.ADMIN: "prices vouchers",
+    Role.INFRA: "prices",
+    Role.CONTROL: "prices",
 }
 OPERATIONS = sorted(
     field
@@ -98,7 +109,7 @@ async def test_each_role_may_do_what_the_contract_says_and_nothing_else(
         assert codes <= {"FORBIDDEN"}, (field, answer)
         if codes:
             refused.add(field)
-    assert set(OPERATIONS) - refused == set(RIGHTS[role].split())
+    assert set(OPERATIONS) - refused == {*RIGHTS[role].split(), *MONEY_RIGHTS[role].split()}
 
 
 def _leaves() -> list[tuple[str, str]]:
@@ -156,6 +167,16 @@ async def _furnished(factory: Any) -> Server:
         subject_id=str(server.id),
         reason="r",
     )
+    voucher = await Voucher.create(
+        code_hash=f"{account.id:064d}", value=500, currency=account.currency, issued_by="admin:anna",
+        issued_at=account.created_at, redeemed_at=account.created_at, redeemed_by=account, note="a note for staff",
+    )  # fmt: skip
+    await ledger.book(
+        TransactionKind.VOUCHER_REDEEMED, account.id,
+        [Move(debit=LedgerKind.VOUCHERS_ISSUED, credit=LedgerKind.VOUCHER, amount=500)],
+        fact=("voucher", str(voucher.id)), at=account.created_at, actor="customer", description="Voucher",
+        voucher_id=voucher.id,
+    )  # fmt: skip
     return server
 
 
@@ -187,6 +208,8 @@ async def test_another_customers_object_is_answered_like_one_that_does_not_exist
         ("Card", 2, "x"),
         ("Override", 2, "x"),
         ("Notice", 2, "x"),
+        ("Voucher", 2, "x"),
+        ("LedgerEntry", 2, "x"),
         ("AuditEntry", 4, "x"),
         ("WorkItem", 1, "x"),
         ("Approval", 1, "x"),
@@ -236,9 +259,12 @@ WALK = """
     notices { totalCount edges { node { id account { id } } } }
     overrides { id account { id } }
     cards { id } tasks { message invoice { id } clientSecret }
+    vouchers(first: 3) { totalCount edges { node { id note redeemedBy { id } } } }
+    ledger(first: 3) { totalCount edges { node { id voucher { id redeemedBy { id } } invoice { id } } } }
     history { totalCount edges { node { id actor before after subjectId subject { id } } } } } } }
   servers { totalCount edges { node { id history { totalCount edges { node { actor } } } holds { by } } } }
-  invoices { totalCount edges { node { id } } } }
+  invoices { totalCount edges { node { id } } }
+  vouchers { totalCount edges { node { id redeemedBy { id } } } } }
 """
 
 
@@ -252,17 +278,13 @@ async def test_no_edge_leads_to_another_customer(door: Any, factory: Any) -> Non
     )
     node = data["accounts"]["edges"][0]["node"]
     assert node["externalId"] == account.external_id
-    assert [node[name]["totalCount"] for name in ("invoices", "servers", "notices", "history")] == [
-        1,
-        1,
-        1,
-        1,
-    ]
     assert (len(node["cards"]), len(node["tasks"])) == (1, 1)
+    lists = ("invoices", "servers", "notices", "history", "vouchers", "ledger")
+    assert {name: node[name]["totalCount"] for name in lists} == dict.fromkeys(lists, 1)
+    assert data["vouchers"]["totalCount"] == 1
     text = json.dumps(data)
-    for noun, key in (
-        ("Account", (await other.account).id), ("Server", other.id), ("Invoice", 2), ("Card", 2)
-    ):  # fmt: skip
+    theirs = [("Account", (await other.account).id), ("Server", other.id)]
+    for noun, key in (*theirs, *((noun, 2) for noun in ("Invoice", "Card", "Voucher", "LedgerEntry"))):
         assert ids.global_id(noun, key) not in text
 
 
@@ -289,8 +311,11 @@ async def test_a_customer_is_not_told_the_names_of_the_staff(door: Any, factory:
     account = (await server.account).external_id
     told = json.dumps(await door.data(Role.CUSTOMER, WALK, account=account))
     assert "anna" not in told
+    assert "a note for staff" not in told
     assert '"actor": "staff"' in told
-    assert "anna" in json.dumps(await door.data(Role.SUPPORT, WALK))
+    seen = json.dumps(await door.data(Role.SUPPORT, WALK))
+    assert "anna" in seen
+    assert "a note for staff" in seen
 
 
 async def test_a_customer_sees_no_drafts_and_no_messages_to_staff(door: Any, factory: Any) -> None:
@@ -335,6 +360,9 @@ async def test_infra_sees_servers_without_personal_data(door: Any, factory: Any)
         "invoices { totalCount }",
         "cards { last4 }",
         "tasks { kind }",
+        "notices { totalCount }",
+        "balance { amount }",
+        "ledger { totalCount }",
     ):
         query = f"{{ servers {{ edges {{ node {{ account {{ {field} }} }} }} }} }}"
         assert await door.code(Role.INFRA, query) == "FORBIDDEN"
@@ -367,10 +395,13 @@ async def test_control_sees_gates_without_money(door: Any, factory: Any) -> None
         "account { announcement { body } }",
         "account { cards { last4 } }",
         "account { tasks { message } }",
+        "account { balance { amount } }",
+        "account { vouchers { totalCount } }",
     ):
         query = f"{{ servers {{ edges {{ node {{ {field} }} }} }} }}"
         assert await door.code(Role.CONTROL, query) == "FORBIDDEN"
-    assert await door.code(Role.CONTROL, "{ invoices { totalCount } }") == "FORBIDDEN"
+    for field in ("invoices", "vouchers"):
+        assert await door.code(Role.CONTROL, f"{{ {field} {{ totalCount }} }}") == "FORBIDDEN"
 
 
 async def test_a_step_of_a_plan_is_reached_by_staff_alone(door: Any, factory: Any, clock: Any) -> None:

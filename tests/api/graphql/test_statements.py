@@ -6,10 +6,21 @@ from typing import Any
 
 import pytest
 
+from api.graphql import ids
 from api.models import Role
+from billing import ledger
 from billing.audit import record
+from billing.ledger import Move
 from billing.models import Account, Subscription
-from billing.money_models import InvoiceLine, InvoicePart, MeteredAccount, PartSource, UsageInterval
+from billing.money_models import (
+    InvoiceLine,
+    InvoicePart,
+    LedgerKind,
+    MeteredAccount,
+    PartSource,
+    TransactionKind,
+    UsageInterval,
+)
 from billing.rules.terms import InvoiceOrigin, Stage
 from reconciler.models import RestorePart
 
@@ -19,11 +30,14 @@ PAGES = {
         account { name standing { stage since } announcement { code } gate(action: DEPLOY) { code } } } } } }""",
     "accounts": """{ accounts(first: 100) { edges { node { externalId policy { name }
         standing { stage since effects next { stage } } announcement { code } gate(action: DEPLOY) { code }
-        cards { last4 usable } tasks { message clientSecret invoice { number } } } } } }""",
+        cards { last4 usable } tasks { message clientSecret invoice { number } }
+        balance { amount } voucherBalance { amount } reserved { amount } } } } }""",
     "invoices": """{ invoices(first: 100) { totalCount edges { node { number overdue payable account { externalId }
         lines { description server { name } unitPrice { amount } } payments { source card { last4 } } } } } }""",
     "funds": """{ accounts(first: 100) { edges { node { mayDeploy(sku: "small") { code } runwayUntil
         payToRestore { amount } } } } }""",
+    "vouchers": """{ vouchers(first: 100) { totalCount edges { node { state value { amount }
+        redeemedBy { name balance { amount } voucherBalance { amount } reserved { amount } } } } } }""",
     "notices": "{ notices(first: 100) { edges { node { subject account { name } } } } }",
     "forecast": "{ forecast(days: 9, first: 100) { totalCount edges { node { to account { externalId } } } } }",
     "audit": "{ audit(first: 100) { edges { node { kind subject { id } } } } }",
@@ -51,7 +65,7 @@ class Counted:
             yield
 
 
-async def _grow(factory: Any, rows: int) -> None:
+async def _grow(factory: Any, wallet: Any, rows: int) -> None:
     for number in range(rows):
         account: Account = await factory.account()
         server = await factory.server(account, stripe_subscription_id=f"sub_{account.id}")
@@ -61,6 +75,7 @@ async def _grow(factory: Any, rows: int) -> None:
         await factory.episode(account, admitted=Stage.SUSPENDED if number % 2 else Stage.PAST_DUE)
         await factory.notice(account)
         await factory.override(account)
+        await wallet.voucher(account, 5)
         now = account.created_at
         await record("x", ("Account", account.id), at=now, actor="a", reason="r", account_id=account.id)
         await RestorePart.create(
@@ -95,17 +110,50 @@ async def _paid_in_part(factory: Any, account: Account, server: Any) -> None:
 
 @pytest.mark.parametrize("listing", sorted(PAGES))
 async def test_a_page_of_many_takes_as_many_statements_as_a_page_of_few(
-    door: Any, factory: Any, sqlite_database: str, monkeypatch: pytest.MonkeyPatch, listing: str
+    door: Any,
+    factory: Any,
+    wallet: Any,
+    sqlite_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    listing: str,
 ) -> None:
     """It asks the same number of questions for two rows and for twelve."""
-    await _grow(factory, 2)
+    await _grow(factory, wallet, 2)
     await door.token(Role.SUPPORT)
     few, many = Counted(), Counted()
     with few.counting(monkeypatch):
         await door.data(Role.SUPPORT, PAGES[listing])
-    await _grow(factory, 10)
+    await _grow(factory, wallet, 10)
     with many.counting(monkeypatch):
         data = await door.data(Role.SUPPORT, PAGES[listing])
     assert len(next(iter(data.values()))["edges"]) >= 12
     assert 0 < len(few.statements) < 30
     assert len(many.statements) == len(few.statements), "\n".join(sorted(many.statements))
+
+
+async def test_a_statement_of_account_takes_as_many_statements_however_long_it_is(
+    door: Any, factory: Any, wallet: Any, sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks the same number of questions for two entries and for twelve, their vouchers and invoices included."""
+    account = await factory.account()
+    query = """query($id: ID!) { account(id: $id) { ledger(first: 100) { totalCount edges { node { kind
+        amount { amount } toInvoice { amount } invoice { number account { name } } voucher { state } } } } } }"""
+    variables = {"id": ids.global_id("Account", account.id)}
+    await door.token(Role.SUPPORT)
+    counts = []
+    for rows in (1, 5):
+        for _ in range(rows):
+            invoice = await factory.invoice(account)
+            await wallet.voucher(account, 5)
+            move = Move(debit=LedgerKind.VOUCHER, credit=LedgerKind.INVOICES_PAID, amount=5)
+            await ledger.book(
+                TransactionKind.INVOICE_PAID, account.id, [move], fact=("test", str(invoice.id)),
+                at=door.clock.now(), actor="a", description="d", invoice_id=invoice.id,
+            )  # fmt: skip
+        counted = Counted()
+        with counted.counting(monkeypatch):
+            data = await door.data(Role.SUPPORT, query, variables)
+        counts.append((data["account"]["ledger"]["totalCount"], len(counted.statements)))
+    (few, statements), (many, as_many) = counts
+    assert (few, many) == (2, 12)
+    assert statements == as_many < 15

@@ -1,0 +1,86 @@
+"""The ledger as a statement: what was booked for an account, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+from tortoise.queryset import QuerySet
+
+from api.graphql import ids
+from api.graphql.connections import Connection, Window, page
+from api.graphql.context import Context, Info
+from api.graphql.nodes import Node
+from api.graphql.scalars import Money
+from api.graphql.vouchers import Voucher, voucher_by_key
+from billing.money_models import LedgerTransaction
+
+if TYPE_CHECKING:
+    from api.graphql.invoices import Invoice
+
+
+@strawberry.type
+class LedgerEntry(Node):
+    """One business fact. The amounts of all entries of an account add up to its two purses and what is reserved."""
+
+    at: datetime
+    kind: str
+    amount: Money = strawberry.field(
+        description="By how much it changed what the account has with us; zero for money that went straight to an "
+        "invoice, or was only reserved for one."
+    )
+    to_invoice: Money = strawberry.field(
+        description="What of it went to its invoice; negative for what was taken back."
+    )
+    description: str
+    row: strawberry.Private[LedgerTransaction]
+
+    @strawberry.field
+    async def invoice(self, info: Info) -> Annotated[Invoice, strawberry.lazy("api.graphql.invoices")] | None:
+        """The invoice that it is about."""
+        from api.graphql.invoices import invoice_by_key
+
+        return await invoice_by_key(info.context, self.row.invoice_id)
+
+    @strawberry.field
+    async def voucher(self, info: Info) -> Voucher | None:
+        """The voucher that was redeemed."""
+        key = self.row.voucher_id
+        return await voucher_by_key(info.context, key) if key is not None else None
+
+
+async def show_entries(context: Context, rows: Sequence[LedgerTransaction]) -> list[LedgerEntry]:
+    """Return rows as they go on the wire, with what they came to."""
+    effects = await context.money.effects.load_many([row.id for row in rows])
+    purses = await context.money.purses.load_many([row.account_id for row in rows])
+    return [
+        LedgerEntry(
+            id=ids.global_id("LedgerEntry", row.id),
+            at=row.at,
+            kind=row.kind.value,
+            amount=Money.of(effect.purses, held.currency),
+            to_invoice=Money.of(effect.invoices, held.currency),
+            description=row.description,
+            row=row,
+        )
+        for row, effect, held in zip(rows, effects, purses, strict=True)
+    ]
+
+
+async def page_of_entries(
+    context: Context, query: QuerySet[LedgerTransaction], window: Window
+) -> Connection[LedgerEntry]:
+    """Return a page of these entries, newest first."""
+
+    async def show(rows: Sequence[LedgerTransaction]) -> list[LedgerEntry]:
+        return await show_entries(context, rows)
+
+    return await page(query, window, listing="ledger", newest_first=True, show=show)
+
+
+async def entry_by_key(context: Context, key: int) -> LedgerEntry | None:
+    """Return the entry of this key if the principal may see it."""
+    row = await context.entries.load(key)
+    return (await show_entries(context, [row]))[0] if row is not None else None
