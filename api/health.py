@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from tortoise import connections
 
 from api.database import known_migrations
+from billing import books
 from billing.clock import Clock
 from billing.models import (
     Account,
@@ -40,7 +41,7 @@ from reconciler.rules.terms import Mode, StepState
 log = structlog.get_logger("abeyance.health")
 
 #: Checks that are shown and do not make the process unready.
-_TOLD_ONLY = frozenset({"state_folder", "observation"})
+_TOLD_ONLY = frozenset({"state_folder", "observation", "ledger"})
 #: No check may keep a prober waiting longer.
 PATIENCE = timedelta(seconds=2)
 #: What a run needs at least in its folder.
@@ -79,7 +80,8 @@ class Health:
     async def ready(self, _: Request) -> Response:
         """Answer each check; 503 when one fails that serving rests on. Texts name no secret and no address.
 
-        A site that does not answer, or a full state folder, is trouble for people and no reason to turn customers away.
+        A site that does not answer, a full state folder or a ledger that does not add up is trouble for people and no
+        reason to turn customers away.
         """
         checks = {
             "database": await self._asked(self._database),
@@ -88,6 +90,7 @@ class Health:
             "last_pass": await self._asked(self._last_pass),
             "state_folder": await self._asked(self._state_folder),
             "observation": await self._asked(self._observation),
+            "ledger": await self._asked(self._ledger),
         }
         ready = all(check.ok for name, check in checks.items() if name not in _TOLD_ONLY)
         shown = {name: {"ok": check.ok, "detail": check.said} for name, check in checks.items()}
@@ -154,6 +157,11 @@ class Health:
         site, oldest = max(((site, age or 0.0) for site, age in ages.items()), key=lambda one: one[1])
         ok = oldest <= self.observation_max_age.total_seconds()
         return Check(ok=ok, said=f"the oldest, of {site}, {int(oldest)} s ago")
+
+    async def _ledger(self) -> Check:
+        item = await books.in_doubt()
+        said = f"does not add up, as seen at {item.since:%Y-%m-%d %H:%M} UTC" if item else "adds up"
+        return Check(ok=item is None, said=said)
 
     async def _measured(self) -> CollectorRegistry:
         registry = CollectorRegistry()

@@ -212,16 +212,21 @@ async def apply_once(settings: Settings, confirm: Callable[[PlanView], bool]) ->
 
 
 async def settle(runtime: Runtime, *, rounds: int = 50) -> None:
-    """Run passes, jobs and deliveries until a round changes nothing, or `rounds` of them."""
+    """Bring the money up to date, then run passes, jobs and deliveries until a round changes nothing, or `rounds`."""
+    await runtime.process_inbox()
+    await runtime.money.once()
     for _ in range(rounds):
         await runtime.process_inbox()
+        await runtime.money.settle_touched()
         result = await runtime.passes.run()
+        if result.newly_overdue:
+            await runtime.money.sweep()
         worked = runtime.dispatcher.busy
         await runtime.dispatcher.idle()
         await runtime.resolve_unknown()
         await runtime.deliver()
         await runtime.trail.send()
-        if not result.again and not worked:
+        if not result.again and not worked and not result.newly_overdue:
             return
 
 

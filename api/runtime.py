@@ -20,6 +20,7 @@ from api.background import Worker
 from api.health import Health
 from api.jwks import KeySet, from_url
 from api.jwt import JwtAuthenticator
+from api.money_turns import MoneyTurns
 from api.ports import Ports
 from api.settings import EXAMPLES, Settings, SettingsError
 from api.trail import Trail
@@ -35,7 +36,7 @@ from billing.staff import StaffChannel
 from billing.stripe.card_gateway import CardGateway
 from billing.stripe.gateway import StripeGateway, StripeReadError
 from billing.stripe.processing import WrongStripeAccountError, process_due
-from billing.stripe.refresh import adopt_customer, refetch_account
+from billing.stripe.refresh import Agreement, adopt_customer, refetch_account
 from billing.stripe.settle_gateway import SettleGateway
 from billing.stripe.sweep import full_sweep
 from reconciler import modes, unknown
@@ -111,6 +112,13 @@ class Runtime:
         self.outbox = Worker(name="outbox", turn=self.deliver)
         self.unknown = Worker(name="unknown", turn=self.resolve_unknown)
         self.trail = Trail(settings, clock=self.clock, rng=self.rng)
+        self.money = MoneyTurns(
+            clock=self.clock,
+            means=lambda: self.ports().means(),
+            cards=self.cards,
+            mode=lambda: modes.in_force(settings.mode),
+            wake=self.loop.wake,
+        )
         self._build_reconciler(settings)
 
     def _build_reconciler(self, settings: Settings) -> None:
@@ -210,6 +218,7 @@ class Runtime:
         """Read a newly named Stripe customer; raises `StripeReadError`, and then the next sweep does it."""
         if self.gateway is not None:
             await adopt_customer(self.gateway, self.clock, account_id)
+            self.money.touched({account_id})
 
     # -- the work -------------------------------------------------------------------------------------------------
 
@@ -240,6 +249,7 @@ class Runtime:
             return None
         if result.done:
             self.loop.wake()
+            await self.money.touched_customers(result.customers)
         if result.done + result.ignored + result.dead >= BATCH:
             return 0.0
         return LATER_SECONDS if result.later else None
@@ -272,9 +282,14 @@ class Runtime:
         if self.gateway is None:
             return
         try:
-            await full_sweep(self.gateway, self.clock, configured_account=self.settings.stripe_account)
+            swept = await full_sweep(
+                self.gateway, self.clock, configured_account=self.settings.stripe_account
+            )
         except (StripeReadError, WrongStripeAccountError) as problem:
             log.warning("stripe.not_swept", problem=str(problem))
+        else:
+            if swept.events or swept.invoices:
+                self.money.sweeping.wake()
         self.inbox.wake()
         self.loop.wake()
 
@@ -284,7 +299,9 @@ class Runtime:
             return
         owed = Invoice.filter(account_id=account.id, status=InvoiceStatus.OPEN, overdue_seen_at__isnull=False)
         ids = [row.id for row in await owed]
-        await refetch_account(self.gateway, self.clock, account.id, ids)
+        refetched = await refetch_account(self.gateway, self.clock, account.id, ids)
+        if refetched.agreement is Agreement.CHANGED:
+            self.money.touched({account.id})
 
     async def observe(self) -> None:
         """Observe every site once; in `OFF` nothing is asked of anybody."""
@@ -294,10 +311,12 @@ class Runtime:
         self.loop.wake()
 
     def heard(self, result: PassResult) -> None:
-        """After each pass: send what it queued, and look at what is unknown."""
+        """After each pass: send what it queued, look at what is unknown, and settle what has become overdue."""
         self.outbox.wake()
         self.unknown.wake()
         self.trail.passed()
+        if result.newly_overdue:
+            self.money.sweeping.wake()
 
     async def tick(self) -> None:
         """Wake everything that could have something to do."""
@@ -315,6 +334,7 @@ class Runtime:
             "tick": (self.pace.tick, self.tick),
             "observe": (self.pace.observe, self.observe),
             "sweep": (self.pace.sweep, self.sweep),
+            **self.money.ticks(sweep=self.pace.sweep),
         }
         schedule = Schedule(ticks)
         tasks = [
@@ -325,6 +345,7 @@ class Runtime:
                 ("outbox", self.outbox.run()),
                 ("unknown", self.unknown.run()),
                 *((worker.name, worker.run()) for worker in self.trail.workers),
+                *((worker.name, worker.run()) for worker in self.money.workers),
                 # Facts first: nothing restricts before a sweep and an observation, and restores need not wait a tick.
                 ("first sweep", self.sweep()),
                 ("first observation", self.observe()),
@@ -332,6 +353,7 @@ class Runtime:
         ]
         schedule.start()
         await self.tick()
+        self.money.wake_all()
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import structlog
 from tortoise.transactions import in_transaction
 
 from billing import audit, invoice_parts, ledger, numbers
@@ -23,6 +24,8 @@ from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 
 ACTOR = "system:adjustments"
+
+log = structlog.get_logger(__name__)
 
 
 class LossKind(StrEnum):
@@ -113,7 +116,8 @@ async def issue_drafts(
 ) -> set[int]:
     """Open what was drafted, with the grace of each account's policy from now on; return the accounts to settle.
 
-    By default a refund leaves its debt closed (`refund_reopens_debt`): then its draft is dropped.
+    By default a refund leaves its debt closed (`refund_reopens_debt`): then its draft is dropped. One that cannot be
+    opened is logged and keeps no other waiting.
     """
     rows = Invoice.filter(origin=InvoiceOrigin.ADJUSTMENT, status=InvoiceStatus.DRAFT)
     if account_id is not None:
@@ -121,10 +125,13 @@ async def issue_drafts(
     issued = set()
     for invoice in await rows.order_by("id").limit(limit).select_related("account"):
         policy = policies.get(invoice.account.policy) or policies["standard"]
-        async with in_transaction():
-            await invoice_parts.hold(invoice.account_id)
-            if await _issue(invoice, policy, clock.now()):
-                issued.add(invoice.account_id)
+        try:
+            async with in_transaction():
+                await invoice_parts.hold(invoice.account_id)
+                if await _issue(invoice, policy, clock.now()):
+                    issued.add(invoice.account_id)
+        except Exception:
+            log.exception("adjustment.not_issued", invoice=invoice.id)
     return issued
 
 

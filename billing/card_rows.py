@@ -69,7 +69,7 @@ async def apply_card(card: Card, found: CardReading | None, *, customer: str | N
     if await twin.exclude(id=card.id).exists():
         # The bank replaced it by a number that its owner has added as well: the sweep lets go of this one.
         return await mark_removed(card, actor=_STRIPE, reason="the same number was added anew", now=now)
-    await Card.filter(id=card.id).update(version=F("version") + 1, **after)
+    await Card.filter(id=card.id).update(version=F("version") + 1, to_settle=True, **after)
     await record(
         "card.changed", card, actor=_STRIPE, reason="read from Stripe", now=now, before=before, after=after
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
+import structlog
 from tortoise.transactions import in_transaction
 
 from billing import audit, card_rows
@@ -30,6 +31,8 @@ NeedsCard = Callable[[int], Awaitable[bool]]
 """Whether an account has servers that no purse covers; asked inside the transaction, so it only reads the database."""
 
 _CHUNK = 5_000
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,11 +299,18 @@ async def remove(
 
 
 async def finish_removals(gateway: CardGateway, clock: Clock) -> int:
-    """Let go at Stripe of every removed card that it may still have; return how many. Raises `StripeReadError`."""
-    left = await Card.filter(removed_at__isnull=False, detached_at__isnull=True).order_by("id")
+    """Let go at Stripe of every removed card that it may still have; return of how many it did.
+
+    A card that Stripe does not let go of keeps no other waiting. Raises `StripeReadError` while Stripe does not answer.
+    """
+    left, done = await Card.filter(removed_at__isnull=False, detached_at__isnull=True).order_by("id"), 0
     for card in left:
-        await _let_go(gateway, clock, card)
-    return len(left)
+        try:
+            await _let_go(gateway, clock, card)
+            done += 1
+        except (RejectedError, GoneError) as error:
+            log.warning("card.not_let_go", card=card.id, error=str(error))
+    return done
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------

@@ -174,6 +174,8 @@ class Card(Model):
     added_at = fields.DatetimeField()
     #: Raised by every change of the card at Stripe; a hard decline holds for one version only.
     version = fields.IntField(default=1)
+    #: Whether open invoices have still to be settled because it was added or changed.
+    to_settle = fields.BooleanField(default=True)
     removed_at = fields.DatetimeField(null=True)
     #: When Stripe was seen to have let go of it; null on a removed card: a sweep has still to see to it.
     detached_at = fields.DatetimeField(null=True)

@@ -46,6 +46,8 @@ class PassResult:
     admitted: int
     again: bool
     next_at: datetime | None
+    #: Invoices that were seen overdue for the first time: what could pay them is due.
+    newly_overdue: int = 0
 
 
 @dataclass(kw_only=True)
@@ -85,7 +87,7 @@ class Passes:
         await approved.follow(self.second_person, self.policies(), now)
         await holds.close_expired(now)
         due = await self._due(now)
-        await invoices.note_overdue(due, now=now)
+        newly_overdue = await invoices.note_overdue(due, now=now)
         found = await self._settle(await subjects.load(due, self.policies(), now), mode, now)
         view = await self._survey.world(found, mode, now)
         proposed = propose(view)
@@ -104,6 +106,7 @@ class Passes:
             admitted=admitted,
             again=admitted > 0 or len(due) == MAX_ACCOUNTS,
             next_at=await _next_at(now),
+            newly_overdue=newly_overdue,
         )
 
     async def _due(self, now: datetime) -> list[int]:

@@ -9,6 +9,7 @@ from api.migrations._sql import (
     after_insert,
     checks,
     currency,
+    indexed_while,
     kept,
     never_changed,
     never_deleted,
@@ -130,6 +131,7 @@ class Migration(migrations.Migration):
                 ('is_default', fields.BooleanField(default=False)),
                 ('added_at', fields.DatetimeField()),
                 ('version', fields.IntField(default=1)),
+                ('to_settle', fields.BooleanField(default=True)),
                 ('removed_at', fields.DatetimeField(null=True)),
                 ('detached_at', fields.DatetimeField(null=True)),
             ],
@@ -337,6 +339,7 @@ class Migration(migrations.Migration):
         unique_while("ledger_account_purse", "ledger_account", "account_id, kind, currency", "account_id IS NOT NULL"),
         unique_while("ledger_account_house", "ledger_account", "kind, currency", "account_id IS NULL"),
         unique_while("card_default", "card", "account_id", "is_default AND removed_at IS NULL"),
+        indexed_while("card_to_settle", "card", "account_id", "to_settle AND removed_at IS NULL"),
         unique_while("card_of_account", "card", "account_id, fingerprint", "removed_at IS NULL"),
         unique_while(
             "charge_in_flight", "charge", "invoice_id", "invoice_id IS NOT NULL AND state IN ('INTENDED', 'PROCESSING')"

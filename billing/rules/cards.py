@@ -66,9 +66,13 @@ def scheduled(overdue_at: datetime, now: datetime) -> str | None:
     return f"schedule:{reached}" if reached else None
 
 
-def next_scheduled(overdue_at: datetime, now: datetime) -> datetime | None:
-    """Return the next instant of the schedule after `now`; null when it is through."""
-    return min((at for after in ATTEMPTS_AFTER if (at := overdue_at + after) > now), default=None)
+def due_attempt(overdue_at: datetime, *, last: datetime | None, now: datetime) -> datetime | None:
+    """Return since when the schedule calls for an attempt that nobody has made yet; null when it does not.
+
+    `last` is when a card was last asked for the invoice, on whatever occasion; null: never.
+    """
+    reached = max((at for after in ATTEMPTS_AFTER if (at := overdue_at + after) <= now), default=None)
+    return reached if reached is not None and (last is None or last < reached) else None
 
 
 class NotAsked(StrEnum):

@@ -61,6 +61,8 @@ class Processed:
     ignored: int = 0
     later: int = 0
     dead: int = 0
+    #: Customers whom events that were done name: what is open of them may be settled now.
+    customers: set[str] = field(default_factory=set)
 
 
 @dataclass(kw_only=True)
@@ -164,6 +166,7 @@ async def _settle(
         marked = await _mark(ids, EventState.DONE if known else EventState.IGNORED, batch.clock.now())
     if known:
         batch.result.done += marked
+        batch.result.customers |= {customer} if customer else set()
     else:
         batch.result.ignored += marked
 

@@ -12,8 +12,9 @@ from tortoise import connections
 
 from api import health as healths
 from api.health import Health
+from billing import books, work_queue
 from billing.clock import ManualClock
-from billing.models import EventState
+from billing.models import EventState, WorkItem, WorkState
 from billing.rules.policy import Policy, StagePolicy
 from billing.rules.terms import Stage
 from reconciler.models import ReconcilerState, SiteState
@@ -51,7 +52,7 @@ async def test_it_is_ready_when_all_is_well(clock: ManualClock) -> None:
     told = response.json()
     assert told["ready"] is True
     assert set(told["checks"]) == {
-        "database", "schema", "policies", "last_pass", "state_folder", "observation",
+        "database", "schema", "policies", "last_pass", "state_folder", "observation", "ledger",
     }  # fmt: skip
     assert all(check["ok"] for check in told["checks"].values())
 
@@ -199,6 +200,22 @@ async def test_it_wants_every_site_seen_lately(clock: ManualClock) -> None:
     assert "of a, 601 s ago" in text
     off = _health(clock, sites=frozenset({"a"}), pass_max_age=None, mode=Mode.OFF)
     assert (await _failing(off))[0] == set()
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_tells_of_a_ledger_that_does_not_add_up(clock: ManualClock) -> None:
+    """Since when, until it adds up again; customers are served all the same."""
+    await _passed(clock)
+    item = await work_queue.open_item(
+        books.UNPROVEN, books.UNPROVEN, at=clock.now(), title="The ledger does not add up", detail="purse 1"
+    )
+    await WorkItem.filter(id=item.id).update(state=WorkState.ACKNOWLEDGED)
+    failing, text = await _failing(_health(clock))
+    assert failing == {"ledger"}
+    assert "2026-11-20 09:00 UTC" in text
+    assert (await _get(_health(clock), "/readyz")).status_code == 200
+    await work_queue.resolve(books.UNPROVEN, at=clock.now(), by="test", resolution="it adds up again")
+    assert (await _failing(_health(clock)))[0] == set()
 
 
 @pytest.mark.usefixtures("sqlite_database")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from billing import cards as saved_cards
-from billing import ledger
+from billing import ledger, settling_sweep
 from billing.charge_rows import InvoiceCharge
 from billing.charges import Outcome
 from billing.models import Account, AuditEntry, Invoice
@@ -235,15 +235,16 @@ class Bank:
 
     async def __call__(self, wanted: InvoiceCharge) -> Outcome:
         self.asked.append((wanted.invoice_id, wanted.card_id, wanted.amount, wanted.occasion))
+        number = len(self.asked)
         answer = self.answers[wanted.card_id]
         if isinstance(answer, NotAsked):
             return Outcome(charge=None, not_asked=answer)
         invoice = await Invoice.get(id=wanted.invoice_id)
         charge = await Charge.create(
             account_id=invoice.account_id, invoice_id=invoice.id, card_id=wanted.card_id, card_version=1,
-            amount=wanted.amount, currency="EUR", on_session=False, occasion=f"{wanted.occasion}-{len(self.asked)}",
-            idempotency_key=f"key-{len(self.asked)}", state=answer, created_at=self.clock.now(),
-            updated_at=self.clock.now(), stripe_payment_intent_id=f"pi_{len(self.asked)}",
+            amount=wanted.amount, currency="EUR", on_session=False, occasion=f"{wanted.occasion}-{number}",
+            idempotency_key=f"key-{number}", state=answer, created_at=self.clock.now(),
+            updated_at=self.clock.now(), stripe_payment_intent_id=f"pi_{number}",
         )  # fmt: skip
         if answer is ChargeState.SUCCEEDED:
             await Invoice.filter(id=invoice.id).update(status=InvoiceStatus.PAID, amount_due=0)
@@ -262,6 +263,7 @@ async def card(account: Account, clock: Any, **given: Any) -> Card:
     values = {
         "account_id": account.id, "stripe_payment_method_id": f"pm_{number}", "fingerprint": f"print-{number}",
         "brand": "visa", "last4": "4242", "exp_month": 12, "exp_year": 2030, "added_at": clock.now(),
+        "to_settle": False,
     }  # fmt: skip
     return await Card.create(**(values | given))
 
@@ -341,3 +343,66 @@ async def test_it_books_every_share_as_one_fact(factory, wallet, means, account)
     booked = await LedgerTransaction.get(kind=TransactionKind.INVOICE_PAID)
     assert booked.invoice_id == invoice.id
     assert (await booked.transfers.all().prefetch_related("debit"))[0].debit.kind is LedgerKind.BALANCE
+
+
+# -- the sweep
+
+
+async def test_it_settles_once_for_a_card_that_is_new_or_has_changed(factory, clock, policies, account, bank):
+    """Whoever saved it, and whatever the schedule says; what was asked on this occasion is not asked again."""
+    invoice = await factory.invoice(account, overdue_at=clock.now() - timedelta(days=1))
+    saved = await card(account, clock, to_settle=True)
+    bank.answers = {saved.id: ChargeState.FAILED}
+    means = Means(clock=clock, policies=policies, ask_card=bank)
+    assert [await settle_due(means), await settle_due(means)] == [1, 0]
+    await Card.filter(id=saved.id).update(version=2, to_settle=True)
+    assert [await settle_due(means), await settle_due(means)] == [1, 0]
+    assert bank.asked == [(invoice.id, saved.id, 500, f"card:{saved.id}:{version}") for version in (1, 2)]
+
+
+async def test_it_keeps_a_new_card_for_later_while_no_card_is_asked(factory, clock, means, account):
+    """What could help still does when cards are asked again."""
+    await factory.invoice(account)
+    await card(account, clock, to_settle=True)
+    assert await settle_due(means) == 0
+    assert (await Card.get()).to_settle
+
+
+async def test_it_settles_those_alone_whom_a_fact_was_about(factory, wallet, means, account):
+    """The others wait for the next look at everybody."""
+    other = await factory.account()
+    for one in (account, other):
+        await factory.invoice(one)
+        await wallet.cash(one, 500)
+    assert await settle_due(means, account_ids={other.id}) == 1
+    assert (await due(account), await due(other)) == ([500], [0])
+    assert await settle_due(means, account_ids=()) == 0
+    assert await settle_due(means) == 1
+
+
+async def test_it_lets_no_account_keep_the_others_waiting(factory, wallet, means, account, monkeypatch):
+    """One that cannot be settled is logged; it is tried again with the next turn."""
+    others = [await factory.account() for _ in range(7)]
+    for one in (account, *others):
+        await factory.invoice(one)
+        await wallet.cash(one, 500)
+
+    async def breaks(account_id: int, **given: Any) -> Any:
+        if account_id == account.id:
+            raise RuntimeError("broken")
+        return await settle(account_id, **given)
+
+    monkeypatch.setattr(settling_sweep, "settle", breaks)
+    await settle_due(means)
+    assert await due(account) == [500]
+    assert [await due(one) for one in others] == [[0]] * 7
+
+
+async def test_it_asks_no_more_cards_while_stripe_says_nothing(factory, clock, policies, bank):
+    """Each would leave an intent whose end nobody knows; purses pay all the same."""
+    for _ in range(20):
+        account = await factory.account()
+        await factory.invoice(account)
+        bank.answers[(await card(account, clock)).id] = ChargeState.INTENDED
+    await settle_due(Means(clock=clock, policies=policies, ask_card=bank))
+    assert 3 <= len(bank.asked) < 3 + settling_sweep.AT_ONCE

@@ -14,11 +14,11 @@ from billing.rules.cards import (
     CardFact,
     NotAsked,
     amount_problem,
+    due_attempt,
     expires_at,
     in_order,
     is_hard,
     is_last_usable,
-    next_scheduled,
     renews,
     scheduled,
     usable,
@@ -88,9 +88,6 @@ def test_it_asks_at_once_and_after_three_seven_and_fourteen_days() -> None:
     names = [scheduled(NOW, NOW + after) for after in ATTEMPTS_AFTER]
     assert names == ["schedule:1", "schedule:2", "schedule:3", "schedule:4"]
     assert scheduled(NOW, NOW + timedelta(days=400)) == "schedule:4"
-    assert next_scheduled(NOW, NOW - timedelta(days=1)) == NOW
-    assert next_scheduled(NOW, NOW) == NOW + timedelta(days=3)
-    assert next_scheduled(NOW, NOW + timedelta(days=14)) is None
 
 
 @given(st.integers(0, 40 * 86400), st.integers(0, 40 * 86400))
@@ -101,8 +98,18 @@ def test_it_never_goes_back_on_the_schedule(first: int, second: int) -> None:
     assert before is not None
     assert after is not None
     assert before <= after
-    following = next_scheduled(NOW, early)
-    assert (before == after) == (following is None or late < following)
+    assert (before == after) == (due_attempt(NOW, last=early, now=late) is None)
+
+
+def test_it_owes_an_attempt_since_the_last_instant_of_the_schedule_that_nobody_used() -> None:
+    """Whoever asked a card since then, on whatever occasion, has used it."""
+    day = timedelta(days=1)
+    assert due_attempt(NOW, last=None, now=NOW - timedelta(seconds=1)) is None
+    assert due_attempt(NOW, last=None, now=NOW) == NOW
+    assert due_attempt(NOW, last=NOW - day, now=NOW + day) == NOW
+    assert due_attempt(NOW, last=NOW, now=NOW + 3 * day - timedelta(seconds=1)) is None
+    assert due_attempt(NOW, last=NOW, now=NOW + 8 * day) == NOW + 7 * day
+    assert due_attempt(NOW, last=NOW + 14 * day, now=NOW + 400 * day) is None
 
 
 def tried(**given: Any) -> Attempt:
