@@ -41,7 +41,7 @@ from reconciler.rules.terms import Mode, StepState
 log = structlog.get_logger("abeyance.health")
 
 #: Checks that are shown and do not make the process unready.
-_TOLD_ONLY = frozenset({"state_folder", "observation", "ledger"})
+_TOLD_ONLY = frozenset({"state_folder", "observation", "ledger", "site_tokens"})
 #: No check may keep a prober waiting longer.
 PATIENCE = timedelta(seconds=2)
 #: What a run needs at least in its folder.
@@ -91,6 +91,7 @@ class Health:
             "state_folder": await self._asked(self._state_folder),
             "observation": await self._asked(self._observation),
             "ledger": await self._asked(self._ledger),
+            "site_tokens": await self._asked(self._site_tokens),
         }
         ready = all(check.ok for name, check in checks.items() if name not in _TOLD_ONLY)
         shown = {name: {"ok": check.ok, "detail": check.said} for name, check in checks.items()}
@@ -162,6 +163,16 @@ class Health:
         item = await books.in_doubt()
         said = f"does not add up, as seen at {item.since:%Y-%m-%d %H:%M} UTC" if item else "adds up"
         return Check(ok=item is None, said=said)
+
+    async def _site_tokens(self) -> Check:
+        strong = [
+            row.site
+            for row in await SiteState.filter(site__in=list(self.sites)).order_by("site")
+            if row.excess
+        ]
+        return Check(
+            ok=not strong, said=f"could destroy: {', '.join(strong)}" if strong else "cannot destroy"
+        )
 
     async def _measured(self) -> CollectorRegistry:
         registry = CollectorRegistry()

@@ -122,6 +122,8 @@ class SiteState(Model):
     complete_at = fields.DatetimeField(null=True)
     silent_nodes: Any = fields.JSONField(default=list)
     problem = fields.TextField(null=True)
+    #: With what the site's token could destroy something, as last told.
+    excess: Any = fields.JSONField(default=list)
 
     class Meta:
         table = "site_state"

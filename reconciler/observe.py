@@ -5,7 +5,7 @@ gone, and a node that does not answer makes its guests unknown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,8 @@ ABSENCES_UNTIL_MISSING = 2
 #: A read-back from the node counts for this long against an overview that still shows the state of before: Proxmox VE's
 #: `cluster/resources` is up to ten seconds old (pvestatd publishes every 10 s).
 OVERVIEW_LAG = timedelta(seconds=15)
+#: So many privileges are named to people; an administrator's token holds hundreds.
+_SHOWN = 10
 #: Platforms on which a guest's name is only unique on its node.
 _NAMED_PER_NODE = frozenset({"lxc", "libvirt"})
 
@@ -50,6 +52,8 @@ class SiteSeen:
     silent_nodes: frozenset[str]
     complete: bool
     problem: str | None = None
+    #: With what the site's token could destroy something; null: this reading does not tell.
+    excess: tuple[str, ...] | None = None
 
 
 def merge(raws: Sequence[Mapping[str, object]]) -> SiteSeen:
@@ -61,12 +65,15 @@ def merge(raws: Sequence[Mapping[str, object]]) -> SiteSeen:
     silent: set[str] = set()
     complete = bool(raws)
     problem = None if raws else "the site was not read"
+    told: set[str] | None = None
     for raw in raws:
         complete = complete and raw.get("complete") is True
         silent_nodes = raw.get("silent_nodes")
         silent |= {str(node) for node in silent_nodes} if isinstance(silent_nodes, list) else set()
         if isinstance(raw.get("problem"), str):
             problem = str(raw["problem"])
+        if isinstance(excess := raw.get("excess"), list):
+            told = (told or set()) | {str(privilege) for privilege in excess}
         listed = raw.get("guests")
         guests += [_guest(entry) for entry in listed] if isinstance(listed, list) else []
     return SiteSeen(
@@ -74,6 +81,7 @@ def merge(raws: Sequence[Mapping[str, object]]) -> SiteSeen:
         silent_nodes=frozenset(silent),
         complete=complete and not silent,
         problem=problem,
+        excess=tuple(sorted(told)) if told is not None else None,
     )
 
 
@@ -101,9 +109,8 @@ async def apply(site: Site, seen: SiteSeen, now: datetime) -> None:
         site=site.name, retired_at=None, deployment=Deployment.SUCCEEDED, guest__isnull=False
     ).order_by("id")
     if servers and seen.complete and not seen.guests:
-        seen = SiteSeen(
-            guests=(),
-            silent_nodes=seen.silent_nodes,
+        seen = replace(
+            seen,
             complete=False,
             problem="the site showed no guest at all, which is taken for a lost privilege and not for empty nodes",
         )
@@ -204,8 +211,28 @@ async def _save_site(site: Site, seen: SiteSeen, now: datetime) -> None:
     }
     if seen.complete:
         columns["complete_at"] = now
+    if seen.excess is not None:
+        columns["excess"] = list(seen.excess)
+        await _tell_of_excess(site, seen.excess, now)
     if not await SiteState.filter(site=site.name).update(**columns):
         await SiteState.create(site=site.name, **columns)
+
+
+async def _tell_of_excess(site: Site, excess: Sequence[str], now: datetime) -> None:
+    """Let people know of a token that could destroy, once for as long as it could."""
+    key = f"token_too_strong:{site.name}"
+    if not excess:
+        await work_queue.resolve(
+            key, at=now, by=ACTOR, resolution="the token cannot destroy anything any more"
+        )
+        return
+    await work_queue.open_item(
+        "token_too_strong",
+        key,
+        at=now,
+        title=f"The token of site {site.name} could destroy",
+        detail=f"it holds {', '.join(excess[:_SHOWN])}; until then nothing is restricted there for money",
+    )
 
 
 async def _missing_and_back(servers: Sequence[Server], rows: Iterable[Observation], now: datetime) -> None:

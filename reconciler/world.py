@@ -199,6 +199,7 @@ async def _sites(inventory: Inventory) -> Mapping[str, SiteView]:
             mode=Mode(site.mode.upper()),
             complete_at=state.complete_at if state else None,
             silent_nodes=frozenset(state.silent_nodes) if state else frozenset(),
+            excess=tuple(state.excess) if state else (),
         )
     return views
 

@@ -219,6 +219,7 @@ class Migration(migrations.Migration):
                 ('complete_at', fields.DatetimeField(null=True)),
                 ('silent_nodes', fields.JSONField(default=list)),
                 ('problem', fields.TextField(null=True)),
+                ('excess', fields.JSONField(default=list)),
             ],
             options={'table': 'site_state', 'app': 'abeyance', 'pk_attr': 'site'},
         ),

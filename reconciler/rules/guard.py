@@ -1,4 +1,4 @@
-"""The guard between plan and dispatch: fresh facts, blast radius, windows, pause.
+"""The guard between plan and dispatch: fresh facts, weak tokens, blast radius, windows, pause.
 
 Pure. It only ever holds back, and never a step that gives something back: restores pass all of it.
 """
@@ -13,7 +13,7 @@ from billing.rules.terms import Stage
 from reconciler.rules.plan import Plan, Step
 from reconciler.rules.terms import Mode, StepKind
 from reconciler.rules.windows import in_window, opens_at
-from reconciler.rules.world import Climb, ServerView, World
+from reconciler.rules.world import Climb, ServerView, SiteView, World
 
 #: Who climbs: an account and, for an uncovered server, the server.
 _Subject = tuple[int, int | None]
@@ -93,7 +93,15 @@ def _sites_apply(step: Step, climb: Climb, world: World) -> Step:
             return step.hold_back("SITE_UNKNOWN", f"the inventory has no site {name}")
         if site.mode is not Mode.APPLY:
             return step.hold_back("SITE_IN_PLAN", f"site {name} is in plan mode")
+        step = _token_is_weak(step, site)
     return step
+
+
+def _token_is_weak(step: Step, site: SiteView | None) -> Step:
+    """Nothing is taken for money through a token that could destroy what it is to keep."""
+    if site is None or not site.excess:
+        return step
+    return step.hold_back("TOKEN_TOO_STRONG", f"the token of site {site.name} holds {site.excess[0]}")
 
 
 def _sites_observed(step: Step, climb: Climb, world: World, max_age: timedelta) -> Step:
@@ -110,6 +118,8 @@ def _check_guest_step(
     stale = world.accounts[step.account_id].stale
     if step.billing and stale is not None:
         step = step.hold_back(*stale)
+    if step.billing:
+        step = _token_is_weak(step, world.sites.get(step.site or ""))
     server = servers.get(step.server_id) if step.server_id is not None else None
     observed = server.observed if server else None
     if step.server_id is not None and (

@@ -106,6 +106,8 @@ class SiteView:
     mode: Mode
     complete_at: datetime | None
     silent_nodes: frozenset[str] = frozenset()
+    #: With what the site's token could destroy something; empty is as it should be.
+    excess: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ async def test_it_is_ready_when_all_is_well(clock: ManualClock) -> None:
     told = response.json()
     assert told["ready"] is True
     assert set(told["checks"]) == {
-        "database", "schema", "policies", "last_pass", "state_folder", "observation", "ledger",
+        "database", "schema", "policies", "last_pass", "state_folder", "observation", "ledger", "site_tokens",
     }  # fmt: skip
     assert all(check["ok"] for check in told["checks"].values())
 
@@ -252,3 +252,16 @@ async def test_trouble_of_a_site_turns_nobody_away(clock: ManualClock) -> None:
     assert (await _failing(health))[0] == {"observation"}
     clock.advance(timedelta(minutes=6))
     assert (await _get(health, "/readyz")).status_code == 503
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_names_the_sites_whose_token_could_destroy(clock: ManualClock) -> None:
+    """That is trouble for people, and the process serves all the same."""
+    await _passed(clock)
+    health = _health(clock, sites=frozenset({"a", "b"}))
+    for site, excess in (("a", []), ("b", ["VM.Allocate on /vms"])):
+        await SiteState.create(site=site, complete_at=clock.now(), silent_nodes=[], excess=excess)
+    failing, text = await _failing(health)
+    assert failing == {"site_tokens"}
+    assert "could destroy: b" in text
+    assert (await _get(health, "/readyz")).status_code == 200

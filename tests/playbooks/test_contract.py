@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from simulators.proxmox.sample import TOKEN_ID
+
 CONTAINER, SECOND, VM = 1031, 1032, 1033
 POOL = "customer-acct-suspended"
 OFF = {"power": "stopped", "onboot": False, "protection": True, "tags": "abeyance-suspended"}
@@ -115,6 +117,29 @@ def test_it_observes_all_guests_by_one_call_about_them(site: Any) -> None:
     assert story["1103"] == {
         "guest": "1103", "kind": "lxc", "node": "pve2", "power": "stopped", "tags": [], "busy": None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "privilege", "told"),
+    [
+        ("/vms", "VM.Allocate", ["VM.Allocate on /vms"]),
+        ("/vms/1101", "VM.Snapshot", ["VM.Snapshot on /vms/1101"]),
+        ("/storage/pbs", "Datastore.Allocate", ["Datastore.Allocate on /storage/pbs"]),
+        ("/vms", "Permissions.Modify", ["Permissions.Modify on /vms"]),
+    ],
+)
+def test_it_tells_with_what_the_token_could_destroy(
+    site: Any, path: str, privilege: str, told: list[str]
+) -> None:
+    """Nothing as the grants are meant to be; every privilege beyond them by name and path."""
+    assert site.play("observe", nodes=["pve1"], depth="shallow").observations[0]["excess"] == []
+    with site.cluster.present():
+        site.cluster.add_role("TooStrong", [privilege])
+        for who in (TOKEN_ID.partition("!")[0], TOKEN_ID):
+            site.cluster.grant(path, who, "TooStrong")
+    (seen,) = site.play("observe", nodes=["pve1"], depth="shallow").observations
+    assert set(told) <= set(seen["excess"])
+    assert {one.partition(" ")[0] for one in seen["excess"]} == {privilege}
 
 
 def test_it_reads_everything_that_a_restriction_will_need(site: Any) -> None:

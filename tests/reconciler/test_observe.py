@@ -215,3 +215,22 @@ async def test_keeps_when_a_site_was_last_whole(see, factory, clock):
 def test_puts_what_several_nodes_say_together(raws, complete):
     """Complete is only what every part calls complete, with no node silent."""
     assert observe.merge(raws).complete is complete
+
+
+async def test_tells_people_of_a_token_that_could_destroy_while_it_could(see, clock):
+    """One item with the privileges; it ends with them, and a reading that does not tell leaves it."""
+    await see(showing(excess=("VM.Allocate on /vms",)))
+    await see(showing(excess=None))
+    item = await WorkItem.get(kind="token_too_strong")
+    assert "VM.Allocate on /vms" in item.detail
+    assert (await SiteState.get(site="demo")).excess == ["VM.Allocate on /vms"]
+    await see(showing(excess=()))
+    await item.refresh_from_db()
+    assert item.state is WorkState.RESOLVED
+    assert (await SiteState.get(site="demo")).excess == []
+
+
+def test_knows_nothing_of_a_token_that_no_reading_tells_of():
+    """Silence is not the word that it cannot destroy; of several nodes, each adds what it saw."""
+    assert observe.merge([{"guests": [], "complete": True}]).excess is None
+    assert observe.merge([{"excess": []}, {"excess": ["b"]}, {"excess": ["a"]}]).excess == ("a", "b")

@@ -1,7 +1,7 @@
 """The map of a Proxmox VE cluster: which guest is on which node, and which nodes answer.
 
 Owns the reading of `/cluster/resources` and `/access/permissions`. Guests that the token may not see are missing from
-the map without a word, so the map also says whether that can be excluded.
+the map without a word, so the map also says whether that can be excluded, and whether the token could destroy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,18 @@ from .proxmox_client import ProxmoxClient
 from .targets import NODE, VMID
 
 KINDS = {"lxc": "lxc", "qemu": "vm"}
+
+#: With any of these, a token could destroy a guest, its disks, snapshots or backups, or work inside it (the privileges
+#: of pveum(1), "Privileges"). `VM.Backup` with `Datastore.AllocateSpace` lets it delete backups that are not protected
+#: as well, but without the two no backup can be protected either.
+DESTROYING = frozenset({
+    "VM.Allocate", "VM.Config.Disk", "VM.Snapshot", "VM.Snapshot.Rollback", "VM.Monitor",
+    "VM.GuestAgent.FileWrite", "VM.GuestAgent.Unrestricted", "Datastore.Allocate", "Sys.Modify",
+})  # fmt: skip
+#: Gives its holder every other right below a path. On pools it is what swaps the customers' role, and what holds on a
+#: pool is shown for each guest and storage in it (`PVE::RPCEnvironment::get_effective_permissions`).
+GRANTING = "Permissions.Modify"
+_OF_A_POOL = re.compile(r"/pool(/.*)?|/vms/\d+|/storage/[^/]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,31 +107,47 @@ def split_tags(raw: object) -> tuple[str, ...]:
     return tuple(tag for tag in re.split(r"[;, ]+", raw) if tag) if isinstance(raw, str) else ()
 
 
-def sees_everything(client: ProxmoxClient) -> bool:
-    """Whether the token holds VM.Audit on all guests; without that, absent means nothing.
-
-    `GET /access/permissions` maps paths to privileges, each with 1 when it holds for everything below.
-    """
-    held = client.call("permissions")
-    if not isinstance(held, dict) or held.get("/vms", {}).get("VM.Audit") != 1:
+def sees_everything(held: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether the token holds VM.Audit on all guests; without that, absent means nothing."""
+    if held.get("/vms", {}).get("VM.Audit") != 1:
         return False
     below = [rights for path, rights in held.items() if path.startswith("/vms/")]
     return all("VM.Audit" in rights for rights in below)
+
+
+def excess(held: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return every privilege with which the token could destroy, such as `VM.Allocate on /vms`."""
+    return sorted(
+        f"{privilege} on {path}"
+        for path, rights in held.items()
+        for privilege in rights
+        if privilege in DESTROYING or (privilege == GRANTING and not _OF_A_POOL.fullmatch(path))
+    )
+
+
+def _held(client: ProxmoxClient) -> dict[str, Mapping[str, int]]:
+    """Read what the token may do, from `GET /access/permissions`: per path its privileges, 1 where they hold below."""
+    held = client.call("permissions")
+    if not isinstance(held, dict):
+        return {}
+    return {str(path): rights for path, rights in held.items() if isinstance(rights, dict)}
 
 
 def survey(client: ProxmoxClient, nodes: Sequence[str]) -> dict[str, object]:
     """Return the shallow observation of a site whose inventory lists `nodes`."""
     found = read_map(client)
     silent = found.silent | (frozenset(nodes) - found.online)
+    held = _held(client)
     problem = None
     if silent:
         problem = f"no answer from {', '.join(sorted(silent))}"
-    elif not sees_everything(client):
+    elif not sees_everything(held):
         problem = "the token lacks VM.Audit on /vms: what it does not show may still be there"
     return {
         "guests": [place.wire() for _, place in sorted(found.places.items(), key=lambda item: int(item[0]))],
         "nodes": sorted(found.online),
         "silent_nodes": sorted(silent),
+        "excess": excess(held),
         "complete": problem is None,
         "problem": problem,
     }

@@ -111,6 +111,22 @@ def test_holds_a_climb_with_effects_back_while_a_site_only_looks(build):
     assert checked(build, world) == [(StepKind.ADVANCE, "SITE_IN_PLAN")]
 
 
+def test_takes_nothing_for_money_through_a_token_that_could_destroy(build):
+    """Neither a climb with effects nor a stop for money; other causes' stops and every restore pass."""
+    strong = SiteView(name="zrh1", mode=Mode.APPLY, complete_at=build.now, excess=("VM.Allocate on /vms",))
+    sites = {"zrh1": strong}
+
+    assert checked(build, build.world(climbs=(build.climb(),), sites=sites)) == [
+        (StepKind.ADVANCE, "TOKEN_TOO_STRONG")
+    ]
+    assert checked(build, build.world(stopping(build), sites=sites)) == [(StepKind.STOP, "TOKEN_TOO_STRONG")]
+    server = stopping(build)
+    abuse = build.server(holds=(build.hold(HoldCause.ABUSE),), record=server.record, observed=server.observed)
+    assert checked(build, build.world(abuse, sites=sites)) == [(StepKind.STOP, None)]
+    taken = build.server(observed=build.seen(Power.STOPPED), record=build.taken(backups_locked=False))
+    assert checked(build, build.world(taken, sites=sites)) == [(StepKind.START, None)]
+
+
 def test_lets_a_climb_without_effects_pass_whatever_the_site_does(build):
     """A first notice needs no site at all."""
     climb = build.climb(larger=False, to_stage=Stage.PAST_DUE, sites=frozenset({"elsewhere"}))
