@@ -43,6 +43,7 @@ class PlanView:
     """A plan as the command line shows it: for people, and as plain data."""
 
     text: str
+    markdown: str
     content: dict[str, object]
     plan: Plan
 
@@ -187,7 +188,16 @@ async def plan_now(settings: Settings) -> PlanView:
     """Return the plan as of now; nothing is written and nothing is sent."""
     async with opened(settings) as runtime:
         plan, names = await runtime.passes.look()
-        return PlanView(text=render.text(plan, names), content=render.content(plan, names), plan=plan)
+        return _view(plan, names)
+
+
+def _view(plan: Plan, names: render.Names) -> PlanView:
+    return PlanView(
+        text=render.text(plan, names),
+        markdown=render.markdown(plan, names),
+        content=render.content(plan, names),
+        plan=plan,
+    )
 
 
 async def outlook_of(runtime: Runtime, days: int) -> outlook.Outlook:
@@ -203,7 +213,7 @@ async def apply_once(settings: Settings, confirm: Callable[[PlanView], bool]) ->
         await runtime.sweep()
         await runtime.watch.cycle()
         plan, names = await runtime.passes.look()
-        shown.append(PlanView(text=render.text(plan, names), content=render.content(plan, names), plan=plan))
+        shown.append(_view(plan, names))
         if confirm(shown[0]):
             await settle(runtime)
 

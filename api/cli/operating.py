@@ -33,11 +33,19 @@ def serve() -> None:
 
 
 @command
-def plan(*, json: Json = False) -> None:
+def plan(
+    *,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it for a ticket or a chat.")] = False,
+    json: Json = False,
+) -> None:
     """Print the plan as it is now. Nothing is changed."""
     from api import operations
 
-    _show(now_running(operations.plan_now(_settings())), json=json)
+    view = now_running(operations.plan_now(_settings()))
+    if markdown and not json:
+        say(view.markdown.rstrip())
+    else:
+        _show(view, json=json)
 
 
 @command

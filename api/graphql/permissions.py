@@ -108,7 +108,8 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "advance stop start lockBackups unlockBackups heldBack drift accounts moneyAtStake": MACHINERY,
     },
     "PlanStep": {
-        "id kind state account server toStage reason invoices heldBackBy heldBackReason command": MACHINERY,
+        "id kind state account server toStage reason invoices heldBackBy heldBackReason": MACHINERY,
+        "heldBackUntil command": MACHINERY,
     },
     "Forecast": {"at account server from to servers waitingFor": MACHINERY},
     "StageSummary": {"stage accounts servers debt": MACHINERY},

@@ -34,6 +34,9 @@ class PlanStep(Node):
     invoices: list[Invoice]
     held_back_by: str | None
     held_back_reason: str | None
+    held_back_until: datetime | None = strawberry.field(
+        description="When what holds it back ends by itself; null when that is not known."
+    )
     command: str | None
 
 
@@ -115,6 +118,7 @@ async def _show_steps(
             invoices=[invoices[key] for key in row.get("invoice_ids") or () if key in invoices],
             held_back_by=row.get("held_back_by"),
             held_back_reason=row.get("held_back_reason"),
+            held_back_until=datetime.fromisoformat(until) if (until := row.get("held_back_until")) else None,
             command=row.get("command"),
         )
         for place, row in rows

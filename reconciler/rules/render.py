@@ -1,12 +1,14 @@
-"""A plan as people and programs read it: text, JSON.
+"""A plan as people and programs read it: text, Markdown, JSON.
 
 Pure. Owns the wording and the keys; the same plan always renders to the same text.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from billing.rules.money import format_amount
 from reconciler.rules.plan import Plan, Step
 from reconciler.rules.terms import StepKind, StepState
 
@@ -42,11 +44,7 @@ def content(plan: Plan, names: Names) -> dict[str, object]:
 def summary(plan: Plan, names: Names) -> dict[str, object]:
     """Return the counts by kind, the accounts concerned, and the money that the steps are about, by currency."""
     counts = Counter(step.kind for step in plan.steps if step.held_back_by is None)
-    money: dict[str, int] = defaultdict(int)
-    for invoice_id in {invoice_id for step in plan.steps for invoice_id in step.invoice_ids}:
-        if invoice_id in names.dues:
-            minor, currency = names.dues[invoice_id]
-            money[currency] += minor
+    money = _stakes(plan, names)
     return {
         "advance": counts[StepKind.ADVANCE],
         "stop": counts[StepKind.STOP],
@@ -60,14 +58,89 @@ def summary(plan: Plan, names: Names) -> dict[str, object]:
     }
 
 
+def _stakes(plan: Plan, names: Names) -> dict[str, int]:
+    """Return what is owed by the invoices that the steps are about, each once, by currency."""
+    money: dict[str, int] = defaultdict(int)
+    for invoice_id in {invoice_id for step in plan.steps for invoice_id in step.invoice_ids}:
+        if invoice_id in names.dues:
+            minor, currency = names.dues[invoice_id]
+            money[currency] += minor
+    return money
+
+
 def text(plan: Plan, names: Names) -> str:
-    """Return the plan as lines: one a step, with its reason and, where it waits, why."""
+    """Return the plan as lines: a sum, then one a step with its reason, what drifted and what waits apart."""
     if not plan.steps:
         return f"Nothing to do (mode {plan.mode.lower()}).\n"
-    number = f"{len(plan.steps)} step{'s' if len(plan.steps) > 1 else ''}"
-    lines = [f"Plan {plan.digest[:12]} (mode {plan.mode.lower()}), {number}", ""]
-    lines += [_line(step, names) for step in plan.steps]
+    lines = [f"Plan {plan.digest[:12]} (mode {plan.mode.lower()}), {_sum(plan, names)}", ""]
+    for place, (title, steps) in enumerate(_sections(plan)):
+        lines += [*([""] if place and title else []), *([title] if title else [])]
+        lines += [_line(step, names) for step in steps]
     return "\n".join(lines) + "\n"
+
+
+def markdown(plan: Plan, names: Names) -> str:
+    """Return the plan as Markdown, for a ticket or a chat: the sum, and a table for each of its parts."""
+    lines = [f"## Plan `{plan.digest[:12]}`, mode {plan.mode.lower()}", ""]
+    if not plan.steps:
+        return "\n".join([*lines, "Nothing to do."]) + "\n"
+    lines += [f"As of {_instant(plan.at)}: {_sum(plan, names)}.", ""]
+    for title, steps in _sections(plan):
+        waits = any(step.held_back_by for step in steps)
+        head = ["step", "whom", "where", "why", *(["waits for", "until"] if waits else [])]
+        lines += [f"### {title or 'To be done'}", "", _row(head), _row("---" for _ in head)]
+        lines += [_row(map(_cell, _cells(step, names, waits=waits))) for step in steps]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _sections(plan: Plan) -> list[tuple[str, list[Step]]]:
+    """Return what is to be done, what drifted and what waits, each under its title; empty ones are left out."""
+    of: dict[StepState, list[Step]] = defaultdict(list)
+    for step in plan.steps:
+        of[state_of(step)].append(step)
+    titles = {
+        StepState.PLANNED: "",
+        StepState.DRIFT: "Came undone without us:",
+        StepState.HELD_BACK: "Held back:",
+    }
+    return [(title, of[state]) for state, title in titles.items() if of[state]]
+
+
+def _sum(plan: Plan, names: Names) -> str:
+    """Return what the plan comes to in one line, with the money that it is about."""
+    told = summary(plan, names)
+    kinds = Counter(step.kind for step in plan.steps if state_of(step) is StepState.PLANNED)
+    parts = [f"{number} {kind.lower().replace('_', ' ')}" for kind, number in sorted(kinds.items())]
+    parts += [f"{told['drift']} drifted"] if told["drift"] else []
+    parts += [f"{told['held_back']} held back"] if told["held_back"] else []
+    number = f"{len(plan.steps)} step{'s' if len(plan.steps) > 1 else ''}: {', '.join(parts)}"
+    stakes = " and ".join(
+        f"{format_amount(minor, currency)} {currency}"
+        for currency, minor in sorted(_stakes(plan, names).items())
+    )
+    return f"{number}; at stake {stakes}" if stakes else number
+
+
+def _cells(step: Step, names: Names, *, waits: bool) -> list[str]:
+    cells = [_what(step), _whom(step, names), f"{step.site}/{step.node}" if step.site else "", step.reason]
+    if waits:
+        until = _instant(step.held_back_until) if step.held_back_until else ""
+        cells += [f"{step.held_back_by}: {step.held_back_reason}", until]
+    return cells
+
+
+def _cell(text: str) -> str:
+    """Return a text that stays within its cell, whatever a person wrote as a reason."""
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _instant(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def command(step: Step, names: Names) -> str | None:
@@ -93,18 +166,26 @@ def _entry(step: Step, names: Names) -> dict[str, object]:
         "invoice_ids": list(step.invoice_ids),
         "held_back_by": step.held_back_by,
         "held_back_reason": step.held_back_reason,
+        "held_back_until": step.held_back_until.isoformat() if step.held_back_until else None,
         "command": command(step, names),
     }
 
 
 def _line(step: Step, names: Names) -> str:
-    account = names.accounts.get(step.account_id, f"account {step.account_id}")
-    server = names.servers.get(step.server_id, "") if step.server_id is not None else ""
-    whom = f"{account}/{server}" if server else account
-    what = f"{step.kind} to {step.to_stage}" if step.to_stage else str(step.kind)
     where = f" on {step.site}/{step.node}" if step.site else ""
     mark = {StepState.HELD_BACK: "·", StepState.DRIFT: "!"}.get(state_of(step), "+")
-    line = f"{mark} {what} {whom}{where}: {step.reason}"
+    line = f"{mark} {_what(step)} {_whom(step, names)}{where}: {step.reason}"
     if step.held_back_by:
-        line += f"\n    waits ({step.held_back_by}): {step.held_back_reason}"
+        until = f" until {_instant(step.held_back_until)}" if step.held_back_until else ""
+        line += f"\n    waits ({step.held_back_by}){until}: {step.held_back_reason}"
     return line
+
+
+def _what(step: Step) -> str:
+    return f"{step.kind} to {step.to_stage}" if step.to_stage else str(step.kind)
+
+
+def _whom(step: Step, names: Names) -> str:
+    account = names.accounts.get(step.account_id, f"account {step.account_id}")
+    server = names.servers.get(step.server_id, "") if step.server_id is not None else ""
+    return f"{account}/{server}" if server else account

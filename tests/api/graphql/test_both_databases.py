@@ -25,7 +25,8 @@ LISTS = """query($f: AccountFilter, $s: ServerFilter, $i: InvoiceFilter) {
   servers(filter: $s) { totalCount edges { node { status inSync gates { code } explanation { text } } } }
   invoices(filter: $i) { totalCount edges { node { overdue lines { description } payments { source } } } }
   plan { digest } policies { name } runs { totalCount } reconciler { mode factsAgeSeconds } workQueue { totalCount }
-  notices { totalCount } audit { totalCount } }"""
+  notices { totalCount } audit { totalCount }
+  forecast(days: 9) { totalCount edges { node { at to account { externalId } } } } stages { stage accounts servers } }"""
 
 
 async def test_the_whole_surface_works(door: Any, factory: Any) -> None:
@@ -49,7 +50,7 @@ async def test_the_whole_surface_works(door: Any, factory: Any) -> None:
     await factory.notice(account)
     narrowed = {
         "f": {"stage": ["PAST_DUE"], "overdue": True, "hasOverride": True, "search": "ÄNNE"},
-        "s": {"status": ["HELD", "ACTIVE"], "site": "demo", "search": "WEB"},
+        "s": {"status": ["HELD", "ACTIVE"], "site": "demo", "search": "WEB", "inSync": False},
         "i": {"status": ["OPEN"], "overdue": True, "dueBefore": None, "origin": "USAGE"},
     }
     for variables in ({}, narrowed):

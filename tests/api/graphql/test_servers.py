@@ -251,3 +251,58 @@ async def test_a_hold_that_expires_says_when(door: Any, factory: Any) -> None:
         next(gate["until"] for gate in seen["gates"] if gate["action"] == "START") == "2026-11-20T11:00:00Z"
     )
     assert "2026-11-20T11:00:00" in seen["explanation"][0]["text"]
+
+
+async def _in_all_states(door: Any, factory: Any) -> None:
+    """Make one server for each way in which holds, readings and restore records agree or do not."""
+    now = door.clock.now()
+    for hold in (
+        None,
+        {},
+        {"locks_backups": False},
+        {"stops_server": False},
+        {"lifted_at": now, "lifted_by": "x"},
+    ):
+        for power in (None, Power.RUNNING, Power.STOPPED, Power.UNKNOWN):
+            for unprotected in (None, [], ["b"]):
+                for parts in ((), ("power",), ("backups",), ("protection", "backups"), ("backup",)):
+                    server = await factory.server()
+                    if hold is not None:
+                        await factory.hold(server, **hold)
+                    if power is not None:
+                        await factory.observation(server, power=power, unprotected_backups=unprotected)
+                    for part in parts:
+                        await RestorePart.create(
+                            server_id=server.id,
+                            site="demo",
+                            part=part,
+                            volume="b" if part == "backup" else "",
+                            found="RUNNING" if part == "power" else "false",
+                            step_id=1,
+                            taken_at=now,
+                        )
+    for given in ({"retired_at": now}, {"missing_since": now}, {"deployment": Deployment.FAILED}):
+        await factory.hold(await factory.server(**given))
+
+
+async def test_the_filter_finds_exactly_the_servers_that_are_out_of_sync(door: Any, factory: Any) -> None:
+    """It narrows by the same rule that each server is shown with, for every combination of what it rests on."""
+    await _in_all_states(door, factory)
+    query = "query($f: ServerFilter, $after: String) { servers(filter: $f, first: 100, after: $after) {"
+    query += " totalCount pageInfo { hasNextPage endCursor } edges { node { externalId inSync } } } }"
+
+    async def every(asked: dict[str, Any] | None) -> list[tuple[str, bool]]:
+        found: list[tuple[str, bool]] = []
+        after = None
+        while True:
+            data = (await door.data(Role.INFRA, query, {"f": asked, "after": after}))["servers"]
+            found += [(edge["node"]["externalId"], edge["node"]["inSync"]) for edge in data["edges"]]
+            after = data["pageInfo"]["endCursor"]
+            if not data["pageInfo"]["hasNextPage"]:
+                assert data["totalCount"] == len(found)
+                return found
+
+    shown = await every(None)
+    assert {in_sync for _, in_sync in shown} == {True, False}
+    for wanted in (True, False):
+        assert await every({"inSync": wanted}) == [one for one in shown if one[1] is wanted]

@@ -26,11 +26,26 @@ def plan(build):
 
 def test_tells_each_step_with_its_reason_and_why_it_waits(plan):
     """One line a step, and one for what holds it back."""
-    assert render.text(plan, NAMES).splitlines()[2:] == [
+    first, *lines = render.text(plan, NAMES).splitlines()
+    assert first.endswith("(mode apply), 2 steps: 1 advance, 1 held back; at stake 10.00 EUR")
+    assert lines == [
+        "",
         "+ ADVANCE to SUSPENDED acct-1: 120 h overdue",
+        "",
+        "Held back:",
         "· STOP acct-1/srv-1 on zrh1/pve1: payment is overdue",
         "    waits (PAUSED): paused by ann",
     ]
+
+
+def test_tells_until_when_a_step_waits_where_that_is_known(plan, build):
+    """In the text, in the data and in the table."""
+    step = replace(plan.steps[0], held_back_by=None).hold_back("WINDOW", "closed", build.now)
+    waiting = replace(plan, steps=(step,))
+
+    assert "    waits (WINDOW) until 2026-11-20 09:00 UTC: closed" in render.text(waiting, NAMES)
+    assert render.content(waiting, NAMES)["steps"][0]["held_back_until"] == "2026-11-20T09:00:00+00:00"
+    assert "| WINDOW: closed | 2026-11-20 09:00 UTC |" in render.markdown(waiting, NAMES)
 
 
 def test_says_so_when_there_is_nothing_to_do(build):
@@ -75,3 +90,32 @@ def test_keeps_drift_apart_from_changes(plan):
 
     assert render.state_of(step) is StepState.HELD_BACK
     assert render.state_of(replace(step, state=StepState.PLANNED)) is StepState.DRIFT
+    drifted = replace(plan, steps=(plan.steps[0], replace(step, state=StepState.PLANNED, held_back_by=None)))
+    assert render.text(drifted, NAMES).splitlines()[3:] == [
+        "",
+        "Came undone without us:",
+        "! STOP acct-1/srv-1 on zrh1/pve1: payment is overdue",
+    ]
+    assert "2 steps: 1 advance, 1 drifted; at stake" in render.text(drifted, NAMES)
+
+
+def test_is_a_table_in_markdown_whatever_a_reason_holds(plan):
+    """One table for what is done and one for what waits; a reason with bars and breaks stays within its cell."""
+    wild = replace(plan.steps[1], held_back_reason="paused | by\n# ann")
+    lines = render.markdown(replace(plan, steps=(plan.steps[0], wild)), NAMES).splitlines()
+
+    assert lines[4:9] == [
+        "### To be done",
+        "",
+        "| step | whom | where | why |",
+        "| --- | --- | --- | --- |",
+        "| ADVANCE to SUSPENDED | acct-1 |  | 120 h overdue |",
+    ]
+    assert lines[-1] == (
+        r"| STOP | acct-1/srv-1 | zrh1/pve1 | payment is overdue | PAUSED: paused \| by # ann |  |"
+    )
+
+
+def test_says_in_markdown_when_there_is_nothing_to_do(build):
+    """No empty table."""
+    assert render.markdown(Plan(at=build.now, mode=Mode.PLAN, steps=()), NAMES).endswith("Nothing to do.\n")
