@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything runs from .venv, which `make setup` fills from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test unit nightly test-stripe check format lock schema
+.PHONY: help setup setup-dev demo test unit nightly test-stripe check format lock schema docs
 
 PY := .venv/bin/python
 # Much of the suite waits for real plays, so that a few more workers than processors pay.
@@ -54,6 +54,9 @@ format: setup-dev ## Format the code
 
 schema: setup-dev ## Write the checked-in GraphQL schema anew
 	@$(PY) -m api.cli schema > api/graphql/schema.graphql
+
+docs: setup-dev ## Write the generated part of docs/policy.md anew
+	@$(PY) -m api.cli policy table billing/policies/standard.yaml --into docs/policy.md
 
 lock: ## Write the lock files anew (needs uv)
 	@sh scripts/lock.sh

@@ -15,8 +15,10 @@ from graphql import build_schema, parse, validate
 from api.cli.commands import app
 from api.graphql.schema import SDL_FILE
 from api.settings import EXAMPLES, PREFIX
+from billing.notices import known_templates
 from billing.policy_reader import read_policy
 from billing.policy_yaml import FileRefused
+from billing.rules.policy_table import table
 from reconciler.catalogue import load_catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,6 +131,14 @@ def test_every_policy_key_is_told(key: str) -> None:
     """It stands in the guide of policies or in the shipped, commented files."""
     files = [ROOT / "docs/policy.md", *(ROOT / "billing/policies").glob("*.yaml")]
     assert any(re.search(rf"\b{key}\b", file.read_text()) for file in files), key
+
+
+def test_the_table_of_the_standard_policy_is_the_policy() -> None:
+    """It is what `make docs` writes from the shipped file, the gates and the announcements."""
+    text = (ROOT / "billing/policies/standard.yaml").read_text()
+    shipped = table(read_policy("standard", text, templates=known_templates()))
+    told = (ROOT / "docs/policy.md").read_text().partition("<!-- table of standard.yaml -->")[2]
+    assert told.partition("<!-- end of table -->")[0].strip() == shipped.strip()
 
 
 def _blocks(file: Path) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ def add_to(app: typer.Typer) -> None:
     policies = typer.Typer(help="Policies, the ladders.", no_args_is_help=True, rich_markup_mode=None)
     policies.command("check")(check_policy)
     policies.command("try")(try_policy)
+    policies.command("table")(show_policy)
     app.add_typer(policies, name="policy")
     actions = typer.Typer(help="Actions, the playbooks' verbs.", no_args_is_help=True, rich_markup_mode=None)
     actions.command("list")(list_actions)
@@ -37,6 +38,33 @@ def check_policy(file: Annotated[Path, typer.Argument(help="A policy file; its s
     policy = read_policy(file.stem, text_of(file), templates=templates, guard=guard, file=str(file))
     stages = ", ".join(rung.stage.lower() for rung in policy.stages)
     say(f"{file}: valid; policy {policy.name} with the stages {stages}")
+
+
+@command
+def show_policy(
+    file: Annotated[Path, typer.Argument(help="A policy file.")],
+    *,
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Write it between the marks of this Markdown file instead.")
+    ] = None,
+) -> None:
+    """Print a policy as a table: each stage, when it comes, what is closed and what stays open."""
+    from billing.notices import known_templates
+    from billing.policy_reader import read_policy
+    from billing.rules.policy_table import table
+
+    shown = table(read_policy(file.stem, text_of(file), templates=known_templates(), file=str(file)))
+    if into is None:
+        say(shown.rstrip())
+        return
+    begin, end = f"<!-- table of {file.name} -->\n", "<!-- end of table -->"
+    text = text_of(into)
+    before, mark, rest = text.partition(begin)
+    _, closing, after = rest.partition(end)
+    if not (mark and closing):
+        raise Refused(f"{into}: has no place for the table; add the lines {begin.strip()} and {end}")
+    into.write_text(f"{before}{begin}\n{shown}\n{end}{after}", encoding="utf-8")
+    say(f"{into}: the table of {file.name} is written")
 
 
 @command
@@ -91,4 +119,4 @@ def text_of(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
-        raise Refused(f"{file}: cannot be read: {reason}; name a policy file such as standard.yaml") from None
+        raise Refused(f"{file}: cannot be read: {reason}; name a file such as standard.yaml") from None

@@ -361,3 +361,21 @@ def test_it_tries_a_policy(run: Any, sqlite_url: str, factory: Any, tmp_path: Pa
     assert (gone.exit_code, gone.stdout) == (1, "")
     assert "no policy gone is in force" in gone.stderr
     assert file.read_bytes() == before
+
+
+def test_it_shows_a_policy_as_a_table(run: Any, tmp_path: Path) -> None:
+    """On standard output, or between the marks of a document, whose other lines stay as they are."""
+    file = str(CHECKOUT / "billing/policies/standard.yaml")
+    shown = run("policy", "table", file)
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("| stage | when |")
+    document = tmp_path / "doc.md"
+    document.write_text("# Ours\n<!-- table of standard.yaml -->\nold\n<!-- end of table -->\nrest\n")
+    for _ in range(2):
+        assert run("policy", "table", file, "--into", str(document)).exit_code == 0
+    text = document.read_text()
+    assert text == f"# Ours\n<!-- table of standard.yaml -->\n\n{shown.stdout}\n<!-- end of table -->\nrest\n"
+    document.write_text("nothing\n")
+    refused = run("policy", "table", file, "--into", str(document))
+    assert (refused.exit_code, document.read_text()) == (1, "nothing\n")
+    assert "has no place for the table" in refused.stderr

@@ -26,7 +26,7 @@ LISTS = """query($f: AccountFilter, $s: ServerFilter, $i: InvoiceFilter) {
   invoices(filter: $i) { totalCount edges { node { overdue lines { description } payments { source } } } }
   plan { digest } policies { name } runs { totalCount } reconciler { mode factsAgeSeconds } workQueue { totalCount }
   notices { totalCount } audit { totalCount }
-  forecast(days: 9) { totalCount edges { node { at to account { externalId } } } } stages { stage accounts servers } }"""
+  forecast(days: 9) { totalCount edges { node { to account { externalId } } } } stages { stage accounts servers } }"""
 
 
 async def test_the_whole_surface_works(door: Any, factory: Any) -> None:
