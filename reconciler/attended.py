@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from billing.clock import Clock
-from reconciler import recheck
+from reconciler import cancelling, recheck
 from reconciler.actions import Actions
 from reconciler.commit import ACTOR, Target
 from reconciler.models import Run, Step
 from reconciler.problem_log import ProblemLog
 from reconciler.rules.outcome import TargetReport
+from reconciler.rules.terms import Lane
 from reconciler.runs.execution import RunHandle, RunVerdict
 from reconciler.runs.request import Depth, RunRefusedError
 
@@ -104,7 +105,9 @@ class Attendant:
         return verdict
 
     async def _attend(self, handle: RunHandle, row: Run, errand: Errand) -> RunVerdict:
-        renewal = asyncio.create_task(self._renew(handle, errand.steps))
+        beside = [asyncio.create_task(self._renew(handle, errand.steps))]
+        if row.lane is not Lane.RESTORE:
+            beside.append(asyncio.create_task(cancelling.obey(handle, seconds=self.permit_seconds)))
         try:
             await self.written(lambda: _keep(row, errand.steps), "run.begun", tries=ROW_TRIES)
             # The row first: what is told about a step must find the step's run.
@@ -117,7 +120,8 @@ class Attendant:
             await handle.wait()
             raise
         finally:
-            renewal.cancel()
+            for task in beside:
+                task.cancel()
 
     async def written(self, write: Callable[[], Awaitable[object]], what: str, *, tries: int = 0) -> None:
         """Write something down, again and again while the database does not take it; after `tries` raise (0: never).

@@ -93,6 +93,14 @@ async def sync(
     return min(later, default=None)
 
 
+async def lift_of(server: Server, now: datetime) -> bool:
+    """Lift the billing hold of a server that leaves its account; return whether there was one."""
+    hold = await Hold.get_or_none(server_id=server.id, cause=HoldCause.BILLING, lifted_at=None)
+    if hold is not None:
+        await _lift(server, hold, now)
+    return hold is not None
+
+
 def _of(subject: Subject, standings: Mapping[int | None, Stage]) -> Verdict:
     stage = standings[subject.server.id if subject.server else None]
     effects = subject.policy.effects_at(stage)

@@ -16,12 +16,13 @@ from billing import audit
 from billing.clock import Clock
 from billing.models import Account
 from billing.refusal import RefusalCode, refusal
+from reconciler import cancelling, retrying
 from reconciler.actions import Actions
 from reconciler.inventory import InventoryError
-from reconciler.models import Hold, Observation, Run, Server, Step
+from reconciler.models import Hold, Observation, Run, Server
 from reconciler.observe import note_deep
 from reconciler.readings import Reading
-from reconciler.rules.terms import Lane, StepKind, StepState
+from reconciler.rules.terms import Lane, StepKind
 from reconciler.runs.execution import RunHandle
 from reconciler.runs.request import Depth, RunRefusedError
 
@@ -107,8 +108,7 @@ class ByHand:
                 if kind is not StepKind.OPEN_ACCESS
                 else Q(account_id=server.account_id)
             )
-            waiting = Step.filter(owner, kind=kind, site=server.site).exclude(state=StepState.DISPATCHED)
-            await waiting.update(retry_at=None)
+            await retrying.wait_no_longer(owner, kind=kind, site=server.site)
             await audit.record(
                 "action.requested",
                 ("Server", server_id),
@@ -126,7 +126,11 @@ class ByHand:
             await asyncio.wait(list(self._watching))
 
     async def _conclude(self, handle: RunHandle, run: Run, server: Server) -> None:
-        verdict = await handle.wait()
+        obeying = asyncio.create_task(cancelling.obey(handle))
+        try:
+            verdict = await handle.wait()
+        finally:
+            obeying.cancel()
         now = self.clock.now()
         await Run.filter(id=run.id).update(
             state=verdict.state,

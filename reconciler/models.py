@@ -148,7 +148,7 @@ class RestorePart(Model):
     step_id = fields.BigIntField()
     taken_at = fields.DatetimeField()
     closed_at = fields.DatetimeField(null=True)
-    #: Why it was closed: "restored", "changed_by_others", "did_nothing".
+    #: Why it was closed: "restored", "changed_by_others", "did_nothing", "retired".
     closed_because = fields.CharField(max_length=64, null=True)
 
     class Meta:
@@ -171,6 +171,8 @@ class Run(Model):
     started_at = fields.DatetimeField()
     finished_at = fields.DatetimeField(null=True)
     verified_gone = fields.BooleanField(default=False)
+    #: A person wants it to end before its time; never set for a run that gives something back.
+    cancel_wanted_at = fields.DatetimeField(null=True)
     log = fields.TextField(default="")
     problem = fields.TextField(null=True)
 

@@ -16,6 +16,7 @@ from reconciler.rules.world import NOTHING_TAKEN, RecordView
 POWER_PARTS = ("power", "onboot", "protection")
 BACKUP_PARTS = ("backups", "backup")
 ROLE_PARTS = ("role",)
+OF_A_SERVER = (*POWER_PARTS, *BACKUP_PARTS)
 #: How a stop of ours leaves the parts of a guest; a part that is found otherwise was changed by somebody else.
 _LEFT = {"power": Power.STOPPED.value, "onboot": "false", "protection": "true"}
 

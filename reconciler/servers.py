@@ -13,11 +13,12 @@ from typing import Any
 from tortoise.exceptions import IntegrityError
 from tortoise.transactions import in_transaction
 
+from billing import work_queue
 from billing.accounts import KEEP, Keep, note_fact
 from billing.audit import record
 from billing.models import Account
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal, required_reason
-from reconciler import metering
+from reconciler import metering, restore_record
 from reconciler.models import Observation, RestorePart, Server, Step
 from reconciler.rules.terms import Deployment, GuestKind, StepState
 
@@ -194,7 +195,7 @@ async def update(
 async def retire(server_id: int, *, reason: str, actor: str, now: datetime) -> Server:
     """Record that the server is gone for us: nothing is done to its guest, now or later. Again: no change.
 
-    Refused while a step on it runs.
+    What had been taken from it is nobody's to give back any more. Refused while a step on it runs.
     """
     told = required_reason(reason)
     async with in_transaction():
@@ -203,10 +204,14 @@ async def retire(server_id: int, *, reason: str, actor: str, now: datetime) -> S
             raise refusal(RefusalCode.NOT_FOUND, "there is no such server", "serverId")
         if server.retired_at is not None:
             return server
-        await _refuse_running_step(server.id)
-        await Server.filter(id=server.id).update(retired_at=now, start_wanted_at=None)
+        # Writing first: no step is committed on the account until this is.
         await note_fact(server.account_id, now=now)
+        await refuse_running_step(server.id)
+        await Server.filter(id=server.id).update(retired_at=now, start_wanted_at=None)
         await metering.follow(server.id, at=now, now=now)
+        record_of = restore_record.Owner(site=server.site, server_id=server.id)
+        await restore_record.close(record_of, restore_record.OF_A_SERVER, because="retired", at=now)
+        await work_queue.resolve_server(server.id, at=now, by=actor, resolution="the server was retired")
         await record(
             "server.retired",
             ("Server", server.id),
@@ -278,7 +283,7 @@ async def _refuse_taken_guest(place: Registration | _Place, platform: str, but: 
 
 
 async def _refuse_while_entangled(server: Server) -> None:
-    await _refuse_running_step(server.id)
+    await refuse_running_step(server.id)
     if await RestorePart.exists(server_id=server.id, closed_at__isnull=True):
         raise refusal(
             RefusalCode.CONFLICT,
@@ -287,7 +292,8 @@ async def _refuse_while_entangled(server: Server) -> None:
         )
 
 
-async def _refuse_running_step(server_id: int) -> None:
+async def refuse_running_step(server_id: int) -> None:
+    """Refuse whatever would pull the rug from under a step that is under way or of unknown end."""
     if await Step.exists(server_id=server_id, state__in=_BUSY):
         raise refusal(
             RefusalCode.CONFLICT, "a step on this server is running: ask again when it ended", "serverId"

@@ -15,7 +15,7 @@ from billing.models import Account, Episode
 from billing.rules.approvals import ApprovalKind
 from billing.rules.terms import Effect, Stage
 from reconciler import billing_holds, outgoing, stage_notices
-from reconciler.models import Admission
+from reconciler.models import Admission, Server
 from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
 
@@ -84,6 +84,19 @@ async def admit(
         await billing_holds.sync(subjects, standings, mode=Mode.APPLY, now=now)
         await stage_notices.queue_due(subjects, standings, mode=Mode.APPLY, now=now, moved=[subject])
     return True
+
+
+async def end_coverage(server: Server, now: datetime) -> None:
+    """End the episode of an uncovered server that leaves its account; belongs inside the transaction of that."""
+    if await Episode.filter(server_id=server.id, ended_at=None).update(ended_at=now):
+        await audit.record(
+            "episode.ended",
+            ("Server", server.id),
+            at=now,
+            actor=ACTOR,
+            reason="the server went to another account",
+            account_id=server.account_id,
+        )
 
 
 def larger_effects(subject: Subject, to_stage: Stage) -> bool:

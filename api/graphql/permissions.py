@@ -44,10 +44,10 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     },
     "Mutation": {
         "serverPowerSet": frozenset({_C}),
-        "accountUpsert serverRegister serverUpdate serverRetire": _CONTROL,
+        "accountUpsert serverRegister serverUpdate serverTransfer serverRetire": _CONTROL,
         "holdPlace holdLift": frozenset({_A, _I, _K}),
         "overridePlace overrideRevoke workItemResolve noticeMarkDelivered": STAFF,
-        "enforcementPause reconcileRequest actionRequest": _OPERATORS,
+        "enforcementPause reconcileRequest actionRequest runCancel stepRetry": _OPERATORS,
         "enforcementResume approvalWithdraw": _ADMIN,
     },
     "Node": {"id": EVERYBODY},

@@ -42,6 +42,7 @@ from api.graphql.plan import PlanQueries, PlanStep
 from api.graphql.policies import PolicyQueries
 from api.graphql.prices import PriceQueries
 from api.graphql.reconciler import ReconcilerQueries
+from api.graphql.run_changes import RunMutations
 from api.graphql.runs import RunQueries
 from api.graphql.scalars import SCALARS
 from api.graphql.server_changes import ServerMutations
@@ -84,6 +85,7 @@ class Mutation(
     EnforcementMutations,
     ApprovalMutations,
     ActionMutations,
+    RunMutations,
 ):
     """Everything that can be done."""
 

@@ -19,6 +19,7 @@ from billing.rules.terms import HoldCause
 from reconciler import holds, models, servers
 from reconciler.holds import HoldPlacement
 from reconciler.servers import Registration, ServerChange
+from reconciler.transfer import transfer
 
 
 @strawberry.input
@@ -59,6 +60,15 @@ class ServerUpdateInput:
     critical: bool | None = UNSET
     stripe_subscription_id: str | None = UNSET
     reason: str | None = None
+
+
+@strawberry.input
+class ServerTransferInput:
+    """A server that goes to another account."""
+
+    server_id: strawberry.ID
+    to_account_id: strawberry.ID
+    reason: str
 
 
 @strawberry.input
@@ -166,6 +176,25 @@ class ServerMutations:
             now=context.now,
         )
         return await _answered(context, changed)
+
+    @strawberry.mutation
+    @refusable(ServerPayload)
+    async def server_transfer(
+        self,
+        info: Info,
+        input: ServerTransferInput,  # noqa: A002  # the contract's name
+    ) -> ServerPayload:
+        """Give a server to another account; what the former one's billing took is given back."""
+        context = info.context
+        row = await _server(context, input.server_id, None)
+        to = await context.scope.accounts().get_or_none(id=ids.key_of("Account", input.to_account_id) or 0)
+        if to is None:
+            raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "toAccountId")
+        moved = await transfer(
+            row.id, to.id, reason=input.reason, actor=context.principal.actor, now=context.now
+        )
+        context.woken(row.account_id)
+        return await _answered(context, moved)
 
     @strawberry.mutation
     @refusable(ServerPayload)

@@ -141,6 +141,7 @@ class Migration(migrations.Migration):
                 ('started_at', fields.DatetimeField()),
                 ('finished_at', fields.DatetimeField(null=True)),
                 ('verified_gone', fields.BooleanField(default=False)),
+                ('cancel_wanted_at', fields.DatetimeField(null=True)),
                 ('log', fields.TextField(default='')),
                 ('problem', fields.TextField(null=True)),
             ],

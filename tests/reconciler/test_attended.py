@@ -66,6 +66,26 @@ async def test_passes_void_steps_to_the_play(attendant, errand, platform):
     assert platform.done == []
 
 
+@pytest.mark.parametrize(("lane", "ended"), [(Lane.RESTRICT, True), (Lane.RESTORE, False)])
+async def test_ends_a_run_when_that_is_wanted(attendant, errand, platform, lane, ended):
+    """Guests not reached yet are left alone and of unknown end; what gives back goes on whatever its row says."""
+    asked = await errand()
+    asked = replace(asked, target=Target("demo", "node1", lane), guests=[*asked.guests, *asked.guests])
+    asked = replace(asked, guests=[{**guest, "id": f"t-{n}"} for n, guest in enumerate(asked.guests)])
+
+    async def wanted(*_):
+        while not await Run.all().update(cancel_wanted_at=attendant.clock.now()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # until the run is on record
+        await asyncio.sleep(0.2)
+
+    platform.before = wanted
+    verdict = await attendant.run(asked)
+
+    assert (verdict.state is RunState.CANCELLED) is ended
+    assert ([report.outcome for report in verdict.reports][1] is Outcome.UNKNOWN) is ended
+    assert (await Run.get()).state is verdict.state
+
+
 async def test_goes_on_renewing_after_a_moment_without_a_database(attendant, errand, platform, monkeypatch):
     """A permit that cannot be renewed ages; it is renewed again as soon as the facts can be read."""
     asked, genuine, failures = await errand(), recheck.void, [RuntimeError("driver"), OSError("away")]

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from billing import work_queue
 from billing.clock import ManualClock
-from billing.models import Account, AuditEntry
+from billing.models import Account, AuditEntry, WorkItem, WorkState
 from billing.refusal import RefusalCode, RefusalError
 from reconciler import servers
 from reconciler.models import Observation, RestorePart, Server
@@ -252,6 +253,33 @@ async def test_it_retires_once(clock: ManualClock, factory: Any) -> None:
     assert again.retired_at == retired.retired_at
     assert await AuditEntry.filter(kind="server.retired").count() == 1
     assert await _problems(_update(server, ServerChange(name="x"), clock)) == [(CONFLICT, ("serverId",))]
+
+
+async def test_nobody_waits_for_what_was_taken_from_a_retired_server(
+    clock: ManualClock, factory: Any
+) -> None:
+    """Its restore record and its work items are closed: there is nothing left to give back to anybody."""
+    server, other = await factory.server(), await factory.server()
+    for one in (server, other):
+        for part, volume in (
+            ("power", ""),
+            ("onboot", ""),
+            ("protection", ""),
+            ("backups", ""),
+            ("backup", "a"),
+        ):
+            await RestorePart.create(
+                server_id=one.id, site="demo", part=part, volume=volume, found="x", step_id=1, taken_at=clock.now()
+            )  # fmt: skip
+        key = f"server_missing:{one.id}"
+        await work_queue.open_item(
+            "server_missing", key, at=clock.now(), title="t", detail="d", server_id=one.id
+        )
+    await servers.retire(server.id, reason="gone", actor="control:panel", now=clock.now())
+    rows = await RestorePart.filter(server_id=server.id)
+    assert {(row.closed_at, row.closed_because) for row in rows} == {(clock.now(), "retired")}
+    assert await RestorePart.filter(server_id=other.id, closed_at=None).count() == 5
+    assert [item.server_id for item in await WorkItem.exclude(state=WorkState.RESOLVED)] == [other.id]
 
 
 async def test_it_wants_to_know_why_it_retires(clock: ManualClock, factory: Any) -> None:

@@ -43,12 +43,13 @@ RIGHTS = {
     Role.ADMIN: f"{EVERYBODY} account accounts invoice invoices plan run runs reconciler workQueue notices audit "
     "forecast stages policyPreview "
     "approvals approvalWithdraw overridePlace overrideRevoke workItemResolve noticeMarkDelivered holdPlace "
-    "holdLift enforcementPause enforcementResume reconcileRequest actionRequest",
+    "holdLift enforcementPause enforcementResume reconcileRequest actionRequest "
+    "runCancel stepRetry",
     Role.INFRA: f"{EVERYBODY} plan run runs reconciler holdPlace holdLift enforcementPause reconcileRequest "
     "forecast stages "
-    "actionRequest",
-    Role.CONTROL: f"{EVERYBODY} account accounts accountUpsert serverRegister serverUpdate serverRetire holdPlace "
-    "holdLift",
+    "actionRequest runCancel stepRetry",
+    Role.CONTROL: f"{EVERYBODY} account accounts accountUpsert serverRegister serverUpdate serverTransfer serverRetire "
+    "holdPlace holdLift",
 }
 #: The same of what is about purses, vouchers and prices.
 MONEY_RIGHTS = {
