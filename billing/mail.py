@@ -112,6 +112,28 @@ class SmtpMailer:
             return None
         return cls(settings.smtp_url.get_secret_value(), settings.mail_from)
 
+    async def greet(self) -> str:
+        """Connect and log in as for a letter, send none, and return the server's name; raise `MailDelayedError`."""
+        server = self._server
+        client = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            username=server.user,
+            password=server.password,
+            use_tls=server.tls,
+            start_tls=server.starttls,
+            tls_context=self._tls,
+            timeout=self._patience,
+        )
+        try:
+            async with asyncio.timeout(self._patience), client:
+                await client.noop()
+        except TimeoutError as error:
+            raise self._silent() from error
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise self._unusable(error) from error
+        return f"{server.host}:{server.port}"
+
     async def send(self, letter: Letter) -> tuple[str, ...]:
         """Hand a letter to the server: see `Mailer.send`."""
         to = usable(letter.to)
@@ -139,14 +161,16 @@ class SmtpMailer:
         except aiosmtplib.SMTPDataError as error:
             raise _refusal([("the letter", error.code, error.message)]) from error
         except TimeoutError as error:
-            raise MailDelayedError(
-                f"{server.host} did not answer within {self._patience:g} seconds"
-            ) from error
+            raise self._silent() from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            raise MailDelayedError(
-                f"{server.host}: {_one_line(str(error)) or type(error).__name__}"
-            ) from error
+            raise self._unusable(error) from error
         return tuple(address for address in to if address not in refused)
+
+    def _silent(self) -> MailDelayedError:
+        return MailDelayedError(f"{self._server.host} did not answer within {self._patience:g} seconds")
+
+    def _unusable(self, error: Exception) -> MailDelayedError:
+        return MailDelayedError(f"{self._server.host}: {_one_line(str(error)) or type(error).__name__}")
 
     def _message(self, letter: Letter, to: Iterable[str]) -> EmailMessage:
         try:

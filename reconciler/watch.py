@@ -53,9 +53,10 @@ class Watch:
             return
         async with self._locks[site.name]:
             began = self.clock.now()
-            await observe.apply(site, await self._look(site), began)
+            await observe.apply(site, await self.look(site), began)
 
-    async def _look(self, site: Site) -> SiteSeen:
+    async def look(self, site: Site) -> SiteSeen:
+        """Read one site and return what was seen; nothing is written down."""
         try:
             handle = await self.actions.start(
                 "observe", site.name, nodes=site.node_names, depth=Depth.SHALLOW

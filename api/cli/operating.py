@@ -1,5 +1,6 @@
 """Commands that operate an installation: serve, look, act, explain."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(plan)
     app.command()(apply)
     app.command()(observe)
+    app.command()(doctor)
     app.command()(explain)
     app.command()(action)
     app.command()(demo)
@@ -99,6 +101,22 @@ def observe(*, json: Json = False) -> None:
         say(f"{site['site']}: {said}{f'; no answer from {silent}' if silent else ''}")
     if any(site["problem"] for site in sites):
         raise Refused("not every site could be read; what was said of each says why")
+
+
+@command
+def doctor(*, json: Json = False) -> None:
+    """Ask every part what is wrong, and say how to mend it. Changes nothing."""
+    from api.doctor import Verdict, examine
+    from billing.clock import SystemClock
+
+    findings = now_running(examine(_settings(), SystemClock()))
+    if json:
+        say_json([asdict(one) for one in findings])
+    for one in [] if json else findings:
+        say(f"{one.verdict.lower():5} {one.part}: {one.said}{f'; {one.remedy}' if one.remedy else ''}")
+    wrong = sum(one.verdict is Verdict.WRONG for one in findings)
+    if wrong:
+        raise Refused(f"{wrong} of these {len(findings)} lines have to be mended")
 
 
 @command

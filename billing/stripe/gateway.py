@@ -9,7 +9,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
@@ -127,8 +128,22 @@ class StripeGateway:
 
     async def account_id(self) -> str:
         """Return the id of the account that the key belongs to (GET /v1/account)."""
-        account = await self.ask("account", self._client.v1.accounts.retrieve_current_async())
-        return str(account["id"])
+        return (await self.whose())[0]
+
+    async def whose(self) -> tuple[str, datetime | None]:
+        """Return the id of the account that the key belongs to, and what time it is at Stripe, if it says so."""
+        told: list[str | None] = []
+
+        async def asked() -> Any:
+            answer = await self._client.v1.accounts.retrieve_current_async()
+            told.append(answer.last_response.headers.get("Date") if answer.last_response else None)
+            return answer
+
+        account = await self.ask("account", asked())
+        try:
+            return str(account["id"]), parsedate_to_datetime(told[0] or "").astimezone(UTC)
+        except ValueError:
+            return str(account["id"]), None
 
     async def fetch_customer(self, customer_id: str) -> Object:
         """Return the customer; a deleted one comes back as a stub with `deleted: true` (GET /v1/customers/{id})."""

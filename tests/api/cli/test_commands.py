@@ -45,8 +45,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 
 
 COMMANDS = {
-    "serve", "plan", "apply", "observe", "forecast", "explain", "action", "demo", "schema", "policy", "actions", "db",
-    "token", "audit", "simulator",
+    "serve", "plan", "apply", "observe", "doctor", "forecast", "explain", "action", "demo", "schema", "policy",
+    "actions", "db", "token", "audit", "simulator",
 }  # fmt: skip
 
 

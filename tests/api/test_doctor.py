@@ -1,0 +1,108 @@
+"""The doctor asks the real parts: databases, a mail server, the simulators behind the SDK and behind a play."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from api import doctor
+from api.database import upgrade
+from api.demo.installation import Plot, outside, settings_in
+from api.demo.pace import Speed
+from api.doctor import Finding, Verdict
+from billing.clock import ManualClock
+from simulators.proxmox.sample import TOKEN_ID
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest_asyncio.fixture
+async def there(tmp_path: Path) -> AsyncIterator[tuple[Any, Any]]:
+    """A world of simulators and the settings of an installation on it, with its database."""
+    plot = Plot(speed=Speed.parse("72h=2s"))
+    async with outside(plot) as world:
+        settings = settings_in(tmp_path, plot, world)
+        await upgrade(settings.database_url.get_secret_value())
+        yield world, settings
+
+
+async def _told(settings: Any, clock: Any) -> dict[str, Finding]:
+    return {one.part: one for one in await doctor.examine(settings, clock) if one.verdict is not Verdict.OK}
+
+
+async def test_it_finds_nothing_wrong_where_nothing_is(there: Any) -> None:
+    """Every part answers; what is left is what was not set up."""
+    world, settings = there
+    found = await doctor.examine(settings, world.clock)
+    assert {one.part for one in found if one.verdict is Verdict.WRONG} == set()
+    assert {one.part: one.said for one in found if one.verdict is Verdict.NOTE} == {
+        "staff": "nobody is told of trouble",
+        "stripe": "the account is not pinned",
+    }
+    assert {one.part for one in found} == {
+        "mode", "database", "policies", "actions", "staff", "mail", "stripe", "clock", "site demo",
+    }  # fmt: skip
+    assert [call.path for call in world.cluster.calls if call.method != "GET"] == []
+    assert world.mailbox.letters == []
+
+
+async def test_it_says_what_is_wrong_with_each_part(there: Any, tmp_path: Path) -> None:
+    """Each on its own, with what to do; a broken one hides no other, and no secret is told."""
+    world, settings = there
+    role = "TooStrong"
+    world.cluster.add_role(role, ["VM.Allocate"])
+    for who in (TOKEN_ID.partition("!")[0], TOKEN_ID):
+        world.cluster.grant("/vms", who, role)
+    broken = settings.model_copy(
+        update={
+            "database_url": SecretStr(f"sqlite://{tmp_path / 'none.db'}"),
+            "policies": tmp_path / "nowhere",
+            "smtp_url": SecretStr("smtp://ann:hunter2@127.0.0.1:1"),
+            "stripe_account": "acct_another",
+            "stripe_webhook_secret": None,
+            "staff_notify": SecretStr("nonsense://hunter2"),
+            "jwt_jwks": "http://127.0.0.1:1/keys",
+        }
+    )
+    found = await _told(broken, world.clock)
+    assert {part for part, one in found.items() if one.verdict is Verdict.WRONG} == {
+        "database", "policies", "mail", "staff", "identity provider", "site demo",
+    }  # fmt: skip
+    assert "VM.Allocate on /vms" in found["site demo"].said
+    assert "abeyance db upgrade" in (found["database"].remedy or "")
+    assert all(one.remedy for one in found.values())
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"), [(0, Verdict.OK), (-3600, Verdict.WRONG), (90, Verdict.WRONG)]
+)
+async def test_it_compares_the_clock_with_stripes(there: Any, seconds: int, verdict: Verdict) -> None:
+    """A machine of another hour would refuse every webhook."""
+    world, settings = there
+    clock = ManualClock(world.clock.now() + timedelta(seconds=seconds))
+    found = await doctor._stripe(settings, clock)
+    assert [one.verdict for one in found if one.part == "clock"] == [verdict]
+
+
+async def test_it_refuses_the_key_of_another_account(there: Any) -> None:
+    """It names both, so that one sees which is meant."""
+    world, settings = there
+    told = await doctor._stripe(settings.model_copy(update={"stripe_account": "acct_another"}), world.clock)
+    assert [one.verdict for one in told if one.part == "stripe"] == [Verdict.WRONG]
+    assert "acct_another" in told[0].said
+
+
+@pytest.mark.postgres
+async def test_it_compares_the_clock_with_the_databases(postgres_url: str, there: Any) -> None:
+    """On PostgreSQL the database may be another machine."""
+    world, settings = there
+    settings = settings.model_copy(update={"database_url": SecretStr(postgres_url)})
+    late = ManualClock(world.clock.now() - timedelta(minutes=10))
+    for clock, verdict in ((world.clock, Verdict.OK), (late, Verdict.WRONG)):
+        found = {one.part: one for one in await doctor._database(settings, clock)}
+        assert found["clock"].verdict is verdict
