@@ -66,6 +66,39 @@ class NextStage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedCard:
+    """One card that a notice names, and the last local day on which it can be charged."""
+
+    brand: str
+    last4: str
+    last_day: date
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedRunway:
+    """Until when money pays for servers, and what follows at the earliest where it follows at all."""
+
+    until: datetime
+    #: Whether that is past.
+    ended: bool
+    stopped_at: datetime | None = None
+    reviewed_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """What a notice tells of a time to come, beside the next stage."""
+
+    card: NamedCard | None = None
+    runway: NamedRunway | None = None
+    #: From when on staff may decide that servers are removed, if nothing is paid.
+    reviewed_at: datetime | None = None
+
+
+NOTHING_AHEAD = Ahead()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Content:
     """Everything that a template may show."""
 
@@ -77,6 +110,7 @@ class Content:
     ended_server: str | None = None
     effects: frozenset[Effect] = frozenset()
     next_stage: NextStage | None = None
+    ahead: Ahead = NOTHING_AHEAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +216,30 @@ def _values(content: Content, language: str) -> Mapping[str, object]:
             "at": _instant(upcoming.at, zone, words),
             "review": upcoming.stage is Stage.DECOMMISSION_REVIEW,
         },
+        **_ahead(content.ahead, zone, words),
+    }
+
+
+def _ahead(ahead: Ahead, zone: ZoneInfo, words: Locale) -> Mapping[str, object]:
+    def day(at: datetime | None) -> str | None:
+        return format_date(at.astimezone(zone), "long", locale=words) if at else None
+
+    card, runway = ahead.card, ahead.runway
+    return {
+        "card": card
+        and {
+            "brand": plain(card.brand),
+            "last4": plain(card.last4),
+            "last_day": format_date(card.last_day, "long", locale=words),
+        },
+        "runway": runway
+        and {
+            "until": day(runway.until),
+            "ended": runway.ended,
+            "stopped": day(runway.stopped_at),
+            "reviewed": day(runway.reviewed_at),
+        },
+        "reviewed": day(ahead.reviewed_at),
     }
 
 
@@ -258,7 +316,13 @@ def _samples() -> tuple[Content, ...]:
         servers=("web",),
         effects=frozenset(Effect),
         next_stage=upcoming,
+        ahead=Ahead(
+            card=NamedCard(brand="visa", last4="4242", last_day=at.date()),
+            runway=NamedRunway(until=at, ended=False, stopped_at=at, reviewed_at=at),
+            reviewed_at=at,
+        ),
     )
     least = Content(reader=reader, invoices=(invoice,), next_stage=NextStage(stage=Stage.RETAINED, at=at))
+    used_up = Content(reader=reader, ahead=Ahead(runway=NamedRunway(until=at, ended=True)))
     ended = Content(reader=reader, ended_server="web", effects=frozenset({Effect.STOP_SERVERS}))
-    return every, least, ended
+    return every, least, used_up, ended

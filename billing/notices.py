@@ -19,7 +19,7 @@ from billing import audit, work_queue
 from billing.clock import Clock
 from billing.mail import Letter, MailDelayedError, Mailer, MailRefusedError, usable
 from billing.models import Account, Invoice, Notice
-from billing.notice_text import Content, NamedInvoice, NextStage, Reader, shipped
+from billing.notice_text import NOTHING_AHEAD, Ahead, Content, NamedInvoice, NextStage, Reader, shipped
 from billing.refusal import RefusalCode, refusal, required_reason
 from billing.rules.terms import Effect, InvoiceStatus, NoticeState, Stage
 from billing.staff import Staff, StaffUnreachableError
@@ -69,6 +69,7 @@ class NoticeRequest:
     #: What the stage does now.
     effects: frozenset[Effect] = frozenset()
     next_stage: NextStage | None = None
+    ahead: Ahead = NOTHING_AHEAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +264,7 @@ def _content(request: NoticeRequest) -> Content:
         ended_server=request.ended_server.name if request.ended_server else None,
         effects=request.effects,
         next_stage=request.next_stage,
+        ahead=request.ahead,
     )
 
 

@@ -6,11 +6,11 @@ Owns the join of the pure decision with names, invoices and what comes next. Whi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from billing import notices
 from billing.models import Invoice
-from billing.notice_text import NextStage
+from billing.notice_text import Ahead, NextStage
 from billing.notices import NamedServer, NoticeRequest
 from billing.rules import notices as rules
 from billing.rules.facts import AccountFacts, CoverageFacts, EpisodeFact
@@ -131,9 +131,19 @@ async def _queue(subject: Subject, due: NoticeDue, stage: Stage, now: datetime) 
             next_stage=NextStage(stage=coming.stage, at=coming.at, effects=policy.effects_at(coming.stage))
             if coming and coming.stage.rank > stage.rank
             else None,
+            ahead=Ahead(reviewed_at=_review(subject, stage, now)),
         ),
         now=now,
     )
+
+
+def _review(subject: Subject, stage: Stage, now: datetime) -> datetime | None:
+    """Return from when on staff may decide about removing servers, at the earliest; null where nothing leads there."""
+    debt, top = subject.eligibility.debt, subject.policy.stages[-1].stage
+    if debt is None or not stage.rank < top.rank or top is not Stage.DECOMMISSION_REVIEW:
+        return None
+    age = max(now - debt.age_from, timedelta(0))
+    return debt.age_from + subject.policy.earliest(top, standing=stage, age=age)
 
 
 def _shown_effects(subject: Subject, stage: Stage) -> frozenset[Effect]:

@@ -116,11 +116,15 @@ class Policy:
         rung = self.at(stage)
         return rung.effects if rung else frozenset()
 
-    def earliest(self, stage: Stage) -> timedelta:
-        """Return the age at which a debt can come to this stage at the earliest, every notice delivered at once."""
-        age = timedelta(0)
+    def earliest(
+        self, stage: Stage, *, standing: Stage = Stage.CURRENT, age: timedelta = timedelta(0)
+    ) -> timedelta:
+        """Return the age at which a debt comes to a higher stage at the earliest, every notice delivered at once.
+
+        It stands at `standing` and is of `age` now; by default it only begins.
+        """
         for rung in self.stages:
-            if rung.stage.rank <= stage.rank:
+            if standing.rank < rung.stage.rank <= stage.rank:
                 age = max(rung.after, age + rung.min_notice)
         return age
 

@@ -1,12 +1,16 @@
 """The words of the notices, and what a customer's words cannot do to them."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
 
 from billing.notice_text import (
+    Ahead,
     Content,
+    NamedCard,
     NamedInvoice,
+    NamedRunway,
     NextStage,
     Reader,
     Templates,
@@ -32,7 +36,16 @@ TEMPLATES = (
     "final_warning",
     "restored",
     "invoice_issued",
+    "funds_low",
+    "card_expiring",
 )
+SOON = datetime(2026, 12, 1, 8, 30, tzinfo=UTC)
+AHEAD = Ahead(
+    card=NamedCard(brand="visa", last4="4242", last_day=date(2026, 11, 30)),
+    runway=NamedRunway(until=SOON, ended=False, stopped_at=FINAL.at, reviewed_at=SOON),
+    reviewed_at=SOON,
+)
+ENDED = Ahead(runway=NamedRunway(until=SOON, ended=True))
 
 
 def test_it_ships_every_template_of_the_standard_policy():
@@ -44,7 +57,8 @@ def test_it_ships_every_template_of_the_standard_policy():
 @pytest.mark.parametrize("effects", [frozenset(), frozenset({Effect.LOCK_BACKUPS}), frozenset(Effect)])
 @pytest.mark.parametrize("ended", [None, "web-1"])
 @pytest.mark.parametrize("upcoming", [None, FINAL])
-def test_it_reads_well_in_every_shape(template, effects, ended, upcoming):
+@pytest.mark.parametrize("ahead", [Ahead(), AHEAD, ENDED])
+def test_it_reads_well_in_every_shape(template, effects, ended, upcoming, ahead):
     """A subject, no line too long, no two empty lines in a row, no trace of a template."""
     invoices = () if ended and template != "before_due" else (INVOICE, INVOICE)
     content = Content(
@@ -54,6 +68,7 @@ def test_it_reads_well_in_every_shape(template, effects, ended, upcoming):
         ended_server=ended,
         effects=effects,
         next_stage=upcoming,
+        ahead=ahead,
     )
     text = shipped().render(template, content)
     assert text.subject
@@ -62,6 +77,16 @@ def test_it_reads_well_in_every_shape(template, effects, ended, upcoming):
     assert "\n\n\n" not in text.body
     assert not [line for line in text.body.splitlines() if len(line) > 120 or line != line.rstrip()]
     assert not [sign for sign in ("{{", "{%", "None", "Undefined", "  ,") if sign in text.subject + text.body]
+
+
+def test_it_says_from_when_on_removal_is_reviewed():
+    """By people and not before a date; not twice where the review itself comes next."""
+    told = "our staff decides whether your servers are removed, not before 1 December 2026"
+    content = Content(reader=ADA, invoices=(INVOICE,), next_stage=FINAL, ahead=AHEAD)
+    assert told in shipped().render("payment_overdue", content).body
+    review = replace(FINAL, stage=Stage.DECOMMISSION_REVIEW)
+    assert told not in shipped().render("retained", replace(content, next_stage=review)).body
+    assert "decides" not in shipped().render("retained", replace(content, ahead=Ahead())).body
 
 
 def test_it_tells_what_is_owed_what_holds_and_what_comes():

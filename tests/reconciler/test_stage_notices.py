@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from billing.accounts import note_fact
-from billing.models import Account, Episode, Notice
+from billing.models import Account, Episode, Invoice, Notice
 from billing.rules.terms import NoticeState, Stage
 from reconciler import standing, subjects
 from reconciler.models import Server
@@ -119,3 +119,39 @@ async def test_sends_no_good_news_to_who_was_never_told(debtor, factory, settle,
 
     assert not await Notice.all().exists()
     assert (await Episode.get()).ended_at == clock.now()
+
+
+async def test_a_reminder_brings_the_invoice_and_says_when_removal_is_reviewed(
+    delinquent, factory, settle, clock
+):
+    """Every week through the later stages, with what is owed and the date from which on people decide."""
+    account, invoice, _ = await delinquent()
+    await Invoice.filter(id=invoice.id).update(number="A-77")
+    sent = []
+    for _ in range(3):
+        before = await Notice.all().count()
+        clock.advance(timedelta(days=7))
+        await note_fact(account.id, now=clock.now())
+        await settle(account)
+        assert await Notice.all().count() == before + 1
+        sent.append(await latest())
+    assert all(one.stage is None and one.invoice_ids == [invoice.id] for one in sent)
+    assert all("A-77" in one.body for one in sent)
+    review = (await Invoice.get(id=invoice.id)).overdue_seen_at + timedelta(days=90)
+    day = f"{review.day} {review:%B %Y}"
+    assert all(f"servers are removed, not before {day}" in one.body for one in sent), sent[0].body
+
+
+async def test_a_review_is_not_announced_before_the_warnings_on_the_way_to_it(
+    delinquent, factory, settle, clock
+):
+    """A debt of two hundred days that was never restricted further: seven and fourteen days of warning remain."""
+    account, invoice, _ = await delinquent()
+    long_ago = clock.now() - timedelta(days=200)
+    await Invoice.filter(id=invoice.id).update(overdue_at=long_ago, overdue_seen_at=long_ago)
+    await Episode.filter(account_id=account.id).update(started_at=long_ago)
+    clock.advance(timedelta(days=7))
+    await note_fact(account.id, now=clock.now())
+    await settle(account)
+    review = clock.now() + timedelta(days=7 + 14)
+    assert f"not before {review.day} {review:%B %Y}." in (await latest()).body

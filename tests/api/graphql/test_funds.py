@@ -105,8 +105,11 @@ async def test_what_is_overdue_closes_deploying_before_any_money_counts(
 
 
 async def test_it_names_the_smallest_payment_that_restores(door: Any, factory: Any) -> None:
-    """What is overdue without the tolerance; nothing within it, null without any."""
+    """What is overdue without the tolerance; nothing within it or on a free plan, null without any."""
     owing, tolerated = await factory.account(), await factory.account()
+    free = await factory.account(free_plan=True)
+    await factory.invoice(free)
+    assert (await _seen(door, free))["payToRestore"] == {"amount": "0.00", "currency": "EUR"}
     await factory.invoice(owing, total=1250, amount_due=1250)
     await factory.invoice(tolerated, total=90, amount_due=90)
     assert (await _seen(door, owing))["payToRestore"] == {"amount": "11.50", "currency": "EUR"}

@@ -86,6 +86,7 @@ def invoice(ident: int, amount: int, due: datetime | None = NOW + 5 * DAY, **giv
         # What was taken back is owed in cash, and takes no voucher.
         (funds(voucher=730, invoices=(invoice(1, 30, takes_vouchers=False),)), CENT, GateCode.OK, None),
         (funds(), 0, GateCode.OK, None),
+        (funds(usage=running(CENT)), 0, GateCode.OK, None),
         (funds(has_card=True), None, GateCode.UNKNOWN_SKU, None),
         (funds(voucher=10**6), None, GateCode.UNKNOWN_SKU, None),
     ],
