@@ -1,4 +1,4 @@
-"""The money's turns beside the requests: invoices issued, open ones settled, payments and removals finished.
+"""The money's turns beside the requests: invoices issued, open ones settled, payments finished, customers told ahead.
 
 Owns when each is done and what wakes it; what is done is `billing`'s. Each turn finds its work in the database, so a
 lost wake-up costs nothing but the delay. In mode `OFF` nothing is issued, settled or asked of anybody.
@@ -11,6 +11,7 @@ import structlog
 
 from api.background import Worker
 from billing import books, cards, charges, vouchers
+from billing.advance_notices import queue_ahead
 from billing.clock import Clock
 from billing.issuing import issue_due
 from billing.models import Account
@@ -48,16 +49,17 @@ class MoneyTurns:
         self.issuing = Worker(name="issuing", turn=self.issue)
         self.settling = Worker(name="settling", turn=self.settle_touched)
         self.sweeping = Worker(name="money", turn=self.sweep)
+        self.ahead = Worker(name="ahead", turn=self.tell_ahead)
         self.books = Worker(name="books", turn=self.look_at_books)
 
     @property
     def workers(self) -> tuple[Worker, ...]:
         """All of them, to be run."""
-        return (self.issuing, self.settling, self.sweeping, self.books)
+        return (self.issuing, self.settling, self.sweeping, self.ahead, self.books)
 
     def ticks(self, *, sweep: float) -> Mapping[str, tuple[float, Tick]]:
         """Return the ticks, which only wake; `sweep` is the span in seconds between two looks at everybody."""
-        spans = ((self.issuing, HOUR), (self.sweeping, sweep), (self.books, DAY))
+        spans = ((self.issuing, HOUR), (self.sweeping, sweep), (self.ahead, HOUR), (self.books, DAY))
         return {worker.name: (seconds, _waking(worker)) for worker, seconds in spans}
 
     def wake_all(self) -> None:
@@ -108,6 +110,12 @@ class MoneyTurns:
             return None
         looked = await self._finish(self.cards) if self.cards is not None else 0
         if looked + await settle_due(await self._means()):
+            self.wake()
+        return None
+
+    async def tell_ahead(self) -> float | None:
+        """Tell customers of cards that expire and money that ends; in `APPLY` alone, where something would follow."""
+        if await self.mode() is Mode.APPLY and await queue_ahead(self.means()):
             self.wake()
         return None
 

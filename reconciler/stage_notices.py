@@ -139,11 +139,12 @@ async def _queue(subject: Subject, due: NoticeDue, stage: Stage, now: datetime) 
 
 def _review(subject: Subject, stage: Stage, now: datetime) -> datetime | None:
     """Return from when on staff may decide about removing servers, at the earliest; null where nothing leads there."""
-    debt, top = subject.eligibility.debt, subject.policy.stages[-1].stage
-    if debt is None or not stage.rank < top.rank or top is not Stage.DECOMMISSION_REVIEW:
+    debt, review = subject.eligibility.debt, Stage.DECOMMISSION_REVIEW
+    rung = subject.policy.at(review)
+    if debt is None or stage is review or rung is None or rung.stage is not review:
         return None
     age = max(now - debt.age_from, timedelta(0))
-    return debt.age_from + subject.policy.earliest(top, standing=stage, age=age)
+    return debt.age_from + subject.policy.earliest(review, standing=stage, age=age)
 
 
 def _shown_effects(subject: Subject, stage: Stage) -> frozenset[Effect]:

@@ -11,7 +11,7 @@ from billing import ledger
 from billing.charge_rows import InvoiceCharge
 from billing.charges import Outcome
 from billing.ledger import Move
-from billing.models import Account, Invoice
+from billing.models import Account, Invoice, Notice
 from billing.money_models import (
     Card,
     LedgerKind,
@@ -188,6 +188,7 @@ async def test_its_ticks_only_wake(stage, factory, clock):
     assert {name: seconds for name, (seconds, _) in ticks.items()} == {
         "issuing": 3_600.0,
         "money": 300.0,
+        "ahead": 3_600.0,
         "books": 86_400.0,
     }
     for _, tick in ticks.values():
@@ -196,6 +197,7 @@ async def test_its_ticks_only_wake(stage, factory, clock):
     assert [worker.name for worker in stage.turns.workers if worker._woken.is_set()] == [
         "issuing",
         "money",
+        "ahead",
         "books",
     ]
 
@@ -213,3 +215,20 @@ async def test_it_forgets_old_guesses_and_proves_the_ledger(stage, factory, cloc
     monkeypatch.setattr("billing.books.check", check)
     await stage.turns.look_at_books()
     assert (await VoucherGuess.all().count(), looked) == (0, [clock])
+
+
+@pytest.mark.parametrize(("mode", "told"), [(Mode.APPLY, 1), (Mode.PLAN, 0), (Mode.OFF, 0)])
+async def test_it_tells_ahead_in_apply_alone(stage, factory, clock, mode, told):
+    """Money that ends is told of once, and sent by the pass that follows; elsewhere nobody is told anything."""
+    account = await factory.account()
+    await used(account, clock)
+    await UsageInterval.create(
+        account=account, server_id=2, server_name="db", sku="small", currency="EUR", rate=1_000_000,
+        started_at=clock.now(),
+    )  # fmt: skip
+    await cash(account, 5, clock)
+    stage.mode = mode
+    for _ in range(2):
+        assert await stage.turns.tell_ahead() is None
+    assert await Notice.filter(template="funds_low").count() == told
+    assert stage.passes == told
