@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from tortoise.expressions import Q, Subquery
+from tortoise.expressions import Q
 
 from billing import cards, ledger, reservations
-from billing.models import Account, Invoice, Subscription
+from billing.models import Account, Invoice
 from billing.money_models import MeteredAccount, Reservation, UsageInterval
 from billing.rules import funds as rules
 from billing.rules.funds import Funds, OpenInvoice
@@ -35,18 +35,11 @@ async def of_accounts(account_ids: Iterable[int], means: Means, *, now: datetime
 
 
 async def needs_card(account_id: int, means: Means, *, now: datetime) -> bool:
-    """Whether the account has servers that no purse covers: metered ones for the coming month, or charged by Stripe.
+    """Whether the account has metered servers that no purse covers for the coming month.
 
-    Stripe charges what it collects automatically to the card, whatever the purses hold.
+    Servers under a Stripe subscription are not metered: whether Stripe charges a card for them is the caller's to ask.
     """
-    if rules.needs_card((await of_accounts([account_id], means, now=now))[account_id], now):
-        return True
-    alive = Subscription.filter(account_id=account_id, ended_at=None).values("stripe_subscription_id")
-    return await Invoice.filter(
-        account_id=account_id,
-        collection_method="charge_automatically",
-        stripe_subscription_id__in=Subquery(alive),
-    ).exists()
+    return rules.needs_card((await of_accounts([account_id], means, now=now))[account_id], now)
 
 
 async def _of_chunk(ids: Sequence[int], means: Means, now: datetime) -> dict[int, Funds]:

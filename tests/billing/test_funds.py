@@ -9,7 +9,7 @@ from tortoise.transactions import in_transaction
 
 from billing import funds, invoices, usage
 from billing.clock import ManualClock
-from billing.models import Account, Invoice, Subscription
+from billing.models import Account, Invoice
 from billing.money_models import Card
 from billing.rules.cards import expires_at
 from billing.rules.facts import AccountFacts
@@ -18,7 +18,7 @@ from billing.rules.ladder import debt
 from billing.rules.policy import Policy
 from billing.rules.restoring import pay_to_restore
 from billing.rules.settlement import Purses
-from billing.rules.terms import InvoiceOrigin, InvoiceStatus
+from billing.rules.terms import InvoiceOrigin
 from billing.settling import Means, Occasion, settle
 
 on_both = pytest.mark.usefixtures("database")
@@ -128,32 +128,6 @@ async def test_a_card_is_needed_for_a_server_that_no_purse_covers(
     assert await funds.needs_card(account.id, means, now=clock.now())
     await wallet.voucher(account, 1)
     assert not await funds.needs_card(account.id, means, now=clock.now())
-
-
-@on_sqlite
-@pytest.mark.parametrize(
-    ("collection", "ended", "needed"),
-    [
-        ("charge_automatically", False, True),
-        ("charge_automatically", True, False),
-        ("send_invoice", False, False),
-    ],
-)
-async def test_a_card_is_needed_for_a_subscription_that_stripe_charges(
-    factory: Any, wallet: Any, clock: ManualClock, means: Means, collection: str, ended: bool, needed: bool
-) -> None:
-    """While it is alive, whatever the purses hold; one that sends invoices needs none."""
-    account = await factory.account()
-    await wallet.voucher(account, 10**6)
-    await Subscription.create(
-        account=account, stripe_subscription_id="sub_1", status="active", fetched_at=clock.now(),
-        ended_at=clock.now() if ended else None,
-    )  # fmt: skip
-    await factory.invoice(
-        account, origin=InvoiceOrigin.STRIPE, status=InvoiceStatus.PAID, amount_due=0,
-        stripe_subscription_id="sub_1", collection_method=collection,
-    )  # fmt: skip
-    assert await funds.needs_card(account.id, means, now=clock.now()) is needed
 
 
 async def _owed(account: Account, clock: ManualClock) -> AccountFacts:
