@@ -63,7 +63,7 @@ async def test_it_forgets_a_token_the_moment_it_is_revoked(door: Any) -> None:
     """It answers once, and not after the revocation."""
     token = await door.token(Role.ADMIN)
     assert (await door.post({"query": VIEWER}, token=token)).status_code == 200
-    assert await tokens.revoke("ADMIN None", now=door.clock.now(), actor="test") == 1
+    assert await tokens.revoke("ADMIN admin-anna", now=door.clock.now(), actor="test") == 1
     assert (await door.post({"query": VIEWER}, token=token)).status_code == 401
 
 
@@ -259,7 +259,7 @@ async def test_it_knows_its_operations_by_name(door: Any) -> None:
     token = await door.token(Role.ADMIN)
     query = "query A { viewer { role } } query B { viewer { name } }"
     chosen = await door.post({"query": query, "operationName": "B"}, token=token)
-    assert chosen.json()["data"]["viewer"] == {"name": "ADMIN None"}
+    assert chosen.json()["data"]["viewer"] == {"name": "ADMIN admin-anna"}
     for body in ({"query": query, "operationName": "C"}, {"query": query}):
         answer = (await door.post(body, token=token)).json()
         assert answer["errors"][0]["extensions"]["code"] == "INVALID"
