@@ -86,6 +86,7 @@ def tortoise_config(url: str, *, foreign_keys: bool = True) -> dict[str, Any]:
                 "models": [
                     "billing.models",
                     "billing.money_models",
+                    "billing.attempt_models",
                     "billing.approval_models",
                     "reconciler.models",
                     "reconciler.guard_models",

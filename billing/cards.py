@@ -15,6 +15,7 @@ from tortoise.transactions import in_transaction
 
 from billing import audit, card_rows
 from billing.accounts import note_fact
+from billing.card_setups import saved_card
 from billing.clock import Clock
 from billing.invoice_parts import hold
 from billing.models import Account
@@ -130,7 +131,13 @@ async def begin_setup(gateway: CardGateway, clock: Clock, account_id: int, *, ac
         )
     with provider():
         account = await _with_customer(gateway, clock, account_id, actor=actor)
-        return await gateway.begin_setup(str(account.stripe_customer_id), account=account.external_id)
+        try:
+            return await gateway.begin_setup(str(account.stripe_customer_id), account=account.external_id)
+        except (GoneError, RejectedError) as error:
+            # A customer that is named in a request and gone is answered with 400, unlike one that is read.
+            if isinstance(error, RejectedError) and error.code != "resource_missing":
+                raise
+            raise _deleted() from None
 
 
 async def add(
@@ -178,7 +185,7 @@ async def _add(
     make_default: bool = False,
     actor: str,
 ) -> Card:
-    found = await _saved_card(gateway, account, setup_intent_id)
+    found = await saved_card(gateway, account, setup_intent_id)
     card, replaced = await _save(account, found, actor=actor, now=clock.now())
     if card is None:
         await gateway.detach(found.id)
@@ -189,23 +196,6 @@ async def _add(
     if replaced is not None:
         await _let_go(gateway, clock, replaced)
     return card
-
-
-async def _saved_card(gateway: CardGateway, account: Account, setup_intent_id: str) -> CardReading:
-    unknown = refusal(
-        RefusalCode.INVALID, "there is no finished card setup of this account under this id", "setupIntentId"
-    )
-    try:
-        setup = await gateway.fetch_setup(setup_intent_id)
-        theirs = setup.customer_id is not None and setup.customer_id == account.stripe_customer_id
-        if not theirs or not setup.succeeded or setup.payment_method_id is None:
-            raise unknown
-        found = await gateway.fetch_card(setup.payment_method_id)
-    except (GoneError, RejectedError):
-        raise unknown from None
-    if found is None or found.customer_id != account.stripe_customer_id:
-        raise unknown
-    return found
 
 
 async def _save(
@@ -319,9 +309,7 @@ async def finish_removals(gateway: CardGateway, clock: Clock) -> int:
 async def _with_customer(gateway: CardGateway, clock: Clock, account_id: int, *, actor: str) -> Account:
     account = await Account.get(id=account_id)
     if account.stripe_deleted:
-        raise refusal(
-            RefusalCode.CONFLICT, "the customer was deleted at the payment provider: write to us", "accountId"
-        )
+        raise _deleted()
     if account.stripe_customer_id is not None:
         return account
     told = f"{account.external_id}\n{account.name}\n{account.email}\n{account.created_at.isoformat()}"
@@ -348,6 +336,11 @@ async def _with_customer(gateway: CardGateway, clock: Clock, account_id: int, *,
                 after={"stripe_customer_id": made},
             )
     return await Account.get(id=account_id)
+
+
+def _deleted() -> RefusalError:
+    message = "the customer was deleted at the payment provider: write to us"
+    return refusal(RefusalCode.CONFLICT, message, "accountId")
 
 
 async def _make_default(

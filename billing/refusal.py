@@ -4,6 +4,7 @@ Owns the codes of the contract and the exception that carries them. Faults of th
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from billing.rules.gates import Gate
@@ -55,6 +56,17 @@ class RefusalError(Exception):
     def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
         self.problems = problems
+
+
+class TooOftenError(RefusalError):
+    """Something was tried too often: it is not done before `retry_at`, not even if it would be right now."""
+
+    def __init__(self, message: str, *path: str, retry_at: datetime) -> None:
+        when = retry_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        super().__init__(
+            Problem(code=RefusalCode.FORBIDDEN, message=f"{message}; try again at {when}", path=path)
+        )
+        self.retry_at = retry_at
 
 
 def refusal(code: RefusalCode, message: str, *path: str) -> RefusalError:

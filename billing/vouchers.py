@@ -19,7 +19,7 @@ from billing import ledger
 from billing.audit import record
 from billing.models import Account
 from billing.money_models import LedgerKind, TransactionKind, Voucher, VoucherGuess
-from billing.refusal import Problem, RefusalCode, RefusalError, refusal, required_reason
+from billing.refusal import RefusalCode, RefusalError, TooOftenError, refusal, required_reason
 from billing.rules.money import Money
 from billing.rules.voucher_codes import RandomBelow, code_hash, new_code, normalised
 
@@ -67,14 +67,11 @@ class Issued:
     code: str
 
 
-class TooManyGuessesError(RefusalError):
+class TooManyGuessesError(TooOftenError):
     """Too many wrong codes came from this account or address: not even a right one is taken before `retry_at`."""
 
     def __init__(self, retry_at: datetime) -> None:
-        when = retry_at.isoformat(timespec="seconds")
-        message = f"too many wrong codes were entered; try again at {when}"
-        super().__init__(Problem(code=RefusalCode.FORBIDDEN, message=message, path=("code",)))
-        self.retry_at = retry_at
+        super().__init__("too many wrong codes were entered", "code", retry_at=retry_at)
 
 
 def state_of(voucher: Voucher, *, now: datetime) -> VoucherState:

@@ -30,6 +30,8 @@ import pytest_asyncio
 
 from api.database import open_database, upgrade
 from billing.clock import ManualClock
+from billing.stripe.card_gateway import CardGateway
+from billing.stripe.gateway import StripeGateway
 
 T = TypeVar("T")
 _WORTH_TELLING_SECONDS = 60.0
@@ -74,6 +76,32 @@ def receiver() -> Iterator[Any]:
 def wallet(clock: ManualClock) -> Any:
     """Puts money into the purses of accounts of the open database: see `tests/wallet.py`."""
     return _module("wallet").Wallet(clock)
+
+
+@pytest.fixture
+def simulator(clock: ManualClock) -> Any:
+    """An empty simulated Stripe account on the test's clock: see `tests/stripe_peer.py`."""
+    return _module("stripe_peer").make_simulator(clock)
+
+
+@pytest.fixture
+def wire(simulator: Any) -> Any:
+    """The way to it, which counts requests."""
+    return _module("stripe_peer").Wire(simulator)
+
+
+@pytest_asyncio.fixture
+async def gateway(wire: Any) -> AsyncIterator[StripeGateway]:
+    """The product's gateway to it."""
+    made: StripeGateway = _module("stripe_peer").make_gateway(wire)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def card_gateway(gateway: StripeGateway) -> CardGateway:
+    """The product's gateway to it for cards."""
+    return CardGateway(gateway)
 
 
 def _module(name: str) -> Any:

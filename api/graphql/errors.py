@@ -14,7 +14,8 @@ import structlog
 from graphql import GraphQLError
 
 from api.graphql.gates import Gate
-from billing.refusal import RefusalCode, RefusalError
+from api.graphql.scalars import written_instant
+from billing.refusal import RefusalCode, RefusalError, TooOftenError
 
 log = structlog.get_logger("abeyance.api")
 
@@ -56,13 +57,15 @@ Payload = TypeVar("Payload")
 def refusable(
     make: Callable[..., Payload],
 ) -> Callable[[Callable[..., Awaitable[Payload]]], Callable[..., Awaitable[Payload]]]:
-    """Turn a refusal raised by a mutation into its payload's errors."""
+    """Turn a refusal raised by a mutation into its payload's errors; one for trying too often is an error on top."""
 
     def decorate(mutation: Callable[..., Awaitable[Payload]]) -> Callable[..., Awaitable[Payload]]:
         @functools.wraps(mutation)
         async def answered(*args: Any, **kwargs: Any) -> Payload:
             try:
                 return await mutation(*args, **kwargs)
+            except TooOftenError as often:
+                raise coded(str(often), RATE_LIMITED, retryAt=written_instant(often.retry_at)) from None
             except RefusalError as refused:
                 return make(errors=user_errors(refused, kwargs["info"].context.now))
 

@@ -16,7 +16,8 @@ from billing.rules.money import exponent, format_amount
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
-def _written_instant(value: datetime) -> str:
+def written_instant(value: datetime) -> str:
+    """Return an instant as it goes on the wire."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -63,7 +64,7 @@ SCALARS: dict[object, ScalarDefinition] = {
     datetime: strawberry.scalar(
         name="DateTime",
         description="An instant: aware, UTC, ISO 8601.",
-        serialize=_written_instant,
+        serialize=written_instant,
         parse_value=_read_instant,
     ),
     date: strawberry.scalar(

@@ -138,6 +138,16 @@ class Migration(migrations.Migration):
             options={'table': 'card', 'app': 'abeyance', 'pk_attr': 'id'},
         ),
         ops.CreateModel(
+            name='CardAttempt',
+            fields=[
+                ('id', fields.BigIntField(generated=True, primary_key=True)),
+                ('account_id', fields.BigIntField()),
+                ('kind', fields.CharField(max_length=32)),
+                ('at', fields.DatetimeField()),
+            ],
+            options={'table': 'card_attempt', 'app': 'abeyance', 'indexes': [Index(fields=['account_id', 'kind', 'at'])], 'pk_attr': 'id'},
+        ),
+        ops.CreateModel(
             name='Charge',
             fields=[
                 ('id', fields.BigIntField(generated=True, primary_key=True)),
@@ -329,6 +339,7 @@ class Migration(migrations.Migration):
         checks("voucher", VOUCHER),
         checks("voucher_guess", {"of_somebody": "NEW.account_id IS NOT NULL OR NEW.address IS NOT NULL"}),
         checks("card", CARD),
+        checks("card_attempt", {"kind": one_of("kind", "SETUP ADDING CHARGE")}),
         checks("charge", CHARGE),
         checks("price", PRICE),
         checks("usage_interval", USAGE_INTERVAL),

@@ -27,6 +27,10 @@ class SetupReading:
     id: str
     customer_id: str | None
     succeeded: bool
+    #: Whether it waits for its customer to confirm it with the bank.
+    awaits_customer: bool
+    #: Whether the bank refused the last card that was entered.
+    refused: bool
     payment_method_id: str | None
     #: The external id of the account that we began it for; null: somebody else began it.
     account: str | None
@@ -265,6 +269,8 @@ def _setup(found: Object) -> SetupReading:
         id=id_of(found),
         customer_id=_optional_id(found["customer"]),
         succeeded=found["status"] == "succeeded",
+        awaits_customer=found["status"] == "requires_action",
+        refused=found.get("last_setup_error") is not None,
         payment_method_id=_optional_id(found["payment_method"]),
         account=_metadata(found, _ACCOUNT),
         client_secret=found["client_secret"],

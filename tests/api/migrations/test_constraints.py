@@ -11,7 +11,7 @@ from tortoise.models import Model
 from api.catalog import expected_file
 from api.migrations import _author
 from api.models import ApiToken, Role
-from billing import approval_models, money_models
+from billing import approval_models, attempt_models, money_models
 from billing.models import (
     Account,
     AuditEntry,
@@ -42,7 +42,7 @@ from reconciler.rules.terms import Lane, Mode
 #: The tables that `test_money_constraints` and `test_guard_constraints` look at.
 ELSEWHERE = {
     model._meta.db_table
-    for module in (money_models, approval_models, guard_models)
+    for module in (money_models, attempt_models, approval_models, guard_models)
     for model in vars(module).values()
     if isinstance(model, type) and model.__module__ == module.__name__ and issubclass(model, Model)
 }

@@ -1,20 +1,13 @@
-"""A simulated Stripe account that lives on the test's clock, and a gateway to it through the real SDK.
+"""One account of ours with its customer at a simulated Stripe, and what the mirror holds of them."""
 
-The SDK's requests reach the simulator inside the process, which is quick; the tests of the gateway use sockets.
-"""
-
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta
-from random import Random
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
-import stripe
 
 from billing import cards
 from billing.clock import ManualClock
@@ -25,26 +18,6 @@ from billing.stripe.card_gateway import CardGateway
 from billing.stripe.gateway import StripeGateway
 from billing.stripe.processing import Processed, process_due
 from simulators.stripe import Account as Simulator
-from simulators.stripe import create_app
-
-KEY = "sk_test_canary_5f1c0b9e"
-
-
-class Wire(httpx.AsyncBaseTransport):
-    """Carries requests to the simulator, counts them by path, and can do something just before an answer goes back."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self.requests: Counter[str] = Counter()
-        self.before_answer: Callable[[str], Awaitable[None]] | None = None
-        self._inner = httpx.ASGITransport(app=create_app(simulator))
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.requests[request.url.path] += 1
-        response = await self._inner.handle_async_request(request)
-        await response.aread()
-        if self.before_answer is not None:
-            await self.before_answer(request.url.path)
-        return response
 
 
 @dataclass(kw_only=True)
@@ -53,7 +26,7 @@ class World:
 
     clock: ManualClock
     simulator: Simulator
-    wire: Wire
+    wire: Any
     gateway: StripeGateway
     account: Account
     customer: str
@@ -94,35 +67,8 @@ class World:
         return self.create_invoice(amount, collection_method="charge_automatically", auto_advance=False)
 
 
-@pytest.fixture
-def simulator(clock: ManualClock) -> Simulator:
-    """An empty Stripe account on the test's clock; webhooks go nowhere."""
-    return Simulator(clock, Random(7), api_key=KEY)
-
-
-@pytest.fixture
-def wire(simulator: Simulator) -> Wire:
-    """The way to it."""
-    return Wire(simulator)
-
-
-def sdk_client(transport: httpx.AsyncBaseTransport) -> stripe.HTTPXClient:
-    """The SDK's own HTTP client on another transport."""
-    client = stripe.HTTPXClient(timeout=5)
-    client._client_async = httpx.AsyncClient(transport=transport)
-    return client
-
-
-@pytest_asyncio.fixture
-async def gateway(wire: Wire) -> AsyncIterator[StripeGateway]:
-    """The product's gateway to it, without the SDK's own retries."""
-    made = StripeGateway(KEY, api_base="http://stripe.test", retries=0, http_client=sdk_client(wire))
-    yield made
-    await made.close()
-
-
 async def make_world(
-    clock: ManualClock, simulator: Simulator, wire: Wire, gateway: StripeGateway, factory: Any
+    clock: ManualClock, simulator: Simulator, wire: Any, gateway: StripeGateway, factory: Any
 ) -> World:
     """An account of ours with a customer at Stripe, and nothing owed."""
     customer = simulator.create_customer(email="customer@example.org", name="Ada")["id"]
@@ -136,7 +82,7 @@ async def make_world(
 
 @pytest_asyncio.fixture
 async def each_world(
-    database: str, clock: ManualClock, simulator: Simulator, wire: Wire, gateway: StripeGateway, factory: Any
+    database: str, clock: ManualClock, simulator: Simulator, wire: Any, gateway: StripeGateway, factory: Any
 ) -> World:
     """The world on SQLite and on PostgreSQL, for what a database could do otherwise."""
     return await make_world(clock, simulator, wire, gateway, factory)
@@ -147,18 +93,12 @@ async def world(
     sqlite_database: str,
     clock: ManualClock,
     simulator: Simulator,
-    wire: Wire,
+    wire: Any,
     gateway: StripeGateway,
     factory: Any,
 ) -> World:
     """The world on SQLite."""
     return await make_world(clock, simulator, wire, gateway, factory)
-
-
-@pytest.fixture
-def card_gateway(gateway: StripeGateway) -> CardGateway:
-    """The product's gateway for cards."""
-    return CardGateway(gateway)
 
 
 SaveCard = Callable[..., Awaitable[Card]]

@@ -12,6 +12,7 @@ from billing.money_models import Card
 from billing.refusal import RefusalCode, RefusalError
 from billing.stripe import inbox
 from simulators.stripe import Trouble
+from simulators.stripe.errors import ApiError
 
 
 async def yes(account_id: int) -> bool:
@@ -312,3 +313,43 @@ async def test_it_says_when_the_provider_does_not_answer(
     assert await Card.all().count() == 0
     world.simulator.outage.end()
     assert (await cards.add(card_gateway, world.clock, world.account.id, **given)).is_default
+
+
+async def test_it_says_what_is_left_to_do_for_an_own_setup(world: Any, card_gateway: Any) -> None:
+    """The bank wants its customer, or refused the card; somebody else's is as unknown as ever."""
+    begun = [
+        await cards.begin_setup(card_gateway, world.clock, world.account.id, actor="ada") for _ in range(2)
+    ]
+    theirs = await card_gateway.begin_setup(world.simulator.create_customer()["id"], account="stranger")
+    waiting = world.simulator.cards.confirm_setup
+    for setup in (begun[0], theirs):
+        waiting(setup.id, {"payment_method": "pm_card_authenticationRequired"})
+    with pytest.raises(ApiError):
+        waiting(begun[1].id, {"payment_method": "pm_card_chargeDeclined"})
+    codes = []
+    for setup in (*begun, theirs):
+        with pytest.raises(RefusalError) as caught:
+            await cards.add(
+                card_gateway, world.clock, world.account.id, setup_intent_id=setup.id, actor="ada"
+            )
+        codes.append(code_of(caught))
+    assert codes == [
+        RefusalCode.AUTHENTICATION_REQUIRED, RefusalCode.CARD_DECLINED, RefusalCode.INVALID
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("wish", ["", "..", "../customers/cus_1", "seti_1?expand[]=customer", "seti_\n", "é"])
+async def test_it_asks_stripe_for_nothing_that_is_no_id(world: Any, card_gateway: Any, wish: str) -> None:
+    """A customer's text stands in the path of a request: anything but an id is refused before."""
+    world.wire.requests.clear()
+    with pytest.raises(RefusalError) as caught:
+        await cards.add(card_gateway, world.clock, world.account.id, setup_intent_id=wish, actor="ada")
+    assert (code_of(caught), world.wire.requests.total()) == (RefusalCode.INVALID, 0)
+
+
+async def test_it_begins_no_setup_for_a_customer_that_is_gone(world: Any, card_gateway: Any) -> None:
+    """Deleted at Stripe while nobody here had heard of it yet."""
+    await Account.filter(id=world.account.id).update(stripe_customer_id="cus_gone")
+    with pytest.raises(RefusalError, match="deleted at the payment provider") as caught:
+        await cards.begin_setup(card_gateway, world.clock, world.account.id, actor="ada")
+    assert code_of(caught) is RefusalCode.CONFLICT
