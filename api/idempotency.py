@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
@@ -40,8 +40,10 @@ async def kept(request: Request) -> dict[str, Any] | None:
     Refuses a key that was used with another body, and one whose first request has not ended.
     """
     row = await IdempotencyKey.get_or_none(actor=request.actor, operation=request.operation, key=request.key)
-    if row is None:
-        return None
+    return _answer(row, request) if row is not None else None
+
+
+def _answer(row: IdempotencyKey, request: Request) -> dict[str, Any]:
     if row.request_hash != request.hash:
         raise refusal(
             RefusalCode.IDEMPOTENCY_MISMATCH,
@@ -54,20 +56,45 @@ async def kept(request: Request) -> dict[str, Any] | None:
 
 
 async def once(
-    request: Request, *, now: datetime, act: Callable[[], Awaitable[dict[str, Any]]]
+    request: Request,
+    *,
+    now: datetime,
+    act: Callable[[], Awaitable[dict[str, Any]]],
+    given_up_after: timedelta | None = None,
 ) -> dict[str, Any]:
-    """Act and keep the answer, or give the answer that was kept. A refusal or a fault frees the key again."""
-    if not _is_key(request.key):
-        raise refusal(
-            RefusalCode.INVALID,
-            f"give 1 to {_LONGEST} printable characters, such as a UUID",
-            "idempotencyKey",
-        )
-    answer = await kept(request)
-    if answer is not None:
-        return answer
+    """Act and keep the answer, or give the answer that was kept. A refusal or a fault frees the key again.
+
+    A process that dies while it acts leaves a key without an answer. What may be done twice, because it knows by itself
+    what was done before, is done again once the first is that old; everything else stays refused.
+    """
+    refuse_key(request.key)
+    row = await IdempotencyKey.get_or_none(actor=request.actor, operation=request.operation, key=request.key)
+    if row is not None and not await _taken_over(row, request, now, given_up_after):
+        return _answer(row, request)
+    row = row or await _claimed(request, now)
     try:
-        row = await IdempotencyKey.create(
+        answer = await act()
+    except BaseException:
+        await row.delete()
+        raise
+    await IdempotencyKey.filter(id=row.id).update(result=answer)
+    return answer
+
+
+async def _taken_over(
+    row: IdempotencyKey, request: Request, now: datetime, given_up_after: timedelta | None
+) -> bool:
+    """Take a key whose first request has died; of several who try, one does."""
+    waits = row.result is None and row.request_hash == request.hash
+    if not waits or given_up_after is None or now < row.created_at + given_up_after:
+        return False
+    dead = IdempotencyKey.filter(id=row.id, result__isnull=True, created_at=row.created_at)
+    return await dead.update(created_at=now) == 1
+
+
+async def _claimed(request: Request, now: datetime) -> IdempotencyKey:
+    try:
+        return await IdempotencyKey.create(
             actor=request.actor,
             operation=request.operation,
             key=request.key,
@@ -78,13 +105,6 @@ async def once(
         raise refusal(
             RefusalCode.CONFLICT, "the first request with this key has not ended", "idempotencyKey"
         ) from None
-    try:
-        answer = await act()
-    except BaseException:
-        await row.delete()
-        raise
-    await IdempotencyKey.filter(id=row.id).update(result=answer)
-    return answer
 
 
 async def claimed(request: Request, *, now: datetime, answer: Mapping[str, Any]) -> bool:
@@ -110,6 +130,16 @@ async def claimed(request: Request, *, now: datetime, answer: Mapping[str, Any])
     except IntegrityError:
         return False
     return True
+
+
+def refuse_key(key: str) -> None:
+    """Refuse a text that no one could keep as a key."""
+    if not _is_key(key):
+        raise refusal(
+            RefusalCode.INVALID,
+            f"give 1 to {_LONGEST} printable characters, such as a UUID",
+            "idempotencyKey",
+        )
 
 
 def _is_key(text: str) -> bool:

@@ -125,7 +125,7 @@ async def intend_top_up(wanted: TopUp, card: Card, *, now: datetime) -> tuple[Ch
 
     Refuses a key that was used for something else.
     """
-    key = f"top-up:{_digest(str(card.account.external_id), wanted.idempotency_key)}"
+    key = _top_up_key(card.account.external_id, wanted.idempotency_key)
     columns = {
         "amount": wanted.amount.minor,
         "currency": wanted.amount.currency,
@@ -151,6 +151,11 @@ async def intend_top_up(wanted: TopUp, card: Card, *, now: datetime) -> tuple[Ch
             "idempotencyKey",
         )
     return charge, False
+
+
+async def top_up_of(account_external_id: str, idempotency_key: str) -> Charge | None:
+    """Return the top-up that was begun under a customer's key; null: none was."""
+    return await Charge.get_or_none(idempotency_key=_top_up_key(account_external_id, idempotency_key))
 
 
 async def unfinished(account_ids: Iterable[int]) -> dict[int, list[Unfinished]]:
@@ -350,6 +355,10 @@ def _invoice_key(invoice: Invoice, card: Card, wanted: InvoiceCharge) -> str:
         invoice.currency, wanted.occasion,
     )  # fmt: skip
     return f"invoice:{digest}"
+
+
+def _top_up_key(account_external_id: str, idempotency_key: str) -> str:
+    return f"top-up:{_digest(account_external_id, idempotency_key)}"
 
 
 def _digest(*parts: str) -> str:

@@ -105,6 +105,20 @@ async def look(gateway: CardGateway, clock: Clock, charge: Charge) -> Outcome:
     return await _tolerant(charge, clock, _look(gateway, clock, charge))
 
 
+async def give_up(gateway: CardGateway, clock: Clock, charge: Charge) -> Outcome:
+    """Let nobody confirm any more a payment that waits for its customer; one that has ended meanwhile stays as it is.
+
+    Without an answer it goes on waiting. The payment of an invoice of Stripe is left there for whoever pays next.
+    """
+    outcome = await look(gateway, clock, charge)
+    payment_id = outcome.charge.stripe_payment_intent_id if outcome.charge else None
+    if outcome.state is not ChargeState.REQUIRES_ACTION or payment_id is None:
+        return outcome
+    if await _stripe_invoice(charge) is not None:
+        return Outcome(charge=await charge_rows.abandon(charge, now=clock.now()))
+    return await _tolerant(charge, clock, _canceled(gateway, clock, charge, payment_id))
+
+
 async def refresh_payment(
     gateway: CardGateway, clock: Clock, payment_intent_id: str, *, customer: str | None
 ) -> Refreshed:
@@ -251,12 +265,16 @@ async def _resume(gateway: CardGateway, clock: Clock, charge: Charge, *, again: 
     return Outcome(charge=await charge_rows.abandon(charge, now=clock.now()))
 
 
+async def _canceled(gateway: CardGateway, clock: Clock, charge: Charge, payment_id: str) -> Outcome:
+    await gateway.cancel(payment_id)
+    return await _applied(charge, await gateway.fetch_payment(payment_id), clock)
+
+
 async def _ended(gateway: CardGateway, clock: Clock, charge: Charge, payment: PaymentReading) -> Outcome:
     """Apply a payment; cancel it first if it waits for something that nobody wants any more."""
     waits = payment.state is PaymentState.REQUIRES_ACTION and not await _wanted(charge, now=clock.now())
     if waits or payment.state is PaymentState.NOTHING:
-        await gateway.cancel(payment.id)
-        payment = await gateway.fetch_payment(payment.id)
+        return await _canceled(gateway, clock, charge, payment.id)
     return await _applied(charge, payment, clock)
 
 

@@ -9,6 +9,7 @@ import strawberry
 
 from api.models import Role
 from billing.models import WorkState
+from billing.paying import PaymentState
 from billing.refusal import RefusalCode
 from billing.rules.approvals import ApprovalState
 from billing.rules.terms import (
@@ -52,7 +53,9 @@ __all__ = [
     "NoticeState",
     "Outcome",
     "OverrideKind",
+    "PayWith",
     "PaymentSource",
+    "PaymentState",
     "PlaceableCause",
     "PlaceableEffect",
     "Power",
@@ -94,6 +97,7 @@ _SHARED = (
     WorkState,
     ApprovalState,
     VoucherState,
+    PaymentState,
 )
 for _vocabulary in _SHARED:
     strawberry.enum(_vocabulary)
@@ -111,6 +115,15 @@ class PaymentSource(StrEnum):
     CREDIT_NOTE = "CREDIT_NOTE"
     STRIPE = "STRIPE"
     WRITE_OFF = "WRITE_OFF"
+
+
+@strawberry.enum
+class PayWith(StrEnum):
+    """What a customer may pay an invoice with, in the order in which it is spent."""
+
+    VOUCHER = "VOUCHER"
+    BALANCE = "BALANCE"
+    CARD = "CARD"
 
 
 @strawberry.enum

@@ -43,7 +43,8 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "workQueue notices audit approvals": STAFF,
     },
     "Mutation": {
-        "serverPowerSet": frozenset({_C}),
+        "serverPowerSet cardSetupBegin cardAdd cardSetDefault cardRemove": frozenset({_C}),
+        "balanceTopUp invoicePay": frozenset({_C}),
         "accountUpsert serverRegister serverUpdate serverTransfer serverRetire": _CONTROL,
         "holdPlace holdLift": frozenset({_A, _I, _K}),
         "overridePlace overrideRevoke workItemResolve noticeMarkDelivered": STAFF,

@@ -29,6 +29,7 @@ from api.graphql.accounts import AccountQueries
 from api.graphql.action_requests import ActionMutations
 from api.graphql.approvals import ApprovalMutations, ApprovalQueries
 from api.graphql.audit import AuditQueries
+from api.graphql.card_changes import CardMutations
 from api.graphql.decisions import DecisionMutations
 from api.graphql.enforcement import EnforcementMutations
 from api.graphql.forecast import ForecastQueries
@@ -37,6 +38,7 @@ from api.graphql.limits import LimitOperations
 from api.graphql.lookup import NodeQueries
 from api.graphql.notices import NoticeQueries
 from api.graphql.override_changes import OverrideMutations
+from api.graphql.payments import PaymentMutations
 from api.graphql.permissions import CheckRights
 from api.graphql.plan import PlanQueries, PlanStep
 from api.graphql.policies import PolicyQueries
@@ -79,6 +81,8 @@ class Query(
 @strawberry.type
 class Mutation(
     AccountMutations,
+    CardMutations,
+    PaymentMutations,
     ServerMutations,
     OverrideMutations,
     DecisionMutations,

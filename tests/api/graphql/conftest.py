@@ -1,12 +1,14 @@
 """The doors as a client sees them: an application over a real database, with a token for every role."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from starlette.applications import Starlette
 
 from api import tokens
@@ -14,11 +16,17 @@ from api.app import create_app
 from api.models import Role
 from api.ports import Ports
 from billing.clock import ManualClock
+from billing.models import Account
 from billing.notices import known_templates
 from billing.policy_files import PolicyBook
 from billing.refusal import RefusalCode, refusal
+from billing.stripe.card_gateway import CardGateway
+from billing.stripe.gateway import StripeGateway
+from billing.stripe.settle_gateway import SettleGateway
 from reconciler.rules.terms import Mode
+from simulators.stripe import Account as Simulator
 
+CARD = "card { id brand last4 expMonth expYear isDefault usable }"
 CHECKOUT = Path(__file__).parents[3]
 
 
@@ -120,6 +128,8 @@ class Door:
         kind = mutation[0].upper() + mutation[1:] + "Input"
         if mutation.startswith("enforcement") or mutation == "safeModeRelease":
             kind = "ReasonInput"
+        if mutation in {"cardSetDefault", "cardRemove"}:
+            kind = "CardInput"
         show = more.pop("show", "")
         selection = f"errors {{ code message path }} {show}"
         query = f"mutation M($input: {kind}!) {{ {mutation}(input: $input) {{ {selection} }} }}"
@@ -140,6 +150,47 @@ class Door:
         transport = httpx.ASGITransport(app=self._app[1])
         async with httpx.AsyncClient(transport=transport, base_url="http://abeyance.test") as client:
             return await client.request(method, path, **more)
+
+
+@dataclass
+class Portal:
+    """What a customer does with cards and money: at our door, and in a browser at the payment provider."""
+
+    door: Door
+    simulator: Simulator
+    wire: Any
+    account: Account
+
+    async def do(self, mutation: str, given: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        """Return the payload of one of the customer's mutations."""
+        more.setdefault("account", self.account.external_id)
+        return await self.door.do(Role.CUSTOMER, mutation, given, **more)
+
+    async def data(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Return the data of one of the customer's queries."""
+        return await self.door.data(Role.CUSTOMER, query, variables, account=self.account.external_id)
+
+    async def save(self, card: str = "pm_card_visa", *, show: str = CARD, **given: Any) -> dict[str, Any]:
+        """Save a test card as the portal does, and return the payload of `cardAdd`."""
+        begun = await self.do("cardSetupBegin", {}, show="setupIntentId clientSecret")
+        assert begun["errors"] == []
+        self.simulator.save_card(begun["setupIntentId"], card)
+        self.door.clock.advance(timedelta(seconds=1))
+        return await self.do("cardAdd", {"setupIntentId": begun["setupIntentId"]} | given, show=show)
+
+    def payments(self, *states: str) -> list[dict[str, Any]]:
+        """The payments at the provider, oldest first, of these states or all."""
+        every = self.simulator.store.oldest_first("payment_intent")
+        return [one for one in every if not states or one["status"] in states]
+
+
+@pytest_asyncio.fixture
+async def portal(
+    sqlite_database: str, door: Door, simulator: Simulator, wire: Any, gateway: StripeGateway, factory: Any
+) -> Portal:
+    """A customer without a card, with the application on SQLite connected to a simulated Stripe."""
+    door.ports = replace(door.ports, cards=CardGateway(gateway), invoices=SettleGateway(gateway))
+    return Portal(door=door, simulator=simulator, wire=wire, account=await factory.account())
 
 
 @pytest.fixture(scope="session")

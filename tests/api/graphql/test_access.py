@@ -36,7 +36,8 @@ SCHEMA = build_schema(sdl())
 #: The rights of the contract, told once more and differently: operations by role. Everything else is denied.
 EVERYBODY = "node viewer policies server servers serversByExternalId"
 RIGHTS = {
-    Role.CUSTOMER: f"{EVERYBODY} account accounts invoice invoices serverPowerSet",
+    Role.CUSTOMER: f"{EVERYBODY} account accounts invoice invoices serverPowerSet "
+    "cardSetupBegin cardAdd cardSetDefault cardRemove balanceTopUp invoicePay",
     Role.SUPPORT: f"{EVERYBODY} account accounts invoice invoices plan run runs reconciler workQueue notices audit "
     "forecast stages "
     "approvals overridePlace overrideRevoke workItemResolve noticeMarkDelivered",

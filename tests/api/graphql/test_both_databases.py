@@ -1,6 +1,7 @@
 """The doors on SQLite and on PostgreSQL alike: one walk through every query and mutation that reaches the database."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,11 +9,14 @@ import pytest
 
 from api.graphql import ids
 from api.models import IdempotencyKey, Role
-from billing import accounts
+from billing import accounts, ledger
 from billing.accounts import AccountChange
 from billing.models import Account, AuditEntry, Episode
+from billing.money_models import Charge, InvoicePart
 from billing.refusal import RefusalCode, RefusalError
 from billing.rules.terms import HoldCause, Stage
+from billing.stripe.card_gateway import CardGateway
+from billing.stripe.settle_gateway import SettleGateway
 from reconciler import holds
 from reconciler.models import Hold, Server
 
@@ -124,3 +128,40 @@ async def test_a_standing_since_is_read_alike(door: Any, factory: Any) -> None:
     query = "{ accounts { edges { node { standing { since } } } } }"
     data = await door.data(Role.SUPPORT, query)
     assert data["accounts"]["edges"][0]["node"]["standing"]["since"] == "2026-11-20T08:00:00Z"
+
+
+async def test_a_payment_that_is_asked_for_many_times_at_once_is_made_once(
+    door: Any, factory: Any, wallet: Any, simulator: Any, gateway: Any
+) -> None:
+    """It spends purse and card once, under one key and under many, and the books balance."""
+    door.ports = replace(door.ports, cards=CardGateway(gateway), invoices=SettleGateway(gateway))
+    customer = simulator.create_customer()["id"]
+    account = await factory.account(stripe_customer_id=customer)
+    method = simulator.add_card(customer)["id"]
+    await factory.card(account, stripe_payment_method_id=method, is_default=True)
+    invoice = await factory.invoice(account)
+    await wallet.cash(account, 150)
+    named = {"invoiceId": ids.global_id("Invoice", invoice.id)}
+    top_up = {"amount": {"amount": "7.00", "currency": "EUR"}, "idempotencyKey": "top-up"}
+    await door.token(Role.CUSTOMER, account.external_id)
+    payloads = await asyncio.gather(
+        *(
+            door.do(Role.CUSTOMER, "invoicePay", named | {"idempotencyKey": key}, account=account.external_id)
+            for key in ("same", "same", "same", "one", "two")
+        ),
+        *(door.do(Role.CUSTOMER, "balanceTopUp", top_up, account=account.external_id) for _ in range(3)),
+    )
+    assert {error["code"] for payload in payloads for error in payload["errors"]} <= {
+        "CONFLICT", "INVOICE_NOT_OPEN"
+    }  # fmt: skip
+    paid = await InvoicePart.all().order_by("id").values_list("source", "amount")
+    assert sum(amount for _, amount in paid) == 500
+    received = [
+        one["amount_received"]
+        for one in simulator.store.oldest_first("payment_intent")
+        if one["status"] == "succeeded"
+    ]
+    balance = (await ledger.purses([account.id]))[account.id].balance
+    assert 150 + sum(received) == 500 + balance
+    assert await Charge.filter(occasion="top-up").count() == 1
+    assert await ledger.proven() == []

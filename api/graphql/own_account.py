@@ -1,0 +1,25 @@
+"""Whose money: the account that a customer's mutation is about.
+
+Owns that one rule. An account that the principal may not see is refused like one that does not exist.
+"""
+
+from __future__ import annotations
+
+from api.graphql import ids
+from api.graphql.context import Context
+from billing.models import Account
+from billing.refusal import RefusalCode, refusal
+
+
+async def account_of(context: Context, account_id: str | None) -> Account:
+    """Return the named account, or without a name the customer's only one."""
+    query = context.scope.accounts()
+    if account_id is not None:
+        named = await query.get_or_none(id=ids.key_of("Account", account_id) or 0)
+        if named is None:
+            raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
+        return named
+    rows = await query.order_by("id").limit(2) if context.scope.is_customer else []
+    if len(rows) != 1:
+        raise refusal(RefusalCode.INVALID, "say which account is meant", "accountId")
+    return rows[0]
