@@ -19,7 +19,7 @@ from tortoise.transactions import in_transaction
 from billing.audit import record
 from billing.mail import can_be_used
 from billing.models import Account, Invoice
-from billing.money_models import UsageInterval
+from billing.money_models import Charge, LedgerTransaction, UsageInterval
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal
 from billing.rules.money import MoneyError, exponent
 from billing.rules.terms import InvoiceOrigin
@@ -71,8 +71,8 @@ async def upsert(change: AccountChange, *, policies: Collection[str], actor: str
     """Create the account, or change what was named; the same request twice changes nothing the second time.
 
     Refuses, with the path of each wrong field: a zone, locale, address, currency or policy that does not exist, a new
-    currency once there is an invoice or usage, another Stripe customer once Stripe has issued an invoice, and a
-    customer that another account has.
+    currency once there is an invoice, usage, money or a payment, another Stripe customer once Stripe has issued an
+    invoice, and a customer that another account has.
     """
     problems = tuple(_problems(change, policies))
     if problems:
@@ -149,14 +149,16 @@ async def _update(account: Account, change: AccountChange, *, actor: str, now: d
 
 async def _refuse_lasting(account: Account, told: dict[str, Any]) -> None:
     """Refuse changes that would make what is already recorded mean something else."""
-    if "currency" in told and (
-        await Invoice.exists(account_id=account.id) or await UsageInterval.exists(account_id=account.id)
-    ):
-        raise refusal(
-            RefusalCode.CONFLICT,
-            f"the currency stays {account.currency}: the account has invoices or usage in it",
-            "currency",
-        )
+    if "currency" in told:
+        # The account's row first: whoever books, charges or meters writes it too, so that nobody does so meanwhile.
+        await Account.filter(id=account.id).update(facts_version=F("facts_version"))
+        tables = (Invoice, UsageInterval, LedgerTransaction, Charge)
+        if any([await table.exists(account_id=account.id) for table in tables]):
+            raise refusal(
+                RefusalCode.CONFLICT,
+                f"the currency stays {account.currency}: the account has invoices, usage, money or payments in it",
+                "currency",
+            )
     had_customer = "stripe_customer_id" in told and account.stripe_customer_id is not None
     if had_customer and await Invoice.exists(account_id=account.id, origin=InvoiceOrigin.STRIPE):
         raise refusal(

@@ -150,7 +150,7 @@ async def pay(
         if amount
     ]
     booked = await ledger.book(
-        TransactionKind.INVOICE_PAID if used else TransactionKind.OVERPAID,
+        TransactionKind.INVOICE_PAID if used else TransactionKind.RESERVATION_FREED,
         row.account_id,
         moves,
         fact=("reservation_booked", str(row.id)),

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from billing import accounts
+from billing import accounts, ledger
 from billing.accounts import AccountChange, Upserted
 from billing.clock import ManualClock
+from billing.ledger import Move
 from billing.models import Account, AuditEntry
+from billing.money_models import Card, Charge, LedgerKind, TransactionKind
 from billing.refusal import RefusalCode, RefusalError
 from billing.rules.terms import InvoiceOrigin
 
@@ -86,14 +88,38 @@ async def test_it_clears_the_address_when_told_so(clock: ManualClock) -> None:
     assert (await Account.get()).email is None
 
 
-async def test_it_keeps_the_currency_once_there_is_an_invoice(clock: ManualClock, factory: Any) -> None:
-    """It lets the currency change before the first invoice and never after it."""
+async def _invoiced(account: Account, factory: Any, clock: ManualClock) -> None:
+    await factory.invoice(account)
+
+
+async def _given_money(account: Account, factory: Any, clock: ManualClock) -> None:
+    move = Move(debit=LedgerKind.BANK, credit=LedgerKind.BALANCE, amount=1)
+    told = {"at": clock.now(), "actor": "anna", "description": "test"}
+    await ledger.book(TransactionKind.PAYMENT_RECORDED, account.id, [move], fact=("test", "1"), **told)
+
+
+async def _charged(account: Account, factory: Any, clock: ManualClock) -> None:
+    now = clock.now()
+    card = await Card.create(
+        account=account, stripe_payment_method_id="pm_1", fingerprint="x", brand="visa", last4="4242",
+        exp_month=12, exp_year=2030, added_at=now,
+    )  # fmt: skip
+    await Charge.create(
+        account=account, card=card, card_version=1, amount=500, currency="USD", on_session=True,
+        occasion="top-up", idempotency_key="key", created_at=now, updated_at=now,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("happens", [_invoiced, _given_money, _charged])
+async def test_it_keeps_the_currency_once_something_is_in_it(
+    clock: ManualClock, factory: Any, happens: Any
+) -> None:
+    """It lets the currency change before the first invoice, money or charge, and never after it."""
     await _upsert(ANNA, clock)
     await _upsert(replace(ANNA, currency="USD"), clock)
     account = await Account.get()
     assert account.currency == "USD"
-    await factory.invoice(account)
-    await AuditEntry.filter(kind="account.changed").count()
+    await happens(account, factory, clock)
     with pytest.raises(RefusalError) as refused:
         await _upsert(ANNA, clock)
     assert [problem.path for problem in refused.value.problems] == [("currency",)]

@@ -9,7 +9,14 @@ import pytest
 
 from billing import ledger
 from billing.models import Account, Invoice, WorkItem
-from billing.money_models import InvoicePart, PartSource, Reservation, ReservationState
+from billing.money_models import (
+    InvoicePart,
+    LedgerTransaction,
+    PartSource,
+    Reservation,
+    ReservationState,
+    TransactionKind,
+)
 from billing.rules.settlement import Purse
 from billing.rules.terms import InvoiceStatus
 from billing.settling import Means, Occasion, pay_from_purses, settle
@@ -132,6 +139,27 @@ async def test_it_takes_back_from_stripe_what_was_paid_twice(world, wallet, mean
     assert world.simulator.get("customer", world.customer)["balance"] == 0
     assert await wallet.holds(world.account) == ledger.Purses(currency="EUR", balance=400)
     assert (await states(), (await world.invoice(stripe_id)).status) == ([S.BOOKED], InvoiceStatus.PAID)
+    assert await ledger.proven() == []
+
+
+async def test_it_frees_a_reservation_of_which_the_invoice_took_nothing(world, wallet, means):
+    """Stripe collects the whole in between: the entry says that the money was free again, not that it paid."""
+    stripe_id = world.create_invoice(1000)
+    await world.deliver()
+    await wallet.cash(world.account, 1000)
+
+    async def collect(path: str) -> None:
+        if path.endswith("report_payment"):
+            world.wire.before_answer = None
+            world.simulator.report_payment(stripe_id, 1000)
+
+    world.wire.before_answer = collect
+    await run(world, means)
+    assert await wallet.holds(world.account) == ledger.Purses(currency="EUR", balance=1000)
+    last = await LedgerTransaction.all().order_by("-id").first()
+    assert last is not None
+    assert last.kind is TransactionKind.RESERVATION_FREED
+    assert not await InvoicePart.exists()
     assert await ledger.proven() == []
 
 
