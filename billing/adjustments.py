@@ -12,12 +12,21 @@ from enum import StrEnum
 import structlog
 from tortoise.transactions import in_transaction
 
-from billing import audit, invoice_parts, ledger, numbers
+from billing import audit, invoice_parts, ledger, notices, numbers
 from billing.accounts import note_fact
 from billing.clock import Clock
 from billing.ledger import Fact, Move
 from billing.models import Account, Invoice
-from billing.money_models import InvoiceLine, LedgerKind, LedgerTransaction, TransactionKind
+from billing.money_models import (
+    InvoiceLine,
+    InvoicePart,
+    LedgerKind,
+    LedgerTransaction,
+    LedgerTransfer,
+    PartSource,
+    TransactionKind,
+)
+from billing.notices import NoticeRequest
 from billing.rules import due
 from billing.rules.money import Money
 from billing.rules.policy import Policy
@@ -78,9 +87,75 @@ async def lose(loss: Loss, *, from_balance: int = 0, actor: str, now: datetime) 
 
 
 async def known(loss: Loss) -> bool:
-    """Whether this loss was booked before."""
+    """Whether this loss was booked before, whatever became of it since."""
     source, source_id = loss.fact
     return await LedgerTransaction.exists(source=source, source_id=source_id)
+
+
+async def regain(fact: Fact, *, actor: str, now: datetime) -> bool:
+    """Book back a loss that was none in the end, such as a refund that the bank sent back, once.
+
+    What had left the balance is there again, and so is what was paid for the loss meanwhile; the rest of its invoice is
+    void. Returns false when no such loss was booked, or it is booked back already. Runs in a transaction of the caller
+    that holds the account.
+    """
+    source, source_id = fact
+    loss = await LedgerTransaction.get_or_none(source=source, source_id=source_id)
+    if loss is None or await LedgerTransaction.exists(reverses_id=loss.id):
+        return False
+    transfers = await LedgerTransfer.filter(transaction_id=loss.id).select_related("debit")
+    from_balance = sum(one.amount for one in transfers if one.debit.kind is LedgerKind.BALANCE)
+    owed = sum(one.amount for one in transfers) - from_balance
+    paid, forgiven = await _call_off(loss, actor=actor, now=now) if owed else (0, 0)
+    moves = [
+        Move(debit=LedgerKind.STRIPE, credit=credit, amount=amount)
+        for credit, amount in (
+            (LedgerKind.BALANCE, from_balance + paid),
+            (LedgerKind.WRITTEN_OFF, forgiven),
+            (LedgerKind.INVOICES_PAID, owed - paid - forgiven),
+        )
+        if amount
+    ]
+    booked = await ledger.book(
+        TransactionKind.REVERSED,
+        loss.account_id,
+        moves,
+        fact=(f"{source}_regained", source_id),
+        at=now,
+        actor=actor,
+        description=f"{loss.description}: the money came back to us",
+        invoice_id=loss.invoice_id,
+        reverses_id=loss.id,
+    )
+    return booked is not None
+
+
+async def _call_off(loss: LedgerTransaction, *, actor: str, now: datetime) -> tuple[int, int]:
+    """Void what is still owed on the invoice over a loss; return what was paid and what was forgiven of it."""
+    lines = InvoiceLine.filter(
+        description=loss.description,
+        invoice__account_id=loss.account_id,
+        invoice__origin=InvoiceOrigin.ADJUSTMENT,
+    )
+    line = await lines.select_related("invoice").first()
+    if line is None:
+        return 0, 0
+    invoice = line.invoice
+    asked = Invoice.filter(id=invoice.id, status__in=(InvoiceStatus.DRAFT, InvoiceStatus.OPEN))
+    if await asked.update(status=InvoiceStatus.VOID, amount_due=0, overdue_seen_at=None):
+        await note_fact(invoice.account_id, now=now)
+        await audit.record(
+            "invoice.voided",
+            ("Invoice", invoice.id),
+            at=now,
+            actor=actor,
+            reason=f"{loss.description}: the money came back to us",
+            account_id=invoice.account_id,
+            before={"status": invoice.status, "amount_due": invoice.amount_due},
+            after={"status": InvoiceStatus.VOID, "amount_paid": invoice.amount_paid},
+        )
+    forgiven = InvoicePart.filter(invoice_id=invoice.id, source=PartSource.WRITE_OFF)
+    return invoice.amount_paid, sum(await forgiven.values_list("amount", flat=True))  # type: ignore[arg-type]
 
 
 async def draft(loss: Loss, amount: int, *, actor: str, now: datetime) -> Invoice:
@@ -160,4 +235,13 @@ async def _issue(invoice: Invoice, policy: Policy, now: datetime) -> bool:
     # The number comes after every other lock, since everybody else who issues waits for it.
     [number] = await numbers.take(due.local_day(now, account.time_zone).year)
     await Invoice.filter(id=invoice.id).update(number=number)
+    await notices.queue(
+        NoticeRequest(
+            account=account,
+            template=notices.ADJUSTMENT_ISSUED,
+            dedupe_key=f"{notices.ADJUSTMENT_ISSUED}:{invoice.id}",
+            invoices=[await Invoice.get(id=invoice.id)],
+        ),
+        now=now,
+    )
     return True

@@ -32,6 +32,8 @@ STAFF = "staff"
 RESTORED = "restored"
 #: Brings the invoice itself, and so is sent when it was paid meanwhile; not when it was taken back.
 INVOICE_ISSUED = "invoice_issued"
+#: The same for money that was taken back from us.
+ADJUSTMENT_ISSUED = "adjustment_issued"
 ACTOR = "system:notices"
 
 #: How long a claim holds. Longer than any channel's patience, so that only a dead process loses its claim.
@@ -239,7 +241,7 @@ async def _still_asks(notice: Notice) -> bool:
     if notice.template == RESTORED or not notice.invoice_ids:
         return True
     named = Invoice.filter(id__in=notice.invoice_ids)
-    if notice.template == INVOICE_ISSUED:
+    if notice.template in {INVOICE_ISSUED, ADJUSTMENT_ISSUED}:
         return await named.exclude(status=InvoiceStatus.VOID).exists()
     return await named.filter(amount_due__gt=0).exists()
 

@@ -13,10 +13,10 @@ from billing.accounts import note_fact
 from billing.adjustments import Loss, LossKind
 from billing.clock import Clock
 from billing.models import Invoice
-from billing.money_models import Charge, ChargeState, LedgerKind, LedgerTransfer
+from billing.money_models import Charge, ChargeState, LedgerKind, LedgerTransaction, LedgerTransfer
 from billing.rules.terms import InvoiceOrigin
 from billing.stripe.gateway import Object, StripeGateway
-from billing.stripe.reading import DISPUTE_OVER
+from billing.stripe.reading import DISPUTE_OVER, came_back, took
 from billing.stripe.refresh import Refreshed
 
 ACTOR = "stripe"
@@ -67,9 +67,11 @@ async def _note_open(invoice_id: int, disputes: Sequence[Object], *, now: dateti
 
 
 async def _lose(charge: Charge, kind: LossKind, found: Object, *, now: datetime) -> bool:
-    if found["status"] != ("lost" if kind is LossKind.DISPUTE else "succeeded"):
-        return False
     payment, amount = str(charge.stripe_payment_intent_id), int(found["amount"])
+    if came_back(found):
+        return await adjustments.regain((f"stripe_{kind}", f"{payment}/{found['id']}"), actor=ACTOR, now=now)
+    if not took(found):
+        return False
     loss = Loss(
         kind=kind,
         account_id=charge.account_id,
@@ -85,6 +87,14 @@ async def _lose(charge: Charge, kind: LossKind, found: Object, *, now: datetime)
     return await adjustments.lose(loss, from_balance=from_balance, actor=ACTOR, now=now)
 
 
+async def _regained(payment: str) -> Sequence[int]:
+    """The refunds of a payment that came back to us, as ledger transactions."""
+    rows = LedgerTransaction.filter(
+        source="stripe_refund_regained", source_id__startswith=f"{payment}/", reverses_id__not_isnull=True
+    )
+    return [int(ident) for (ident,) in await rows.values_list("reverses_id")]
+
+
 async def _still_balance(charge: Charge, amount: int) -> int:
     """How much of a refund leaves the balance: what the payment had put there, was not given back, and is there."""
     payment = str(charge.stripe_payment_intent_id)
@@ -97,7 +107,7 @@ async def _still_balance(charge: Charge, amount: int) -> int:
         transaction__source="stripe_refund",
         transaction__source_id__startswith=f"{payment}/",
         debit__kind=LedgerKind.BALANCE,
-    )
+    ).exclude(transaction_id__in=await _regained(payment))
     arrived_sum, given_back_sum = [
         sum(await rows.values_list("amount", flat=True))  # type: ignore[arg-type]
         for rows in (arrived, given_back)

@@ -21,8 +21,10 @@ from billing.stripe.reading import (
     MirroredInvoice,
     MirroredSubscription,
     UnreadableError,
+    came_back,
     mirrored_invoice,
     mirrored_subscription,
+    took,
 )
 
 ACTOR = "stripe"
@@ -206,22 +208,25 @@ def _columns(found: MirroredInvoice, row: Invoice | None, *, zone: str, now: dat
 
 
 async def _take_back(reading: InvoiceReading, row: Invoice, account: Account, *, now: datetime) -> bool:
-    """Book what lost disputes and refunds took back from us, each once; return whether there was anything new.
+    """Book what lost disputes and refunds took back from us, or did not after all; return whether there was news.
 
     At Stripe the invoice stays paid (docs.stripe.com/disputes); what is owed anew is an invoice of ours.
     """
     if row.currency != account.currency:
         return False
-    lost = [dispute for dispute in reading.disputes if dispute["status"] == "lost"]
-    given_back = [refund for refund in reading.refunds if refund["status"] == "succeeded"]
     new = False
-    for kind, objects in ((LossKind.DISPUTE, lost), (LossKind.REFUND, given_back)):
+    for kind, objects in ((LossKind.DISPUTE, reading.disputes), (LossKind.REFUND, reading.refunds)):
         for found in objects:
+            fact = (f"stripe_{kind}", str(found["id"]))
+            if came_back(found):
+                new = await adjustments.regain(fact, actor=ACTOR, now=now) or new
+            if not took(found):
+                continue
             loss = Loss(
                 kind=kind,
                 account_id=account.id,
                 amount=int(found["amount"]),
-                fact=(f"stripe_{kind}", str(found["id"])),
+                fact=fact,
                 invoice_id=row.id,
                 description=f"{kind} {found['id']} of invoice {row.number or row.stripe_invoice_id}",
             )

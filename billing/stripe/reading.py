@@ -149,6 +149,20 @@ def _mirrored_invoice(reading: InvoiceReading, zone: str) -> MirroredInvoice:
     )
 
 
+def took(found: Object) -> bool:
+    """Whether a dispute or a refund has taken its money from us."""
+    return bool(found["status"] == ("lost" if found["object"] == "dispute" else "succeeded"))
+
+
+def came_back(found: Object) -> bool:
+    """Whether what a dispute or a refund had taken, if it ever had, is ours again.
+
+    A refund may fail days after it succeeded (docs.stripe.com/refunds#failed-refunds): the bank sends it back to us.
+    """
+    over = {"won"} if found["object"] == "dispute" else {"failed", "canceled"}
+    return found["status"] in over
+
+
 def _first_attempt(reading: InvoiceReading) -> datetime | None:
     """The first failed charge; an attempt without a charge (no card, or the customer must act) began with its payment.
 

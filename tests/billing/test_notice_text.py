@@ -38,6 +38,7 @@ TEMPLATES = (
     "invoice_issued",
     "funds_low",
     "card_expiring",
+    "adjustment_issued",
 )
 SOON = datetime(2026, 12, 1, 8, 30, tzinfo=UTC)
 AHEAD = Ahead(

@@ -6,8 +6,16 @@ import pytest
 
 from billing import invoice_parts, ledger
 from billing.invoice_parts import OutsidePayment
-from billing.models import Invoice
-from billing.money_models import Card, Charge, ChargeState, LedgerKind, PartSource, TransactionKind
+from billing.models import Account, Invoice
+from billing.money_models import (
+    Card,
+    Charge,
+    ChargeState,
+    LedgerKind,
+    LedgerTransfer,
+    PartSource,
+    TransactionKind,
+)
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 from billing.settling import Means
 from billing.settling_sweep import settle_due
@@ -89,6 +97,54 @@ async def test_it_takes_a_refunded_top_up_off_the_balance(world, wallet, means):
     assert (await wallet.holds(world.account)).balance == 100
     assert await owed(world) == []
     assert await ledger.proven() == []
+
+
+async def test_it_books_a_refund_back_that_the_bank_did_not_take(world, wallet, means):
+    """The balance has it again, once; a later refund of the same payment finds what the payment had put there."""
+    charge = await charged(world, 500)
+    await wallet.cash(world.account, 100)
+    refund = world.simulator.money_back.refund({"charge": charge, "amount": 300})["id"]
+    await world.deliver()
+    assert (await wallet.holds(world.account)).balance == 300
+    world.simulator.money_back.fail_refund(refund)
+    news = world.news()
+    for events in (news, news[::-1]):
+        await world.deliver(events)
+        await settle_due(means)
+    assert (await wallet.holds(world.account)).balance == 600
+    world.simulator.money_back.refund({"charge": charge, "amount": 500})
+    await world.deliver()
+    await settle_due(means)
+    assert (await wallet.holds(world.account)).balance == 100
+    assert await owed(world) == []
+    assert await ledger.proven() == []
+
+
+async def test_it_owes_nothing_for_a_refund_that_came_back(world, factory, wallet, means):
+    """Under a policy that reopens debt: what was paid of it meanwhile is on the balance, the rest is void."""
+    await Account.filter(id=world.account.id).update(policy="reopening")
+    invoice = await factory.invoice(world.account, total=500, amount_due=500)
+    refund = world.simulator.money_back.refund({"charge": await charged(world, 500, invoice)})["id"]
+    await world.deliver()
+    await wallet.cash(world.account, 200)
+    await settle_due(means)
+    assert (await owed(world), (await wallet.holds(world.account)).balance) == ([300], 0)
+    world.simulator.money_back.fail_refund(refund)
+    await world.deliver()
+    await settle_due(means)
+    assert (await owed(world), (await wallet.holds(world.account)).balance) == ([], 200)
+    adjustment = await Invoice.get(origin=InvoiceOrigin.ADJUSTMENT)
+    assert (adjustment.status, adjustment.amount_due, adjustment.amount_paid) == (InvoiceStatus.VOID, 0, 200)
+    assert await _house(LedgerKind.STRIPE) == 500
+    assert await _house(LedgerKind.INVOICES_PAID) == -500
+    assert await ledger.proven() == []
+
+
+async def _house(kind: LedgerKind) -> int:
+    """What left an account of the house, less what reached it."""
+    out = await LedgerTransfer.filter(debit__kind=kind).values_list("amount", flat=True)
+    into = await LedgerTransfer.filter(credit__kind=kind).values_list("amount", flat=True)
+    return sum(out) - sum(into)  # type: ignore[arg-type]
 
 
 async def test_it_ignores_what_is_none_of_ours(world):

@@ -8,8 +8,10 @@ import pytest
 from billing import ledger
 from billing.adjustments import issue_drafts
 from billing.forgiving import forgive
-from billing.models import Account, AuditEntry, Invoice
+from billing.models import Account, AuditEntry, Invoice, Notice
 from billing.money_back import BankPayment, record_payment
+from billing.money_models import LedgerKind, LedgerTransfer, TransactionKind
+from billing.notices import _still_asks
 from billing.refusal import RefusalCode, RefusalError
 from billing.rules.money import Money
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
@@ -94,6 +96,60 @@ async def test_it_owes_a_refund_again_where_the_policy_says_so(world, means):
         (InvoiceStatus.OPEN, 400),
         (InvoiceStatus.OPEN, 100),
     ]
+
+
+@pytest.mark.parametrize("forgives", [False, True])
+async def test_it_calls_off_what_a_refund_would_have_owed_again(world, wallet, means, forgives):
+    """The bank sent the refund of an invoice of Stripe back to us; what was forgiven of it is no loss any more."""
+    await Account.filter(id=world.account.id).update(policy="reopening")
+    stripe_id = await paid_invoice(world)
+    world.simulator.refund(stripe_id, 400)
+    await world.deliver()
+    await settle_due(means)
+    [invoice] = await adjustments()
+    if forgives:
+        await forgive(invoice.id, reason="sorry", actor="anna", means=means)
+    refund = next(iter(world.simulator.store.kinds["refund"]))
+    world.simulator.money_back.fail_refund(refund)
+    for _ in range(2):
+        await world.deliver()
+        await settle_due(means)
+    [invoice] = await adjustments()
+    assert (invoice.status, invoice.amount_due) == (
+        InvoiceStatus.PAID if forgives else InvoiceStatus.VOID,
+        0,
+    )
+    moved = LedgerTransfer.filter(transaction__kind=TransactionKind.REVERSED).select_related("credit")
+    kind = LedgerKind.WRITTEN_OFF if forgives else LedgerKind.INVOICES_PAID
+    assert [(row.credit.kind, row.amount) for row in await moved] == [(kind, 400)]
+    assert await ledger.proven() == []
+
+
+async def test_it_drops_the_draft_of_a_refund_that_came_back(world, means):
+    """Before the sweep had looked at it."""
+    stripe_id = await paid_invoice(world)
+    world.simulator.refund(stripe_id, 400)
+    await world.deliver()
+    world.simulator.money_back.fail_refund(next(iter(world.simulator.store.kinds["refund"])))
+    await world.deliver()
+    assert [row.status for row in await adjustments()] == [InvoiceStatus.VOID]
+
+
+async def test_it_mails_what_is_owed_anew(world, wallet, means):
+    """With its number, amount and day; also when the balance has paid it by then."""
+    stripe_id = await paid_invoice(world)
+    await wallet.cash(world.account, 2000)
+    dispute = world.simulator.open_dispute(stripe_id, amount=800)
+    world.simulator.close_dispute(dispute["id"], won=False)
+    await world.deliver()
+    await settle_due(means)
+    [invoice] = await adjustments()
+    notice = await Notice.get(template="adjustment_issued")
+    assert (notice.stage, notice.invoice_ids) == (None, [invoice.id])
+    assert f"{invoice.number}: €8.00, due 23 November 2026" in notice.body
+    assert await _still_asks(notice)
+    await Invoice.filter(id=invoice.id).update(status=InvoiceStatus.VOID)
+    assert not await _still_asks(notice)
 
 
 async def test_it_issues_a_draft_once(world, means):
