@@ -7,13 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from billing import charge_rows
+from billing.charge_rows import Unfinished
 from billing.models import Account, Invoice, StripeMirror
+from billing.money_models import ChargeState, Reservation
+from billing.reservations import OPEN
 from billing.rules.terms import InvoiceStatus
+from billing.settling_sweep import attempts_due
 from billing.stripe import inbox
 from reconciler.chunks import chunks
 
 #: With Stripe on, nothing is restricted without a full sweep in this time.
 SWEEP_MAX_AGE = timedelta(minutes=60)
+#: How long the ladder waits for a card that is to be charged by now: longer than any turn of settling takes.
+CARD_DUE_FOR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +42,9 @@ class Freshness:
         for some in chunks(ids):
             moving = await inbox.pending_for_accounts(some, now=now)
             oldest = await _oldest_mirror(some)
+            money = await _money_in_motion(some, now)
             for account in await Account.filter(id__in=some, stripe_customer_id__isnull=False):
-                reason = self._judge(account, moving, oldest.get(account.id), now)
+                reason = self._judge(account, moving, oldest.get(account.id), now) or money.get(account.id)
                 if reason is not None:
                     found[account.id] = reason
         return found
@@ -82,6 +90,32 @@ async def _unattributed(now: datetime) -> tuple[str, str] | None:
         if waiting
         else None
     )
+
+
+async def _money_in_motion(ids: Sequence[int], now: datetime) -> Mapping[int, tuple[str, str]]:
+    """Return the accounts for which something of ours may still pay: a card to be charged, a charge, a purse's money.
+
+    What a customer began is for `reconciler.payment_shield`.
+    """
+    due = await attempts_due(now, ids)
+    found = {
+        ident: ("CARD_DUE", "a saved card is about to be charged for what is overdue")
+        for ident, since in due.items()
+        if since > now - CARD_DUE_FOR
+    }
+    sent = Reservation.filter(
+        account_id__in=ids, state__in=OPEN, set_aside=False, updated_at__gt=now - inbox.SHIELDING
+    )
+    for (ident,) in await sent.distinct().values_list("account_id"):
+        found[ident] = ("PAYMENT_PENDING", "purse money is on its way to an invoice")
+    for ident, rows in (await charge_rows.unfinished(ids)).items():
+        if any(_in_flight(row) and row.since > now - inbox.SHIELDING for row in rows):
+            found[ident] = ("PAYMENT_PENDING", "the end of a charge of a saved card is not known yet")
+    return found
+
+
+def _in_flight(row: Unfinished) -> bool:
+    return not row.on_session and row.state is not ChargeState.REQUIRES_ACTION
 
 
 async def _oldest_mirror(ids: Sequence[int]) -> Mapping[int, datetime | None]:

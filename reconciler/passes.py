@@ -16,7 +16,7 @@ from billing.clock import Clock
 from billing.models import Account, Invoice
 from billing.rules.approvals import SecondPerson
 from billing.rules.policy import Policy
-from reconciler import approved, holds, modes, standing, subjects
+from reconciler import approved, holds, modes, payment_shield, standing, subjects
 from reconciler.asking import Asking, Refetch
 from reconciler.chunks import chunks
 from reconciler.dispatch import Dispatcher
@@ -98,6 +98,7 @@ class Passes:
             proposed = propose(view)
             self._submit(proposed, mode, restricting=False)
         plan = await self._guarded(proposed, view)
+        await payment_shield.note(plan, self.clock.now())
         admitted = await self._admit(plan, found) if mode is Mode.APPLY else 0
         self._submit(plan, mode, restricting=True)
         await self._remember(plan)

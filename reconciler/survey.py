@@ -6,7 +6,7 @@ should be.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tortoise.functions import Count
@@ -15,11 +15,12 @@ from billing.models import Account, Invoice
 from billing.rules import ladder
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus
-from reconciler import standing, world
+from reconciler import payment_shield, standing, world
 from reconciler.chunks import chunks
 from reconciler.freshness import Freshness
 from reconciler.inventory import Inventory
 from reconciler.models import Admission, ReconcilerState, Server
+from reconciler.payment_shield import NONE, Reason, Shield
 from reconciler.rules import guard
 from reconciler.rules.terms import Mode
 from reconciler.rules.world import AccountView, Climb, World
@@ -43,12 +44,16 @@ class Survey:
         climbing = [subject for subject in found if may_climb(subject)]
         account_ids = {subject.account.id for subject in climbing} | fleet.account_ids
         stale = await self.freshness.stale(account_ids, now)
+        shields = await payment_shield.read(account_ids, now)
         sites = await _sites(climbing)
         return World(
             now=now,
             mode=mode,
-            accounts=await _account_views(account_ids, stale),
-            climbs=tuple(_climb(subject, stale, sites) for subject in climbing),
+            accounts=await _account_views(account_ids, stale, shields),
+            climbs=tuple(
+                replace(_climb(subject, stale, sites), shielded=_shielded(subject, shields, now))
+                for subject in climbing
+            ),
             servers=fleet.servers,
             access=fleet.access,
             sites=fleet.sites,
@@ -110,7 +115,9 @@ def may_climb(subject: Subject) -> bool:
     return subject.eligibility.stage.rank > subject.admitted.rank
 
 
-async def _account_views(account_ids: Iterable[int], stale: Stale) -> Mapping[int, AccountView]:
+async def _account_views(
+    account_ids: Iterable[int], stale: Stale, shields: Mapping[int, Shield]
+) -> Mapping[int, AccountView]:
     views: dict[int, AccountView] = {}
     for ids in chunks(account_ids):
         overdue: dict[int, list[int]] = defaultdict(list)
@@ -124,8 +131,13 @@ async def _account_views(account_ids: Iterable[int], stale: Stale) -> Mapping[in
                 facts_version=account.facts_version,
                 invoice_ids=tuple(overdue[account.id]),
                 stale=stale.get(account.id),
+                shielded=shields.get(account.id, NONE).of(overdue[account.id]),
             )
     return views
+
+
+def _shielded(subject: Subject, shields: Mapping[int, Shield], now: datetime) -> Reason | None:
+    return shields.get(subject.account.id, NONE).of_climb(subject, now)
 
 
 def _climb(subject: Subject, stale: Stale, sites: Mapping[int, frozenset[str]]) -> Climb:

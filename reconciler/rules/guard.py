@@ -83,7 +83,8 @@ def _check_climb(step: Step, climb: Climb, world: World, circumstances: Circumst
     if bound and not in_window(bound, world.now, climb.time_zone):
         until = opens_at(bound, world.now, climb.time_zone)
         step = step.hold_back("WINDOW", "outside the times in which the policy suspends", until)
-    return step
+    # Last: what an unfinished payment holds back counts only where nothing else does.
+    return step.hold_back(*climb.shielded) if climb.shielded is not None else step
 
 
 def _sites_apply(step: Step, climb: Climb, world: World) -> Step:
@@ -126,7 +127,8 @@ def _check_guest_step(
         observed is None or world.now - observed.observed_at > circumstances.facts_max_age
     ):
         step = step.hold_back("OBSERVATION_STALE", f"not read for more than {circumstances.facts_max_age}")
-    return step
+    shielded = world.accounts[step.account_id].shielded
+    return step.hold_back(*shielded) if step.billing and shielded is not None else step
 
 
 def _within_limits(

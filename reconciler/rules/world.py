@@ -127,6 +127,8 @@ class Climb:
     larger: bool
     #: Why its facts are not fresh enough to restrict (a stable code and a sentence); null when they are.
     stale: tuple[str, str] | None
+    #: Why an unfinished payment keeps it from climbing; null when none does.
+    shielded: tuple[str, str] | None = None
     #: The sites of the live servers that it would restrict.
     sites: frozenset[str]
     #: Whether two persons decided it: past windows, and past no other check.
@@ -144,6 +146,8 @@ class AccountView:
     invoice_ids: tuple[int, ...] = ()
     #: Why its facts are not fresh enough to restrict it; null when they are.
     stale: tuple[str, str] | None = None
+    #: Why an unfinished payment keeps it from being restricted; null when none does.
+    shielded: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from billing.models import Account, EventState, StripeMirror
+from billing.models import Account, EventState, Invoice, StripeMirror
+from billing.money_models import Card, Charge, ChargeState, LedgerKind, Reservation, ReservationState
 from billing.rules.terms import InvoiceOrigin
 from reconciler.freshness import Freshness
 
@@ -106,6 +107,114 @@ async def test_is_stale(customer, judged, factory, clock, happens, code):
     await happens(factory, account, clock.now())
 
     assert await judged(account) == code
+
+
+async def _charging(factory, account, now, **given):
+    card = await Card.create(
+        account=account, stripe_payment_method_id="pm_1", fingerprint="x", brand="visa", last4="4242",
+        exp_month=12, exp_year=2030, added_at=now,
+    )  # fmt: skip
+    invoice = await Invoice.get(account_id=account.id)
+    values = {
+        "account": account, "card": card, "card_version": 1, "amount": 500, "currency": "EUR",
+        "invoice_id": invoice.id, "on_session": False, "occasion": "schedule:1", "idempotency_key": "key",
+        "stripe_payment_intent_id": "pi_1", "next_look_at": now,
+        "created_at": now, "updated_at": now,
+    }  # fmt: skip
+    return await Charge.create(**(values | given))
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"state": ChargeState.INTENDED}, "PAYMENT_PENDING"),
+        ({"state": ChargeState.PROCESSING}, "PAYMENT_PENDING"),
+        ({"state": ChargeState.FAILED}, None),
+        # What its customer has to do, or began, shields in another way.
+        ({"state": ChargeState.REQUIRES_ACTION}, None),
+        ({"state": ChargeState.PROCESSING, "on_session": True}, None),
+    ],
+)
+async def test_waits_for_the_end_of_a_charge_of_ours(customer, judged, factory, clock, given, code):
+    """For a day: until then nobody knows whether the debt is paid."""
+    account = await customer()
+    await _charging(factory, account, clock.now(), **given)
+
+    assert await judged(account) == code
+    clock.advance(timedelta(hours=24))
+    await _read_again(account, clock.now())
+
+    assert await judged(account) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({}, "PAYMENT_PENDING"),
+        ({"state": ReservationState.REPORTED}, "PAYMENT_PENDING"),
+        ({"state": ReservationState.BOOKED}, None),
+        ({"set_aside": True}, None),
+    ],
+)
+async def test_waits_for_purse_money_on_its_way(customer, judged, clock, given, code):
+    """For a day; what is only set aside may lie there for years."""
+    account, now = await customer(), clock.now()
+    invoice = await Invoice.get(account_id=account.id)
+    values = {
+        "account_id": account.id, "invoice": invoice, "purse": LedgerKind.BALANCE, "amount": 100,
+        "idempotency_key": "key", "created_at": now, "updated_at": now,
+    }  # fmt: skip
+    await Reservation.create(**(values | given))
+
+    assert await judged(account) == code
+    clock.advance(timedelta(hours=24))
+    await _read_again(account, clock.now())
+
+    assert await judged(account) is None
+
+
+async def test_waits_for_a_card_that_is_about_to_be_charged(customer, judged, factory, clock):
+    """Nobody with a good card is told that a payment is overdue before that card was asked; an hour at most."""
+    account, now = await customer(), clock.now()
+    await Invoice.filter(account_id=account.id).update(overdue_at=now)
+    asked = await _charging(factory, account, now - timedelta(days=1), state=ChargeState.FAILED)
+
+    assert await judged(account) == "CARD_DUE"
+    clock.advance(timedelta(hours=1))
+    await _read_again(account, clock.now())
+    assert await judged(account) is None
+    clock.advance(timedelta(days=3, hours=-1))
+    await _read_again(account, clock.now())
+    assert await judged(account) == "CARD_DUE"
+    await _another(asked, clock.now())
+    assert await judged(account) is None
+
+
+async def _another(charge, now):
+    """The card was asked again just now."""
+    values = {
+        name: getattr(charge, name)
+        for name in (
+            "account_id",
+            "card_id",
+            "card_version",
+            "amount",
+            "currency",
+            "invoice_id",
+            "on_session",
+        )
+    }
+    await Charge.create(
+        **values, occasion="schedule:2", idempotency_key="other", state=ChargeState.FAILED, decline_code="declined",
+        created_at=now, updated_at=now,
+    )  # fmt: skip
+
+
+async def _read_again(account, now):
+    """The sweep, the customer and the invoice, as of now."""
+    await StripeMirror.filter(id=1).update(last_full_sweep_at=now)
+    await Account.filter(id=account.id).update(stripe_fetched_at=now)
+    await Invoice.filter(account_id=account.id).update(fetched_at=now)
 
 
 async def test_asks_no_stripe_where_there_is_none(factory, judged):

@@ -1,5 +1,6 @@
 """The guard holds back what must wait, and never a step that gives something back."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -75,6 +76,19 @@ def test_holds_a_stop_back_on_stale_facts(build):
     world = build.world(stopping(build), stale=("FACTS_STALE", "not read again"))
 
     assert checked(build, world) == [(StepKind.STOP, "FACTS_STALE")]
+
+
+def test_holds_back_what_a_payment_shields_and_only_if_nothing_else_does(build):
+    """What a customer may use up of it counts by this reason."""
+    shielded = ("CUSTOMER_PAYING", "a payment has not ended")
+    climbing = build.world(climbs=(build.climb(shielded=shielded),))
+    stops = build.world(stopping(build))
+    stops = replace(stops, accounts={1: replace(stops.accounts[1], shielded=shielded)})
+    for world, kind in ((climbing, StepKind.ADVANCE), (stops, StepKind.STOP)):
+        assert checked(build, world) == [(kind, "CUSTOMER_PAYING")]
+        assert checked(build, world, paused="x") == [(kind, "PAUSED")]
+    late = replace(climbing, climbs=(build.climb(shielded=shielded, stale=("FACTS_STALE", "old")),))
+    assert checked(build, late) == [(StepKind.ADVANCE, "FACTS_STALE")]
 
 
 def test_lets_other_causes_pass_on_stale_billing_facts(build):
