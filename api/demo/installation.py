@@ -62,6 +62,8 @@ class Plot:
     #: Whether mail is set up at all.
     mail: bool = True
     facts_max_age: timedelta = timedelta(minutes=15)
+    #: The time of the product and of the world around it.
+    clock: Clock = field(default_factory=SystemClock)
     seed: int = 20261120
 
 
@@ -120,15 +122,14 @@ class Installation:
 async def outside(plot: Plot) -> AsyncIterator[Outside]:
     """Run a simulated cluster, a simulated Stripe account and a mail server until the end of the block."""
     rng = random.Random(plot.seed)  # noqa: S311 - the simulators' whims, nothing secret
-    clock = SystemClock()
     async with AsyncExitStack() as stack:
         mailbox = await stack.enter_async_context(Mailbox.open())
         cluster = proxmox_sample.sample_cluster(
-            clock=clock, rng=rng, time_scale=plot.task_scale, broadcast_seconds=10.0
+            clock=plot.clock, rng=rng, time_scale=plot.task_scale, broadcast_seconds=10.0
         )
-        account = stripe.Account(clock=clock, rng=rng)
+        account = stripe.Account(clock=plot.clock, rng=rng)
         yield Outside(
-            clock=clock,
+            clock=plot.clock,
             rng=rng,
             cluster=cluster,
             stripe=account,
