@@ -1,12 +1,13 @@
 """`abeyance explain`: the same explanation that the API gives, for an operator at a terminal."""
 
+from collections.abc import Iterable
 from typing import TypedDict
 
 from api.auth import Principal
 from api.cli.terminal import Refused
 from api.database import open_database
 from api.graphql.context import Context
-from api.graphql.explanation import explain
+from api.graphql.explanation import server_reasons
 from api.graphql.servers import show_servers
 from api.graphql.subjects import account_subject
 from api.models import Role
@@ -15,16 +16,20 @@ from api.settings import Settings
 from billing.clock import SystemClock
 from billing.notices import known_templates
 from billing.policy_files import load_policies
+from billing.rules.reasons import Reason, lines
 from reconciler.models import Server
 
 
 class ToldReason(TypedDict):
-    """One rule that applies."""
+    """One rule that applies, with those that it rests on."""
 
     rule: str
     text: str
+    value: str | None
     since: str | None
+    until: str | None
     by: str | None
+    because: "list[ToldReason]"
 
 
 class Explanation(TypedDict):
@@ -36,6 +41,8 @@ class Explanation(TypedDict):
     stage: str
     in_sync: bool
     reasons: list[ToldReason]
+    #: The same for people.
+    text: str
 
 
 class _NoHands:
@@ -72,19 +79,28 @@ async def explained(settings: Settings, external_id: str) -> Explanation:
         context = Context(principal=Principal(role=Role.ADMIN, name="cli"), ports=ports, now=clock.now())
         server = (await show_servers(context, [row]))[0]
         subject = await account_subject(context, row.account_id)
+        reasons = await server_reasons(context, server.facts)
         return Explanation(
             server=external_id,
             account=subject.account.external_id,
             status=server.status.value,
             stage=subject.standing.value,
             in_sync=server.in_sync,
-            reasons=[
-                ToldReason(
-                    rule=reason.rule,
-                    text=reason.text,
-                    since=reason.since.isoformat() if reason.since else None,
-                    by=reason.by,
-                )
-                for reason in await explain(context, server.facts)
-            ],
+            reasons=_told(reasons),
+            text="\n".join(lines(reasons)),
         )
+
+
+def _told(reasons: Iterable[Reason]) -> list[ToldReason]:
+    return [
+        ToldReason(
+            rule=one.rule,
+            text=one.text,
+            value=one.value,
+            since=one.since.isoformat() if one.since else None,
+            until=one.until.isoformat() if one.until else None,
+            by=one.by,
+            because=_told(one.because),
+        )
+        for one in reasons
+    ]

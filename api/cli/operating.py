@@ -131,10 +131,7 @@ def explain(
         say_json(told)
         return
     say(f"{told['server']} of {told['account']} is {told['status']}; the account stands at {told['stage']}.")
-    for reason in told["reasons"]:
-        by = f", by {reason['by']}" if reason["by"] else ""
-        since = f" (since {reason['since']}{by})" if reason["since"] else ""
-        say(f"- {reason['text']}{since}")
+    say(told["text"])
 
 
 @command

@@ -14,6 +14,7 @@ from api.graphql.audit import AuditEntry, page_of_audit
 from api.graphql.cards import Card, CustomerTask, cards_of, tasks_of
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info, in_force
+from api.graphql.explanation import Reason, explain_account
 from api.graphql.funds import deploy_gate, restoring_payment, runway_of
 from api.graphql.gates import Gate, account_gate
 from api.graphql.invoices import Invoice, InvoiceFilter, overdue_at, page_of_invoices
@@ -58,6 +59,11 @@ class Account(Node):
     async def standing(self, info: Info) -> Standing:
         """Where it stands."""
         return await standing_of(info.context, await account_subject(info.context, self.row.id))
+
+    @strawberry.field
+    async def explanation(self, info: Info) -> list[Reason]:
+        """Why it stands there, since when, what staff decided and what comes next: the rules as evaluated."""
+        return await explain_account(info.context, self.row.id)
 
     @strawberry.field
     async def announcement(self, info: Info) -> Announcement | None:

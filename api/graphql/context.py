@@ -14,6 +14,7 @@ from tortoise.expressions import F, Q
 from tortoise.functions import Max
 
 from api.auth import Principal
+from api.graphql.machinery_loaders import MachineryLoaders
 from api.graphql.money_loaders import MoneyLoaders
 from api.graphql.scope import Scope
 from api.models import Role
@@ -63,6 +64,8 @@ class Context:
     uncollected: DataLoader[int, bool] = field(init=False)
     #: Cards, payments and what customers have to do.
     money: MoneyLoaders = field(init=False)
+    #: What is under way and what waits.
+    machinery: MachineryLoaders = field(init=False)
     #: What an account could pay with, by account id.
     funds: DataLoader[int, Funds] = field(init=False)
     #: The rate in force of a SKU in a currency; null where it has no price.
@@ -83,6 +86,7 @@ class Context:
         self.overrides = DataLoader(load_fn=self._load_overrides)
         self.uncollected = DataLoader(load_fn=self._load_uncollected)
         self.money = MoneyLoaders(self.now)
+        self.machinery = MachineryLoaders(self.now)
         self.funds = DataLoader(load_fn=self._load_funds)
         self.rates = DataLoader(load_fn=self._load_rates)
         self.vouchers = DataLoader(load_fn=self._load_vouchers)

@@ -1,122 +1,197 @@
-"""Why a server is in its state: the evaluation of the rules in words, for the portal and for support.
+"""Why a server or an account is in its state: the evaluated rules as a tree, for the portal, support and terminals.
 
-Owns the sentences. Names no amounts: they are the invoices' to tell, to those who may read them.
+Owns how the story is gathered, in bulk, and what of it each reader may know; the words are the rules'.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import strawberry
 
 from api.graphql.context import Context
+from api.graphql.gates import server_answers
 from api.graphql.invoices import invoice_by_key
-from api.graphql.nodes import HoldCause, Node, Power, ServerStatus
+from api.graphql.nodes import GateAction, Node
 from api.graphql.overrides import show_overrides
+from api.graphql.permissions import MACHINERY
 from api.graphql.policies import in_order
 from api.graphql.server_facts import ServerFacts
-from api.graphql.subjects import account_subject
+from api.graphql.standing import next_of, since_of
+from api.graphql.subjects import account_subject, coverage_subject
+from billing.rules import reasons as rules
+from billing.rules.climb import NextStage
+from billing.rules.reasons import Noun
 from reconciler.hold_effects import effects_of
-from reconciler.models import Hold, Step
-from reconciler.rules.terms import StepState
+from reconciler.models import Step
+from reconciler.rules import explain as words
+from reconciler.rules.explain import HoldTold, OverrideTold, ServerStory, StepTold, Waiting
+from reconciler.rules.terms import StepKind
+from reconciler.subjects import Subject
 
 
 @strawberry.type
 class Reason:
-    """One rule that applies, in words."""
+    """One rule that applies, in words, with those that it rests on."""
 
     rule: str
     text: str
-    value: str | None = None
-    since: datetime | None = None
-    by: str | None = None
-    ref: Node | None = None
-
-
-_STATES = {
-    ServerStatus.DELETED: "It has been retired; nothing is done to it any more.",
-    ServerStatus.PROVISIONING: "It is still being set up.",
-    ServerStatus.FAILED: "Setting it up failed.",
-    ServerStatus.MISSING: "Its site was read completely and did not show it; nothing is done to it until it is back.",
-}
-_UNDONE_BY = {
-    HoldCause.BILLING: "Paying the overdue invoices lifts it at once and brings the server back by itself.",
-    HoldCause.CUSTOMER: "Its owner switched it off, and switches it on again.",
-    HoldCause.ABUSE: "Staff lifts it once the matter is settled; a payment does not.",
-    HoldCause.MAINTENANCE: "It ends with the maintenance; a payment does not lift it.",
-    HoldCause.ADMIN: "Staff lifts it; a payment does not.",
-}
+    value: str | None
+    since: datetime | None
+    until: datetime | None = strawberry.field(
+        description="When it ends or changes by itself; null when that is not known."
+    )
+    by: str | None
+    ref: Node | None
+    because: list[Reason]
 
 
 async def explain(context: Context, facts: ServerFacts) -> list[Reason]:
     """Return every rule that applies to the server, the strongest first; one that says so when none does."""
-    reasons = [Reason(rule="state", text=_STATES[facts.status])] if facts.status in _STATES else []
-    reasons += [await _hold(context, facts, hold) for hold in facts.holds]
-    reasons += await _overrides(context, facts)
-    if facts.row.free:
-        reasons.append(Reason(rule="free", text="It is free of charge and takes no billing hold."))
-    reasons += _difference(facts)
-    reasons += await _open_step(facts)
-    return reasons or [
-        Reason(rule="none", text="Nothing restricts it; whether it runs is its owner's business.")
-    ]
+    return await _show(context, facts.row.account_id, await server_reasons(context, facts))
 
 
-async def _hold(context: Context, facts: ServerFacts, hold: Hold) -> Reason:
-    ref = None
-    if hold.cause is HoldCause.BILLING and context.sees_money:
-        debt = (await account_subject(context, facts.row.account_id)).eligibility.debt
-        ref = await invoice_by_key(context, debt.anchor_id) if debt is not None else None
-    until = f" It ends by itself at {hold.expires_at.isoformat()}." if hold.expires_at else ""
-    return Reason(
-        rule=f"hold.{hold.cause.lower()}",
-        text=f"{hold.reason.rstrip('.')}. {_UNDONE_BY[hold.cause]}{until}",
-        value=" ".join(in_order(effects_of(hold))),
-        since=hold.since,
-        by=context.actor(hold.placed_by),
-        ref=ref,
+async def explain_account(context: Context, account_id: int) -> list[Reason]:
+    """Return why the account stands where it does, and what staff decided about it."""
+    return await _show(context, account_id, await account_reasons(context, account_id))
+
+
+async def server_reasons(context: Context, facts: ServerFacts) -> list[rules.Reason]:
+    """Return the tree about a server, as this principal may know it."""
+    account_id, key = facts.row.account_id, facts.row.id
+    subject = await account_subject(context, account_id)
+    coverage = await coverage_subject(context, account_id, key)
+    waiting = await _waiting(context, account_id)
+    debt = subject.eligibility.debt
+    story = ServerStory(
+        status=facts.status,
+        free=facts.row.free,
+        holds=tuple(_hold(context, hold) for hold in facts.holds),
+        overrides=await _overrides(context, account_id, key),
+        record=facts.record,
+        restoring=facts.restoring,
+        in_sync=facts.in_sync,
+        power=facts.power,
+        backups_locked=facts.backups_locked,
+        observed_at=facts.observation.observed_at if facts.observation else None,
+        step=_step(await context.machinery.steps.load(key)),
+        waiting=tuple(one for of, one in waiting if of == key and one.kind is not StepKind.ADVANCE),
+        gates=tuple(await server_answers(context, facts, GateAction)),
+        account=await _standing(context, subject, waiting),
+        coverage=await _standing(context, coverage, waiting) if coverage is not None else None,
+        anchor=(Noun.INVOICE, debt.anchor_id) if debt is not None else None,
+    )
+    return words.explain(story)
+
+
+async def account_reasons(context: Context, account_id: int) -> list[rules.Reason]:
+    """Return the tree about an account, as this principal may know it."""
+    subject = await account_subject(context, account_id)
+    waiting = await _waiting(context, account_id)
+    decided = await _overrides(context, account_id, None)
+    return [await _standing(context, subject, waiting), *(words.override(one) for one in decided)]
+
+
+async def _standing(
+    context: Context, subject: Subject, waiting: Sequence[tuple[int | None, Waiting]]
+) -> rules.Reason:
+    key = subject.server.id if subject.server else None
+    following = next_of(context, subject)
+    held: tuple[rules.Reason, ...] = ()
+    if following is not None and following.waiting_for == "guard":
+        held = words.climbs_held_back(tuple(one for of, one in waiting if of == key))
+    return rules.standing(
+        rules.StandingQuestion(
+            facts=subject.facts,
+            policy=subject.policy,
+            found=subject.eligibility,
+            stage=subject.standing,
+            since=await since_of(context, subject),
+            following=NextStage(stage=following.stage, at=following.at, waiting_for=following.waiting_for)
+            if following is not None
+            else None,
+            held_back=held,
+        )
     )
 
 
-async def _overrides(context: Context, facts: ServerFacts) -> list[Reason]:
-    rows = await context.overrides.load(facts.row.account_id)
-    mine = [row for row in rows if row.server_id in {None, facts.row.id}]
+def _hold(context: Context, hold: Any) -> HoldTold:
+    return HoldTold(
+        cause=hold.cause,
+        effects=tuple(in_order(effects_of(hold))),
+        reason=hold.reason,
+        since=hold.since,
+        by=context.actor(hold.placed_by),
+        expires_at=hold.expires_at,
+    )
+
+
+async def _overrides(context: Context, account_id: int, server_id: int | None) -> tuple[OverrideTold, ...]:
+    rows = await context.overrides.load(account_id)
+    return tuple(
+        OverrideTold(
+            key=row.id,
+            kind=row.kind,
+            reason=row.reason,
+            since=row.placed_at,
+            by=context.actor(row.placed_by),
+            expires_at=row.expires_at,
+        )
+        for row in rows
+        if row.server_id in {None, server_id}
+    )
+
+
+async def _waiting(context: Context, account_id: int) -> list[tuple[int | None, Waiting]]:
+    """Return the held-back steps of the last plan, by server; only staff hears of restrictions that wait."""
+    told = [
+        (
+            row["server_id"],
+            Waiting(
+                kind=StepKind(row["kind"]),
+                code=row["held_back_by"],
+                reason=str(row["held_back_reason"]).rstrip("."),
+                until=datetime.fromisoformat(until) if (until := row.get("held_back_until")) else None,
+            ),
+        )
+        for row in await context.machinery.held_back.load(account_id)
+    ]
+    sees_all = context.principal.role in MACHINERY
+    return [(server, one) for server, one in told if sees_all or not one.kind.restricts]
+
+
+def _step(row: Step | None) -> StepTold | None:
+    return (
+        StepTold(kind=row.kind, state=row.state, since=row.dispatched_at, message=row.message)
+        if row
+        else None
+    )
+
+
+async def _show(context: Context, account_id: int, reasons: Sequence[rules.Reason]) -> list[Reason]:
     return [
         Reason(
-            rule=f"override.{shown.kind.lower()}",
-            text=f"{shown.reason.rstrip('.')}."
-            + (f" Until {shown.expires_at.isoformat()}." if shown.expires_at else ""),
-            since=shown.placed_at,
-            by=shown.placed_by,
-            ref=shown,
+            rule=one.rule,
+            text=one.text,
+            value=one.value,
+            since=one.since,
+            until=one.until,
+            by=one.by,
+            ref=await _ref(context, account_id, one.ref),
+            because=await _show(context, account_id, one.because),
         )
-        for shown in await show_overrides(context, mine)
+        for one in reasons
     ]
 
 
-def _difference(facts: ServerFacts) -> list[Reason]:
-    """Say where what was read differs from what is asked for."""
-    at = facts.observation.observed_at if facts.observation else None
-    if facts.restoring:
-        return [Reason(rule="restoring", text="What was taken from it is being given back.", since=at)]
-    if facts.desired.stop and facts.power is not Power.STOPPED and not facts.in_sync:
-        text = "It is to be stopped; it was last read differently."
-        return [Reason(rule="not_in_sync.power", text=text, value=facts.power.value, since=at)]
-    if facts.desired.lock_backups and facts.backups_locked is not True and not facts.in_sync:
-        return [
-            Reason(rule="not_in_sync.backups", text="Its backups are to be locked and are not yet.", since=at)
-        ]
-    if not facts.desired.stop and facts.power is Power.STOPPED:
-        return [Reason(rule="off", text="It is off although nothing of ours asks for it.", since=at)]
-    return []
-
-
-async def _open_step(facts: ServerFacts) -> list[Reason]:
-    step = await Step.get_or_none(server_id=facts.row.id, state__in=(StepState.DISPATCHED, StepState.UNKNOWN))
-    if step is None:
-        return []
-    text = {
-        StepState.DISPATCHED: "A change is under way.",
-        StepState.UNKNOWN: "How a change ended is not known; it is read again before anything else happens.",
-    }[step.state]
-    return [Reason(rule="step", text=text, value=step.kind.value, since=step.dispatched_at)]
+async def _ref(context: Context, account_id: int, ref: tuple[Noun, int] | None) -> Node | None:
+    """Return what a reason leads to, for those who may see it."""
+    if ref is None or not context.sees_money:
+        return None
+    noun, key = ref
+    if noun is Noun.INVOICE:
+        return await invoice_by_key(context, key)
+    rows = [row for row in await context.overrides.load(account_id) if row.id == key]
+    return next(iter(await show_overrides(context, rows)), None)

@@ -70,6 +70,13 @@ async def account_answer(context: Context, account_id: int, action: GateAction) 
 
 async def server_gates(context: Context, facts: ServerFacts, actions: Iterable[GateAction]) -> list[Gate]:
     """Return the gates of actions on one server."""
+    return [Gate.of(answer, context.now) for answer in await server_answers(context, facts, actions)]
+
+
+async def server_answers(
+    context: Context, facts: ServerFacts, actions: Iterable[GateAction]
+) -> list[rules.Gate]:
+    """Return the answers of the rules for actions on one server."""
     row = facts.row
     subject = await account_subject(context, row.account_id)
     coverage = await coverage_subject(context, row.account_id, row.id)
@@ -86,7 +93,7 @@ async def server_gates(context: Context, facts: ServerFacts, actions: Iterable[G
         gone=facts.status in {ServerStatus.DELETED, ServerStatus.MISSING},
         uncollected=uncollected,
     )
-    return [Gate.of(rules.gate(replace(question, action=action)), context.now) for action in actions]
+    return [rules.gate(replace(question, action=action)) for action in actions]
 
 
 def _of_billing(subject: Subject, overrides: list[models.Override], action: GateAction) -> GateQuestion:

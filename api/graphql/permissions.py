@@ -55,7 +55,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     "PageInfo": {"hasNextPage hasPreviousPage startCursor endCursor": EVERYBODY},
     "Viewer": {"role name person accounts account permissions serverTime": EVERYBODY},
     "Account": {
-        "id externalId policy standing gate mayDeploy servers": EVERYBODY,
+        "id externalId policy standing gate mayDeploy servers explanation": EVERYBODY,
         "name email billingEmails locale currency timeZone freePlan stripeCustomerId": PEOPLE,
         "announcement invoices notices overrides history": MONEY,
         "cards tasks": MONEY,
@@ -93,7 +93,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     "PowerState": {"desired observed observedAt": EVERYBODY},
     "BackupState": {"desired observed observedAt": EVERYBODY},
     "Hold": {"cause effects since reason by expiresAt": EVERYBODY},
-    "Reason": {"rule text value since by ref": EVERYBODY},
+    "Reason": {"rule text value since until by ref because": EVERYBODY},
     "Gate": {"action allowed code message remedy until checkedAt": EVERYBODY, "missing": MONEY},
     "Policy": {"name stages windows": EVERYBODY},
     "PolicyStage": {"stage after minNotice effects remindEvery": EVERYBODY},

@@ -94,6 +94,8 @@ class ServerFacts:
 
 async def load_facts(rows: Sequence[Server], now: datetime) -> list[ServerFacts]:
     """Return the facts of these servers, in their order."""
+    if not rows:
+        return []
     keys = [row.id for row in rows]
     holds: dict[int, list[Hold]] = defaultdict(list)
     for hold in await Hold.filter(server_id__in=keys, lifted_at__isnull=True).order_by("since", "id"):

@@ -94,7 +94,7 @@ async def standing_of(context: Context, subject: Subject) -> Standing:
     debt = eligibility.debt
     return Standing(
         stage=stage,
-        since=await _since(context, subject),
+        since=await since_of(context, subject),
         effects=in_order(subject.policy.effects_at(stage)),
         debt=Debt(
             amounts=[Money.of(debt.amount, debt.currency)],
@@ -103,13 +103,13 @@ async def standing_of(context: Context, subject: Subject) -> Standing:
         )
         if debt is not None
         else None,
-        next=_next(context, subject),
+        next=next_of(context, subject),
         reason_code=eligibility.reason_code if as_it_is else stage.lower(),
         reason=eligibility.reason if as_it_is else _plain_reason(stage),
     )
 
 
-def _next(context: Context, subject: Subject) -> StageChange | None:
+def next_of(context: Context, subject: Subject) -> StageChange | None:
     """Return the next climb. Customers are told none that the guard, or the mode, keeps from happening."""
     eligibility, stage = subject.eligibility, subject.standing
     if eligibility.stage is not stage:
@@ -126,7 +126,8 @@ def _plain_reason(stage: Stage) -> str:
     return "Nothing is restricted." if stage is Stage.CURRENT else "Payment is overdue."
 
 
-async def _since(context: Context, subject: Subject) -> datetime:
+async def since_of(context: Context, subject: Subject) -> datetime:
+    """Return since when a subject stands where it does."""
     if subject.episode is not None:
         return subject.episode.admitted_at if subject.standing is subject.admitted else context.now
     if subject.server is not None:
@@ -142,12 +143,12 @@ async def announcement_of(context: Context, account_id: int) -> Announcement | N
     uncovered = [one for one in subjects if one.server is not None and one.standing is not Stage.CURRENT]
     worst = max(uncovered, key=lambda one: one.standing.rank, default=None)
     debt = subject.eligibility.debt
-    following = _next(context, subject)
+    following = next_of(context, subject)
     trouble, money = await money_trouble_of(context, subject)
     said = announcement(
         AnnouncedStanding(
             stage=subject.standing,
-            since=await _since(context, subject),
+            since=await since_of(context, subject),
             effects=subject.policy.effects_at(subject.standing),
             debt=Amount(debt.amount, debt.currency) if debt is not None else None,
             next=subject.eligibility.next if following is not None else None,

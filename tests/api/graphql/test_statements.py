@@ -32,6 +32,8 @@ PAGES = {
         standing { stage since effects next { stage } } announcement { code } gate(action: DEPLOY) { code }
         cards { last4 usable } tasks { message clientSecret invoice { number } }
         balance { amount } voucherBalance { amount } reserved { amount } } } } }""",
+    "explained": """{ servers(first: 100) { edges { node { explanation { rule text ref { id }
+        because { rule ref { id } because { rule } } } account { explanation { rule } } } } } }""",
     "invoices": """{ invoices(first: 100) { totalCount edges { node { number overdue payable account { externalId }
         lines { description server { name } unitPrice { amount } } payments { source card { last4 } } } } } }""",
     "funds": """{ accounts(first: 100) { edges { node { mayDeploy(sku: "small") { code } runwayUntil

@@ -1,0 +1,177 @@
+"""Why somebody stands where it stands: the rules that were asked, each with what it found, as a tree.
+
+Pure. Owns the words about the ladder and how a tree is written as text. Names no amounts: they are the invoices' to
+tell, to those who may read them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from billing.rules.climb import NextStage
+from billing.rules.facts import AccountFacts, CoverageFacts, NoticeFact
+from billing.rules.ladder import Eligibility
+from billing.rules.policy import Policy
+from billing.rules.terms import Stage
+
+
+class Noun(StrEnum):
+    """What a reason may lead to."""
+
+    INVOICE = "Invoice"
+    OVERRIDE = "Override"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """One rule that was evaluated, in words, with those that it rests on."""
+
+    #: Stable: programs branch on it, people read the text.
+    rule: str
+    text: str
+    value: str | None = None
+    since: datetime | None = None
+    #: When it ends or changes by itself, which the text names too; null when that is not known.
+    until: datetime | None = None
+    by: str | None = None
+    ref: tuple[Noun, int] | None = None
+    because: tuple["Reason", ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandingQuestion:
+    """One subject as it stands, with everything that its stage rests on."""
+
+    facts: AccountFacts | CoverageFacts
+    policy: Policy
+    found: Eligibility
+    #: Where it stands, and since when.
+    stage: Stage
+    since: datetime
+    #: The climb that follows, as far as the reader may know it.
+    following: NextStage | None = None
+    #: Why a climb that facts and time support has not happened yet; empty for readers who are not told.
+    held_back: tuple[Reason, ...] = ()
+
+
+_WAITS = {
+    "notice_delivery": "once a notice of the present stage was delivered in time",
+    "address": "but the account has no address that a notice could go to, and nothing follows without one",
+    "freeze": "once the freeze is over and a fresh notice was delivered",
+    "override": "once the override is over and a fresh notice was delivered",
+    "dispute": "unless the dispute is settled before",
+    "guard": "as soon as the guard lets it",
+}
+
+
+def standing(asked: StandingQuestion) -> Reason:
+    """Return why a subject stands at its stage: debt, age, notices, what holds the climb, and what comes next."""
+    whom = "The account" if isinstance(asked.facts, AccountFacts) else "By itself the server"
+    return Reason(
+        rule="standing",
+        text=f"{whom} stands at {asked.stage}.",
+        value=asked.stage,
+        since=asked.since,
+        because=tuple(_of_standing(asked)),
+    )
+
+
+def lines(reasons: Iterable[Reason], indent: str = "") -> Iterator[str]:
+    """Yield a tree as lines of text, what a reason rests on indented below it."""
+    for reason in reasons:
+        since = [f"since {instant(reason.since)}"] if reason.since else []
+        by = [f"by {reason.by}"] if reason.by else []
+        beside = ", ".join([*since, *by])
+        yield f"{indent}- {reason.text}{f' ({beside})' if beside else ''}"
+        yield from lines(reason.because, f"{indent}  ")
+
+
+def instant(at: datetime) -> str:
+    """Return an instant as every reason names it."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _of_standing(asked: StandingQuestion) -> Iterator[Reason]:
+    found = asked.found
+    if found.stage.rank <= asked.stage.rank:
+        yield Reason(rule=f"ladder.{found.reason_code}", text=found.reason)
+    if found.debt is not None:
+        number = len(found.debt.invoice_ids)
+        count = "One invoice is" if number == 1 else f"{number} invoices are"
+        yield Reason(
+            rule="ladder.debt",
+            text=f"{count} overdue; the oldest decides.",
+            value=str(number),
+            since=found.debt.anchor_overdue_at,
+            ref=(Noun.INVOICE, found.debt.anchor_id),
+        )
+    if found.in_episode:
+        yield from _of_episode(asked)
+    yield from _of_what_follows(asked)
+
+
+def _of_episode(asked: StandingQuestion) -> Iterator[Reason]:
+    rung, counts_from = asked.policy.at(asked.stage), _counts_from(asked)
+    if counts_from is not None:
+        supported = f"; {asked.stage} is supported from an age of {_span(rung.after)} on" if rung else ""
+        yield Reason(rule="ladder.age", text=f"Its age counts from then on{supported}.", since=counts_from)
+    yield _told(asked)
+
+
+def _counts_from(asked: StandingQuestion) -> datetime | None:
+    if isinstance(asked.facts, CoverageFacts):
+        return max(asked.facts.ended_at, asked.facts.seen_at)
+    return asked.found.debt.age_from if asked.found.debt else None
+
+
+def _told(asked: StandingQuestion) -> Reason:
+    """Return which notice names what it stands there for; without a delivered one nobody climbs past `PAST_DUE`."""
+    named = [notice for notice in asked.facts.notices if _names(notice, asked)]
+    delivered = [notice for notice in named if notice.delivered_at is not None]
+    if delivered:
+        latest = max(delivered, key=lambda notice: notice.delivered_at or notice.sent_at)
+        text = f"A notice that names it was delivered ({latest.template})."
+        return Reason(
+            rule="ladder.notice",
+            text=text,
+            value=latest.stage or latest.template,
+            since=latest.delivered_at,
+        )
+    if any(notice.failed for notice in named):
+        return Reason(
+            rule="ladder.notice_refused", text="Its notices were refused; nothing follows before one arrives."
+        )
+    waiting = max((notice.sent_at for notice in named), default=None)
+    text = "A notice is on its way." if waiting else "No notice has named it yet."
+    return Reason(rule="ladder.notice_pending", text=text, since=waiting)
+
+
+def _names(notice: NoticeFact, asked: StandingQuestion) -> bool:
+    if isinstance(asked.facts, CoverageFacts):
+        return asked.facts.server_id in notice.server_ids
+    return asked.found.debt is not None and asked.found.debt.anchor_id in notice.invoice_ids
+
+
+def _of_what_follows(asked: StandingQuestion) -> Iterator[Reason]:
+    if asked.held_back:
+        yield Reason(
+            rule="guard",
+            text=f"Facts and time support {asked.found.stage}; the guard has not let it happen.",
+            value=asked.found.stage,
+            because=asked.held_back,
+        )
+    elif asked.following is not None:
+        waits = _WAITS.get(asked.following.waiting_for or "")
+        yield Reason(
+            rule="ladder.next",
+            text=f"{asked.following.stage} follows on {instant(asked.following.at)} if nothing is paid"
+            f"{f', {waits}' if waits else ''}.",
+            value=asked.following.stage,
+            until=asked.following.at,
+        )
+
+
+def _span(length: timedelta) -> str:
+    hours = length / timedelta(hours=1)
+    return f"{hours / 24:g} days" if hours >= 168 else f"{hours:g} h"

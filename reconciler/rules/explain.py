@@ -1,0 +1,256 @@
+"""Why a server is in its state: holds, decisions, what is being given back, what is under way and what is closed.
+
+Pure. Owns the words about servers; the tree of the ladder is `billing.rules.reasons`'.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from billing.rules.gates import Gate
+from billing.rules.reasons import Noun, Reason, instant
+from billing.rules.terms import Effect, HoldCause, OverrideKind, Stage
+from reconciler.rules.terms import Power, ServerStatus, StepKind, StepState
+from reconciler.rules.world import RecordView
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldTold:
+    """One hold in force."""
+
+    cause: HoldCause
+    #: In the order of the contract.
+    effects: tuple[Effect, ...]
+    reason: str
+    since: datetime
+    by: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverrideTold:
+    """One override in force on the server or its account."""
+
+    key: int
+    kind: OverrideKind
+    reason: str
+    since: datetime
+    by: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTold:
+    """The last change of the server: under way, unknown, or ended."""
+
+    kind: StepKind
+    state: StepState
+    since: datetime
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """One step of the last plan that is held back."""
+
+    kind: StepKind
+    code: str
+    reason: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerStory:
+    """One server with everything that its state rests on, as far as the reader may know it."""
+
+    status: ServerStatus
+    free: bool
+    holds: tuple[HoldTold, ...]
+    overrides: tuple[OverrideTold, ...]
+    record: RecordView
+    restoring: bool
+    in_sync: bool
+    power: Power
+    backups_locked: bool | None
+    observed_at: datetime | None
+    step: StepTold | None
+    waiting: tuple[Waiting, ...]
+    gates: tuple[Gate, ...]
+    #: Why its account, and the server by itself where its subscription ended, stand where they do.
+    account: Reason
+    coverage: Reason | None = None
+    #: The invoice that a billing hold goes back to, for those who may see it.
+    anchor: tuple[Noun, int] | None = None
+
+
+_STATES = {
+    ServerStatus.DELETED: "It has been retired; nothing is done to it any more.",
+    ServerStatus.PROVISIONING: "It is still being set up.",
+    ServerStatus.FAILED: "Setting it up failed.",
+    ServerStatus.MISSING: "Its site was read completely and did not show it; nothing is done to it until it is back.",
+}
+_UNDONE_BY = {
+    HoldCause.BILLING: "Paying the overdue invoices lifts it at once and brings the server back by itself.",
+    HoldCause.CUSTOMER: "Its owner switched it off, and switches it on again.",
+    HoldCause.ABUSE: "Staff lifts it once the matter is settled; a payment does not.",
+    HoldCause.MAINTENANCE: "It ends with the maintenance; a payment does not lift it.",
+    HoldCause.ADMIN: "Staff lifts it; a payment does not.",
+}
+_ENDED = "Renewing its subscription, or naming it under another one, lifts it at once."
+
+
+def explain(story: ServerStory) -> list[Reason]:
+    """Return every rule that applies to the server, the strongest first; one that says so when none does."""
+    told = [
+        *_state(story),
+        *(_hold(hold, story) for hold in story.holds),
+        *_ladder(story),
+        *(override(one) for one in story.overrides),
+        *(
+            [Reason(rule="free", text="It is free of charge and takes no billing hold.")]
+            if story.free
+            else []
+        ),
+        *_difference(story),
+        *_under_way(story),
+        *_held_back(story),
+        *_gates(story),
+    ]
+    nothing = "Nothing restricts it; whether it runs is its owner's business."
+    return told or [Reason(rule="none", text=nothing)]
+
+
+def _state(story: ServerStory) -> Iterator[Reason]:
+    if story.status in _STATES:
+        yield Reason(rule="state", text=_STATES[story.status], value=story.status)
+
+
+def _hold(hold: HoldTold, story: ServerStory) -> Reason:
+    billing = hold.cause is HoldCause.BILLING
+    alone = billing and story.coverage is not None and story.account.value == Stage.CURRENT
+    undone = _ENDED if alone else _UNDONE_BY[hold.cause]
+    ladder = [
+        one for one in (story.account, story.coverage) if one is not None and one.value != Stage.CURRENT
+    ]
+    return Reason(
+        rule=f"hold.{hold.cause.lower()}",
+        text=f"{hold.reason.rstrip('.')}. {undone}"
+        + (f" It ends by itself on {instant(hold.expires_at)}." if hold.expires_at else ""),
+        value=" ".join(hold.effects),
+        since=hold.since,
+        until=hold.expires_at,
+        by=hold.by,
+        ref=story.anchor if billing else None,
+        because=tuple(ladder) if billing else (),
+    )
+
+
+def _ladder(story: ServerStory) -> Iterator[Reason]:
+    """Tell of a standing that restricts the server in nothing yet; under a billing hold it is told there."""
+    if any(hold.cause is HoldCause.BILLING for hold in story.holds):
+        return
+    for one in (story.account, story.coverage):
+        if one is not None and (
+            one.value != Stage.CURRENT or any(why.rule == "guard" for why in one.because)
+        ):
+            yield one
+
+
+def override(one: OverrideTold) -> Reason:
+    """Return a decision of staff as a reason."""
+    return Reason(
+        rule=f"override.{one.kind.lower()}",
+        text=f"{one.reason.rstrip('.')}." + (f" Until {instant(one.expires_at)}." if one.expires_at else ""),
+        value=one.kind,
+        since=one.since,
+        until=one.expires_at,
+        by=one.by,
+        ref=(Noun.OVERRIDE, one.key),
+    )
+
+
+def _difference(story: ServerStory) -> Iterator[Reason]:
+    """Tell where what was read differs from what is asked for."""
+    at = story.observed_at
+    effects = frozenset[Effect]().union(*(hold.effects for hold in story.holds))
+    stop, lock = Effect.STOP_SERVERS in effects, Effect.LOCK_BACKUPS in effects
+    if story.restoring:
+        text = "What was taken from it is being given back."
+        yield Reason(rule="restoring", text=text, since=at, because=tuple(_owed(story, effects)))
+    elif stop and story.power is not Power.STOPPED and not story.in_sync:
+        text = "It is to be stopped; it was last read differently."
+        yield Reason(rule="not_in_sync.power", text=text, value=story.power, since=at)
+    elif lock and story.backups_locked is not True and not story.in_sync:
+        text = "Its backups are to be locked and are not yet."
+        yield Reason(rule="not_in_sync.backups", text=text, since=at)
+    elif not stop and story.power is Power.STOPPED:
+        yield Reason(rule="off", text="It is off although nothing of ours asks for it.", since=at)
+
+
+def _owed(story: ServerStory, effects: frozenset[Effect]) -> Iterator[Reason]:
+    """Tell each part that is owed, as it was found, and what keeps it from being given back."""
+    record = story.record
+    if record.stopped_by_us and Effect.STOP_SERVERS not in effects:
+        found = record.power or Power.UNKNOWN
+        again = "is started again" if found is Power.RUNNING else "stays off, as it was found"
+        yield Reason(rule="restore.power", text=f"It was found {found.lower()} and {again}.", value=found)
+    if record.backups_locked and Effect.LOCK_BACKUPS not in effects:
+        number = len(record.volumes)
+        text = f"{number} of its backups were protected by us and are opened again."
+        yield Reason(rule="restore.backups", text=text, value=str(number))
+    for one in story.waiting:
+        if not one.kind.restricts:
+            yield _waits(one)
+
+
+def _under_way(story: ServerStory) -> Iterator[Reason]:
+    step = story.step
+    if step is None:
+        return
+    text = {
+        StepState.DISPATCHED: "A change is under way.",
+        StepState.UNKNOWN: "How a change ended is not known; it is read again before anything else happens.",
+        StepState.FAILED: "The last change failed and is tried again.",
+    }.get(step.state)
+    if text is not None:
+        said = f" It was told: {step.message.rstrip('.')}." if step.message else ""
+        yield Reason(rule="step", text=f"{text}{said}", value=step.kind, since=step.since)
+
+
+def _held_back(story: ServerStory) -> Iterator[Reason]:
+    """Tell which restrictions of the server itself wait; climbs are told with the ladder."""
+    for one in story.waiting:
+        if one.kind.restricts and one.kind is not StepKind.ADVANCE:
+            yield _waits(one)
+
+
+def _waits(one: Waiting) -> Reason:
+    return Reason(
+        rule=f"held_back.{one.code.lower()}",
+        text=f"{one.kind} waits{f' until {instant(one.until)}' if one.until else ''}: {one.reason}.",
+        value=one.kind,
+        until=one.until,
+    )
+
+
+def climbs_held_back(waiting: tuple[Waiting, ...]) -> tuple[Reason, ...]:
+    """Return why climbs wait, for the tree of the ladder."""
+    return tuple(_waits(one) for one in waiting if one.kind is StepKind.ADVANCE)
+
+
+def _gates(story: ServerStory) -> Iterator[Reason]:
+    """Tell what the customer may not do now, one reason for each answer that the gates give."""
+    refused: dict[tuple[str, str, str | None, datetime | None], list[str]] = defaultdict(list)
+    for gate in story.gates:
+        if not gate.allowed:
+            refused[gate.code, gate.message, gate.remedy, gate.until].append(gate.action)
+    for (code, message, remedy, until), actions in refused.items():
+        yield Reason(
+            rule=f"gate.{code.lower()}",
+            text=" ".join(
+                [message, *([remedy] if remedy else []), *([f"Until {instant(until)}."] if until else [])]
+            ),
+            value=" ".join(actions),
+            until=until,
+        )
