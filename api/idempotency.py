@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from tortoise.exceptions import IntegrityError
 
 from api.models import IdempotencyKey
-from billing.refusal import RefusalCode, refusal
+from billing.refusal import RefusalCode, RefusalError, refusal
+
+log = structlog.get_logger("abeyance.api")
 
 _LONGEST = 200
+
+#: Keeps the answer of a request; raises `RefusalError` when somebody else has kept one meanwhile.
+Keep = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +37,16 @@ class Request:
     @property
     def hash(self) -> str:
         """SHA-256 over what is asked for."""
-        return hashlib.sha256(json.dumps(self.body, sort_keys=True, default=str).encode()).hexdigest()
+        return _mark(self.body)
+
+    @property
+    def name(self) -> str:
+        """What names the request for ever, whatever it asks for: SHA-256 over who asked for what under which key."""
+        return _mark([self.actor, self.operation, self.key])
+
+
+def _mark(told: object) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
 async def kept(request: Request) -> dict[str, Any] | None:
@@ -92,19 +107,56 @@ async def _taken_over(
     return await dead.update(created_at=now) == 1
 
 
-async def _claimed(request: Request, now: datetime) -> IdempotencyKey:
+async def _claimed(
+    request: Request, now: datetime, answer: Mapping[str, Any] | None = None
+) -> IdempotencyKey:
     try:
         return await IdempotencyKey.create(
             actor=request.actor,
             operation=request.operation,
             key=request.key,
             request_hash=request.hash,
+            result=dict(answer) if answer is not None else None,
             created_at=now,
         )
     except IntegrityError:
         raise refusal(
             RefusalCode.CONFLICT, "the first request with this key has not ended", "idempotencyKey"
         ) from None
+
+
+async def once_within(
+    request: Request, *, now: datetime, act: Callable[[Keep], Awaitable[None]]
+) -> dict[str, Any]:
+    """Act and keep the answer in one transaction, or give the answer that was kept.
+
+    `act` hands its answer to the function that it is given, within the transaction that does the thing: both are
+    committed or neither, so nothing that was done is ever without its answer, nor the other way round. Of several
+    that arrive at once one acts, and the others are given its answer. What `act` still does after that transaction,
+    such as settling, may fail without the answer being lost.
+    """
+    refuse_key(request.key)
+    answer = await kept(request)
+    if answer is not None:
+        return answer
+
+    async def keep(given: Mapping[str, Any]) -> None:
+        await _claimed(request, now, given)
+
+    try:
+        await act(keep)
+    except Exception as error:
+        # The same request may have been first, or what failed came after the answer was kept.
+        answer = await kept(request)
+        if answer is None:
+            raise
+        if not isinstance(error, RefusalError):
+            log.exception("request.unfinished", operation=request.operation)
+        return answer
+    answer = await kept(request)
+    if answer is None:
+        raise RuntimeError(f"{request.operation} kept no answer")
+    return answer
 
 
 async def claimed(request: Request, *, now: datetime, answer: Mapping[str, Any]) -> bool:

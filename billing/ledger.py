@@ -190,7 +190,8 @@ async def reverse(
         if original is None:
             raise refusal(RefusalCode.NOT_FOUND, "there is no such ledger entry", "entryId")
         if original.kind not in REVERSIBLE:
-            raise refusal(RefusalCode.INVALID, f"{original.kind.value} cannot be taken back", "entryId")
+            told = f"{original.kind.value} cannot be taken back, only {', '.join(sorted(REVERSIBLE))}"
+            raise refusal(RefusalCode.INVALID, told, "entryId")
         await lock(original.account_id)
         earlier = await LedgerTransaction.get_or_none(reverses_id=original.id)
         if earlier is not None:

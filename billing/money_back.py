@@ -4,7 +4,7 @@ Each is one ledger fact with its audit row in one transaction, and then settles.
 itself comes through `billing.adjustments`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,8 +47,22 @@ class TakenBack:
     invoice: Invoice | None
 
 
-async def record_payment(asked: BankPayment, *, actor: str, means: Means) -> Taken:
-    """Book a transfer: to the named invoice, the rest to the balance; then settle.
+#: Runs in the transaction that books, and undoes it by raising.
+Within = Callable[[LedgerTransaction], Awaitable[None]]
+
+
+async def nothing_more(_: LedgerTransaction) -> None:
+    """Add nothing to a booking."""
+
+
+async def record_payment(
+    asked: BankPayment,
+    *,
+    actor: str,
+    means: Means,
+    within: Within = nothing_more,
+) -> Taken:
+    """Book a transfer: to the named invoice, the rest to the balance; then settle. `within` runs with the booking.
 
     Refuses what was recorded before, another currency than the account's, an amount that is not above zero, an instant
     in the future, and an invoice that is not the account's or not open.
@@ -87,6 +101,7 @@ async def record_payment(asked: BankPayment, *, actor: str, means: Means) -> Tak
             "received_at": asked.received_at,
         }
         await _record("payment.recorded", taken.transaction, actor=actor, reason=reference, after=after)
+        await within(taken.transaction)
     if at_stripe and asked.invoice_id is not None:
         await pay_from_purses(asked.invoice_id, {Purse.BALANCE}, actor=actor, means=means)
     await settle(asked.account_id, occasion=_occasion(taken.transaction, actor), means=means)
@@ -94,9 +109,16 @@ async def record_payment(asked: BankPayment, *, actor: str, means: Means) -> Tak
 
 
 async def grant_credit(
-    account_id: int, amount: Money, *, reason: str, key: str, actor: str, means: Means
+    account_id: int,
+    amount: Money,
+    *,
+    reason: str,
+    key: str,
+    actor: str,
+    means: Means,
+    within: Within = nothing_more,
 ) -> LedgerTransaction:
-    """Give an account money of the house, once per key; then settle. Refuses as `record_payment`."""
+    """Give an account money of the house, once per key; then settle. Refuses as `record_payment`, `within` as there."""
     told = required_reason(reason)
     await _check_amount(account_id, amount)
     now = means.clock.now()
@@ -115,15 +137,18 @@ async def grant_credit(
             return await LedgerTransaction.get(source="credit", source_id=f"{account_id}:{key}")
         after = {"amount": str(amount)}
         await _record("credit.granted", booked, actor=actor, reason=told, after=after)
+        await within(booked)
     await settle(account_id, occasion=_occasion(booked, actor), means=means)
     return booked
 
 
-async def take_back(entry_id: int, *, reason: str, actor: str, means: Means) -> TakenBack:
+async def take_back(
+    entry_id: int, *, reason: str, actor: str, means: Means, within: Within = nothing_more
+) -> TakenBack:
     """Take an entry that brought money in back, once; voucher money never is.
 
     If the balance still has all of it, that is the end of it. Otherwise the whole is owed anew, on an invoice with a
-    fresh grace that the balance pays in part. What the entry had settled stays settled.
+    fresh grace that the balance pays in part. What the entry had settled stays settled. `within` runs with the booking.
     """
     told, now = required_reason(reason), means.clock.now()
     async with in_transaction():
@@ -153,6 +178,7 @@ async def take_back(entry_id: int, *, reason: str, actor: str, means: Means) -> 
             drafted = await adjustments.draft(loss, reversal.shortfall, actor=actor, now=now)
         after = {"entry": entry.id, "taken": reversal.taken, "owed": reversal.shortfall}
         await _record("ledger.reversed", reversal.transaction, actor=actor, reason=told, after=after)
+        await within(reversal.transaction)
     await adjustments.issue_drafts(means.clock, means.policies, account_id=entry.account_id)
     await settle(entry.account_id, occasion=Occasion(cards=False, actor=actor), means=means)
     return TakenBack(reversal=reversal, invoice=await Invoice.get(id=drafted.id) if drafted else None)

@@ -5,6 +5,7 @@ settles is the caller's next step.
 """
 
 import ipaddress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -154,13 +155,21 @@ async def revoke(voucher_id: int, *, reason: str, actor: str, now: datetime) -> 
     return voucher
 
 
-async def redeem(typed: str, *, account_id: int, address: str | None, actor: str, now: datetime) -> Voucher:
+async def redeem(
+    typed: str,
+    *,
+    account_id: int,
+    address: str | None,
+    actor: str,
+    now: datetime,
+    within: Callable[[Voucher], Awaitable[None]] | None = None,
+) -> Voucher:
     """Fill the account's voucher purse with the voucher of a code, once for ever, and return the voucher.
 
     Refuses, without a word on which it was, a code that does not exist or was mistyped; one that was redeemed, has
     expired, was revoked, or is in another currency than the account. Wrong codes are counted by account and by network
     address (of IPv6 the /64); after too many `TooManyGuessesError` refuses right ones too. Not to be called within a
-    transaction, which would take the count back together with the refusal.
+    transaction, which would take the count back together with the refusal. `within` runs in the one that redeems.
     """
     if isinstance(get_connection("default"), TransactionalDBClient):
         raise RuntimeError(
@@ -178,7 +187,11 @@ async def redeem(typed: str, *, account_id: int, address: str | None, actor: str
         )
     # Who knows a whole code does not guess.
     await guess.delete()
-    return await _take(voucher, account_id, actor=actor, now=now)
+    async with in_transaction():
+        taken = await _take(voucher, account_id, actor=actor, now=now)
+        if within is not None:
+            await within(taken)
+    return taken
 
 
 async def _take(voucher: Voucher, account_id: int, *, actor: str, now: datetime) -> Voucher:
