@@ -3,6 +3,7 @@
 Owns protocols and the bundle that `create_app` takes. Nothing here acts.
 """
 
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +17,7 @@ from billing.charges import charge_for_invoice
 from billing.clock import Clock
 from billing.rules.approvals import SecondPerson
 from billing.rules.policy import Policy
+from billing.rules.voucher_codes import RandomBelow
 from billing.settling import Means
 from billing.stripe.card_gateway import CardGateway
 from billing.stripe.settle_gateway import SettleGateway
@@ -70,6 +72,8 @@ class Ports:
     #: Whether what takes two persons always does, or one is enough after a while.
     second_person: SecondPerson = field(default_factory=SecondPerson)
     authenticators: tuple[Authenticator, ...] = field(default_factory=lambda: (TokenAuthenticator(),))
+    #: Where the codes of vouchers come from.
+    random_below: RandomBelow = secrets.randbelow
     #: How often one caller may ask.
     allowances: Allowances = field(default_factory=Allowances)
     #: How long a query may take before it is given up.

@@ -45,6 +45,8 @@ class Context:
     ports: Ports
     #: The one instant of this request: two fields of one answer never disagree about the time.
     now: datetime
+    #: Where the request came from; null where that is not known.
+    address: str | None = None
     #: Which operation of the document was asked for; null where it has only one.
     operation: str | None = None
     accounts: DataLoader[int, Account | None] = field(init=False)

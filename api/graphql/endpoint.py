@@ -78,9 +78,9 @@ class GraphQLEndpoint:
         now = self.ports.clock.now()
         principal = await principal_of(request.headers.get("authorization"), self.ports.authenticators, now)
         allowances = self.ports.allowances
+        address = request.client.host if request.client else None
         if principal is None:
             # Counted only without a live token: strangers lock out nobody who shares their address.
-            address = request.client.host if request.client else None
             _unless_limited(self.strangers.take(address, allowances.strangers, now))
             raise _BadRequestError(
                 _UNAUTHORIZED,
@@ -88,7 +88,7 @@ class GraphQLEndpoint:
                 {"WWW-Authenticate": "Bearer"},
             )
         _unless_limited(self.principals.take(principal, allowances.of(principal.role), now))
-        return Context(principal=principal, ports=self.ports, now=now)
+        return Context(principal=principal, ports=self.ports, now=now, address=address)
 
     async def _execute(self, operation: Operation, context: Context) -> dict[str, Any]:
         try:

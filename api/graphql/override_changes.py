@@ -13,7 +13,7 @@ from api.graphql.context import Context, Info
 from api.graphql.errors import UserError, refusable
 from api.graphql.nodes import OverrideKind, Stage
 from api.graphql.overrides import Override, show_overrides
-from api.graphql.subjects import account_subject
+from api.graphql.subjects import refuse_other_stage
 from api.models import Role
 from billing import models, overrides
 from billing.overrides import Authority, Placement
@@ -68,7 +68,7 @@ class OverrideMutations:
         if account is None:
             raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
         server_id = await _server_key(context, account, input.server_id)
-        await _refuse_other_stage(context, account, input.expected_stage)
+        await refuse_other_stage(context, account.id, input.expected_stage)
         if input.kind is OverrideKind.SUSPEND_NOW:
             return await _vote_to_suspend(context, account, input)
         row = await overrides.place(
@@ -146,12 +146,3 @@ async def _server_key(context: Context, account: models.Account, server_id: str 
     if row is None:
         raise refusal(RefusalCode.NOT_FOUND, "the account has no such server", "serverId")
     return int(row.id)
-
-
-async def _refuse_other_stage(context: Context, account: models.Account, expected: Stage | None) -> None:
-    """Refuse a decision made in view of a stage that has changed since."""
-    if expected is None:
-        return
-    present = (await account_subject(context, account.id)).standing
-    if present is not expected:
-        raise refusal(RefusalCode.CONFLICT, f"the account stands at {present} by now", "expectedStage")

@@ -1,4 +1,4 @@
-"""Prices: what an hour of each SKU costs now. No customer's money, and everybody's to read."""
+"""Prices: what an hour of each SKU costs, as everybody may read and an admin may set it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from datetime import datetime
 
 import strawberry
 
+from api.graphql.amounts import RateInput
 from api.graphql.context import Info
+from api.graphql.errors import UserError, refusable
 from api.graphql.scalars import Money, Rate
 from billing import money_models, prices
+from billing.prices import NewPrice
 from billing.rules.metering import monthly
 
 
@@ -21,6 +24,26 @@ class Price:
     hourly: Rate
     monthly: Money = strawberry.field(description="730 hours, rounded, for display.")
     valid_from: datetime
+
+
+@strawberry.input(
+    description="Without `validFrom` it holds from now on; without `description` that of the last price."
+)
+class PriceSetInput:
+    """What an hour of a SKU costs from an instant on."""
+
+    sku: str
+    description: str | None = None
+    hourly: RateInput
+    valid_from: datetime | None = None
+
+
+@strawberry.type
+class PricePayload:
+    """The price as it is recorded, or why it is not."""
+
+    price: Price | None = None
+    errors: list[UserError] = strawberry.field(default_factory=list)
 
 
 def show_price(row: money_models.Price) -> Price:
@@ -42,3 +65,26 @@ class PriceQueries:
     async def prices(self, info: Info) -> list[Price]:
         """The prices in force, by SKU and currency. A server keeps the one that it was deployed at."""
         return [show_price(row) for row in await prices.current(at=info.context.now)]
+
+
+@strawberry.type
+class PriceMutations:
+    """The part of the mutation type that sets prices."""
+
+    @strawberry.mutation
+    @refusable(PricePayload)
+    async def price_set(
+        self,
+        info: Info,
+        input: PriceSetInput,  # noqa: A002  # the contract's name
+    ) -> PricePayload:
+        """Record a price. What was deployed before keeps its own; a price is followed by another, never changed."""
+        asked = NewPrice(
+            sku=input.sku,
+            currency=input.hourly.currency,
+            rate=input.hourly.read("hourly"),
+            description=input.description,
+            valid_from=input.valid_from,
+        )
+        row = await prices.set_price(asked, actor=info.context.principal.actor, now=info.context.now)
+        return PricePayload(price=show_price(row))

@@ -36,13 +36,14 @@ from api.graphql.forecast import ForecastQueries
 from api.graphql.invoices import InvoiceQueries
 from api.graphql.limits import LimitOperations
 from api.graphql.lookup import NodeQueries
+from api.graphql.money_changes import MoneyMutations
 from api.graphql.notices import NoticeQueries
 from api.graphql.override_changes import OverrideMutations
 from api.graphql.payments import PaymentMutations
 from api.graphql.permissions import CheckRights
 from api.graphql.plan import PlanQueries, PlanStep
 from api.graphql.policies import PolicyQueries
-from api.graphql.prices import PriceQueries
+from api.graphql.prices import PriceMutations, PriceQueries
 from api.graphql.reconciler import ReconcilerQueries
 from api.graphql.run_changes import RunMutations
 from api.graphql.runs import RunQueries
@@ -50,6 +51,7 @@ from api.graphql.scalars import SCALARS
 from api.graphql.server_changes import ServerMutations
 from api.graphql.servers import ServerQueries
 from api.graphql.viewer import ViewerQueries
+from api.graphql.voucher_changes import VoucherMutations
 from api.graphql.vouchers import VoucherQueries
 from api.graphql.work_queue import WorkQueueQueries
 
@@ -90,6 +92,9 @@ class Mutation(
     ApprovalMutations,
     ActionMutations,
     RunMutations,
+    VoucherMutations,
+    MoneyMutations,
+    PriceMutations,
 ):
     """Everything that can be done."""
 

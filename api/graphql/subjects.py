@@ -1,6 +1,8 @@
 """Who stands on the ladder, looked up for a whole page at once."""
 
 from api.graphql.context import Context
+from billing.refusal import RefusalCode, refusal
+from billing.rules.terms import Stage
 from reconciler.subjects import Subject
 
 
@@ -15,3 +17,12 @@ async def coverage_subject(context: Context, account_id: int, server_id: int) ->
         if subject.server is not None and subject.server.id == server_id and subject.eligibility.in_episode:
             return subject
     return None
+
+
+async def refuse_other_stage(context: Context, account_id: int, expected: Stage | None) -> None:
+    """Refuse a decision made in view of a stage that has changed since; null: of none."""
+    if expected is None:
+        return
+    present = (await account_subject(context, account_id)).standing
+    if present is not expected:
+        raise refusal(RefusalCode.CONFLICT, f"the account stands at {present} by now", "expectedStage")

@@ -54,9 +54,10 @@ RIGHTS = {
 }
 #: The same of what is about purses, vouchers and prices.
 MONEY_RIGHTS = {
-    Role.CUSTOMER: "prices vouchers",
-    Role.SUPPORT: "prices vouchers",
-    Role.ADMIN: "prices vouchers",
+    Role.CUSTOMER: "prices vouchers voucherRedeem",
+    Role.SUPPORT: "prices vouchers voucherRedeem paymentRecord",
+    Role.ADMIN: "prices vouchers voucherRedeem paymentRecord invoiceForgive creditGrant ledgerReverse vouchersIssue "
+    "voucherRevoke priceSet",
     Role.INFRA: "prices",
     Role.CONTROL: "prices",
 }

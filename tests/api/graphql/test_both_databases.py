@@ -11,8 +11,9 @@ from api.graphql import ids
 from api.models import IdempotencyKey, Role
 from billing import accounts, ledger
 from billing.accounts import AccountChange
+from billing.ledger import Purses
 from billing.models import Account, AuditEntry, Episode
-from billing.money_models import Charge, InvoicePart
+from billing.money_models import Charge, InvoicePart, LedgerTransaction, TransactionKind, Voucher
 from billing.refusal import RefusalCode, RefusalError
 from billing.rules.terms import HoldCause, Stage
 from billing.stripe.card_gateway import CardGateway
@@ -28,12 +29,15 @@ LISTS = """query($f: AccountFilter, $s: ServerFilter, $i: InvoiceFilter) {
     announcement { code } history { totalCount } overrides(active: true) { kind } notices { totalCount } } } }
   servers(filter: $s) { totalCount edges { node { status inSync gates { code } explanation { text } } } }
   invoices(filter: $i) { totalCount edges { node { overdue lines { description } payments { source } } } }
+  vouchers(state: REDEEMED) { totalCount edges { node { redeemedBy { balance { amount } reserved { amount }
+    ledger { totalCount edges { node { amount { amount } toInvoice { amount } voucher { id } } } } } } } }
+  prices { monthly { amount } }
   plan { digest } policies { name } runs { totalCount } reconciler { mode factsAgeSeconds } workQueue { totalCount }
   notices { totalCount } audit { totalCount }
   forecast(days: 9) { totalCount edges { node { to account { externalId } } } } stages { stage accounts servers } }"""
 
 
-async def test_the_whole_surface_works(door: Any, factory: Any) -> None:
+async def test_the_whole_surface_works(door: Any, factory: Any, wallet: Any) -> None:
     """It creates, registers, holds, decides, lists, narrows and pages."""
     told = {"externalId": "acct-1", "name": "Änne", "currency": "EUR", "stripeCustomerId": "cus_1"}
     assert (await door.do(Role.CONTROL, "accountUpsert", told))["errors"] == []
@@ -52,6 +56,9 @@ async def test_the_whole_surface_works(door: Any, factory: Any) -> None:
     await factory.invoice(account)
     await factory.episode(account, started_at=door.clock.now() - timedelta(days=1))
     await factory.notice(account)
+    await wallet.voucher(account, 100)
+    price = {"sku": "small", "hourly": {"amount": "0.01", "currency": "EUR"}}
+    assert (await door.do(Role.ADMIN, "priceSet", price))["errors"] == []
     narrowed = {
         "f": {"stage": ["PAST_DUE"], "overdue": True, "hasOverride": True, "search": "ÄNNE"},
         "s": {"status": ["HELD", "ACTIVE"], "site": "demo", "search": "WEB", "inSync": False},
@@ -62,6 +69,8 @@ async def test_the_whole_surface_works(door: Any, factory: Any) -> None:
         counts = [data[name]["totalCount"] for name in ("servers", "invoices", "notices")]
         assert counts == [1, 1, 1]
         assert data["servers"]["edges"][0]["node"]["status"] == "HELD"
+        assert data["vouchers"]["edges"][0]["node"]["redeemedBy"]["ledger"]["totalCount"] == 1
+        assert data["prices"] == [{"monthly": {"amount": "7.30"}}]
     assert data["accounts"]["edges"][0]["node"]["standing"]["debt"]["amounts"] == [{"amount": "5.00"}]
     action = {"action": "observe", "serverId": sid, "reason": "r", "idempotencyKey": "k"}
     for _ in range(2):
@@ -165,3 +174,56 @@ async def test_a_payment_that_is_asked_for_many_times_at_once_is_made_once(
     assert 150 + sum(received) == 500 + balance
     assert await Charge.filter(occasion="top-up").count() == 1
     assert await ledger.proven() == []
+
+
+MONEY = {"amount": "5.00", "currency": "EUR"}
+
+
+async def test_money_moves_once_however_often_it_is_asked_for_at_once(
+    door: Any, factory: Any, wallet: Any
+) -> None:
+    """It books each wish once and gives everybody who sent it the first answer; the same wish under many keys, one."""
+    account = await factory.account()
+    named = {"accountId": ids.global_id("Account", account.id), "idempotencyKey": "k"}
+    await door.token(Role.ADMIN)
+    issue = {"count": 2, "value": MONEY, "idempotencyKey": "k"}
+    batches = await _together(door, "vouchersIssue", [issue] * 6, "codes vouchers { id }")
+    assert len({str(batch["vouchers"]) for batch in batches}) == 1
+    [codes] = [batch["codes"] for batch in batches if batch["codes"]]
+    assert await Voucher.all().count() == 2
+    redeem = named | {"code": codes[0]}
+    assert await _together(door, "voucherRedeem", [redeem] * 4) == [{"errors": []}] * 4
+    others = [redeem | {"code": codes[1], "idempotencyKey": f"k{number}"} for number in range(4)]
+    answers = await _together(door, "voucherRedeem", others)
+    assert sorted(_told(answer) for answer in answers) == ["", *["VOUCHER_USED"] * 3]
+    credit = named | {"amount": MONEY, "reason": "r"}
+    assert await _together(door, "creditGrant", [credit] * 6) == [{"errors": []}] * 6
+    transfer = named | {"amount": MONEY, "reference": "RF18"}
+    assert await _together(door, "paymentRecord", [transfer] * 6) == [{"errors": []}] * 6
+    entry = await LedgerTransaction.get(kind=TransactionKind.CREDIT_GRANTED)
+    back = {"entryId": ids.global_id("LedgerEntry", entry.id), "reason": "r", "idempotencyKey": "k"}
+    assert await _together(door, "ledgerReverse", [back] * 6) == [{"errors": []}] * 6
+    assert await wallet.holds(account) == Purses(currency="EUR", voucher=1000, balance=500)
+    assert await LedgerTransaction.all().count() == 5
+    assert await ledger.proven() == []
+
+
+async def test_one_key_serves_one_of_two_wishes_that_arrive_at_once(
+    door: Any, factory: Any, wallet: Any
+) -> None:
+    """It does one of them and refuses the other, whichever was first."""
+    account = await factory.account()
+    named = {"accountId": ids.global_id("Account", account.id), "reason": "r", "idempotencyKey": "k"}
+    await door.token(Role.ADMIN)
+    wishes = [named | {"amount": {"amount": f"{number}.00", "currency": "EUR"}} for number in (1, 2, 3, 4)]
+    answers = await _together(door, "creditGrant", wishes)
+    assert sorted(_told(answer) for answer in answers) == ["", *["IDEMPOTENCY_MISMATCH"] * 3]
+    assert await LedgerTransaction.all().count() == await IdempotencyKey.all().count() == 1
+
+
+async def _together(door: Any, mutation: str, wishes: list[Any], show: str = "") -> list[dict[str, Any]]:
+    return await asyncio.gather(*(door.do(Role.ADMIN, mutation, wish, show=show) for wish in wishes))
+
+
+def _told(answer: dict[str, Any]) -> str:
+    return " ".join(error["code"] for error in answer["errors"])

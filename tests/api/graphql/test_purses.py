@@ -167,3 +167,55 @@ async def test_everybody_reads_the_prices_in_force(door: Any, factory: Any, role
         ("tiny", "0.002500000", {"amount": "1.825", "currency": "KWD"}),
     ]
     assert (found[0]["description"], found[0]["validFrom"]) == ("2 GB", "2026-11-20T10:00:00Z")
+
+
+SHOWN = "price { sku description hourly { amount } monthly { amount } validFrom }"
+
+
+async def _set(door: Any, amount: str, currency: str = "EUR", **given: Any) -> dict[str, Any]:
+    asked = {"sku": "small", "hourly": {"amount": amount, "currency": currency}} | given
+    payload: dict[str, Any] = await door.do(Role.ADMIN, "priceSet", asked, show=SHOWN)
+    return payload
+
+
+async def test_a_price_is_set_and_followed(door: Any) -> None:
+    """It holds from now or from a later instant on, keeps the words of the one before, and is in force by then."""
+    first = await _set(door, "0.00685", description="2 GB, with an address")
+    assert first == {"errors": [], "price": {
+        "sku": "small", "description": "2 GB, with an address", "hourly": {"amount": "0.00685000"},
+        "monthly": {"amount": "5.00"}, "validFrom": "2026-11-20T09:00:00Z",
+    }}  # fmt: skip
+    assert await _set(door, "0.00685") == first
+    later = await _set(door, "0.01", validFrom="2026-12-01T00:00:00Z")
+    assert later["price"]["description"] == "2 GB, with an address"
+    query = "{ prices { hourly { amount } } }"
+    assert (await door.data(Role.CONTROL, query))["prices"] == [{"hourly": {"amount": "0.00685000"}}]
+    door.clock.advance(timedelta(days=11))
+    assert (await door.data(Role.CONTROL, query))["prices"] == [{"hourly": {"amount": "0.01000000"}}]
+
+
+@pytest.mark.parametrize(
+    ("amount", "given", "code", "path"),
+    [
+        ("0.000000001", {}, "INVALID", "hourly.amount"),
+        ("-1.00", {}, "INVALID", "hourly.amount"),
+        ("9999999999.00", {}, "INVALID", "hourly.amount"),
+        ("1.00", {"currency": "EURO"}, "INVALID", "hourly.currency"),
+        ("1.00", {"sku": ""}, "INVALID", "sku"),
+        ("1.00", {"validFrom": "2026-11-20T08:59:59Z"}, "INVALID", "validFrom"),
+        ("1.00", {"validFrom": "2026-12-01T00:00:00Z"}, "CONFLICT", "validFrom"),
+    ],
+)
+async def test_a_price_is_refused_with_the_field_that_is_wrong(
+    door: Any, amount: str, given: dict[str, Any], code: str, path: str
+) -> None:
+    """It names the field, and neither the past nor what was announced changes."""
+    await _set(door, "0.50", validFrom="2026-12-01T00:00:00Z")
+    payload = await _set(door, amount, **given)
+    assert [(error["code"], error["path"]) for error in payload["errors"]] == [
+        (code, ["input", *path.split(".")])
+    ]
+    assert payload["price"] is None
+    assert (
+        await prices.in_force("small", "EUR", at=door.clock.now() + timedelta(days=30))
+    ).rate == 50_000_000
