@@ -130,6 +130,7 @@ class MoneyTurns:
         while await self.issue() is not None:
             pass
         await self.sweep()
+        await self.tell_ahead()
 
     async def _finish(self, gateway: CardGateway) -> int:
         """End charges and removals that were left half way; return how many were looked at."""

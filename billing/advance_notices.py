@@ -29,7 +29,7 @@ FUNDS_LOW = "funds_low"
 #: Of money that ends nobody is told more often, however often its end moves.
 REPEAT_EVERY = timedelta(days=1)
 #: Accounts read at once.
-PAGE = 500
+PAGE = 200
 
 
 @dataclass(frozen=True, kw_only=True)

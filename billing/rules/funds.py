@@ -205,7 +205,16 @@ def outlook(funds: Funds, policy: Policy, now: datetime) -> Outlook | None:
 def runs_short(funds: Funds, policy: Policy, now: datetime) -> Outlook | None:
     """Return the outlook when the customer is to be told of it: money is there and ends within the policy's span."""
     span: timedelta | None = policy.before_runway_end
-    if span is None or not funds.purses.voucher + funds.purses.balance:
+    if (
+        span is None
+        or funds.has_card
+        or funds.usage is None
+        or not funds.purses.voucher + funds.purses.balance
+    ):
+        return None
+    if (
+        cost_until(funds.usage, now + span) <= left(funds).money
+    ):  # the usual case, cheaper than to find the end
         return None
     seen = outlook(funds, policy, now)
     return seen if seen is not None and seen.lasts_until < now + span else None

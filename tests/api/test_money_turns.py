@@ -228,7 +228,21 @@ async def test_it_tells_ahead_in_apply_alone(stage, factory, clock, mode, told):
     )  # fmt: skip
     await cash(account, 5, clock)
     stage.mode = mode
-    for _ in range(2):
-        assert await stage.turns.tell_ahead() is None
+    assert await stage.turns.tell_ahead() is None
+    assert await stage.turns.tell_ahead() is None
     assert await Notice.filter(template="funds_low").count() == told
     assert stage.passes == told
+
+
+async def test_one_turn_for_a_command_tells_ahead_too(stage, factory, clock):
+    """After settling, so that what is told is what is left."""
+    account = await factory.account()
+    await used(account, clock)
+    await UsageInterval.create(
+        account=account, server_id=2, server_name="db", sku="small", currency="EUR", rate=1_000_000,
+        started_at=clock.now(),
+    )  # fmt: skip
+    await cash(account, 10_005, clock)
+    await stage.turns.once()
+    assert (await Invoice.get()).status is InvoiceStatus.PAID
+    assert await Notice.filter(template="funds_low").count() == 1

@@ -88,6 +88,12 @@ async def _grow(factory: Any, wallet: Any, rows: int) -> None:
             account=account, server_id=server.id, server_name="web", sku="small", currency="EUR", rate=1,
             started_at=now,
         )  # fmt: skip
+        calm: Account = await factory.account()  # it owes nothing: its money is announced
+        await MeteredAccount.create(account=calm, month=now.date(), invoiced_until=now, due_at=now)
+        await UsageInterval.create(
+            account=calm, server_id=-calm.id, server_name="web", sku="small", currency="EUR", rate=1,
+            started_at=now,
+        )  # fmt: skip
         await Subscription.create(
             stripe_subscription_id=f"sub_{account.id}",
             account=account,

@@ -1,7 +1,9 @@
 """What money is good for: new servers, the running ones, and for how long."""
 
+from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -31,6 +33,7 @@ from billing.rules.terms import GateAction, GateCode, Stage
 
 NOW = datetime(2026, 11, 20, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
 #: 7.30 EUR for 730 hours: a cent an hour.
 CENT = 1_000_000
 OPEN = gate(GateQuestion(action=GateAction.DEPLOY))
@@ -187,6 +190,62 @@ def _settled(held: Funds) -> Funds:
         if one.payable.id in after.lacking
     )
     return replace(held, purses=Purses(voucher=after.voucher, balance=after.balance), invoices=rest)
+
+
+def _enough(held: Funds, rate: int, more: int) -> bool:
+    """Whether so much more voucher would do, told once more: coin by coin, then hour by hour, then the price."""
+    voucher, balance = held.purses.voucher, held.purses.balance
+    lacks = {}
+    for one in sorted((one.payable for one in held.invoices), key=lambda one: (one.total, one.id)):
+        lacks[one.id] = one.amount_due
+        while lacks[one.id] and (balance or (voucher and one.takes_vouchers)):
+            if voucher and one.takes_vouchers:
+                voucher -= 1
+            else:
+                balance -= 1
+            lacks[one.id] -= 1
+        if not one.takes_vouchers:
+            lacks[one.id] = 0
+    voucher += more - sum(lacks.values())
+    for span in held.usage.spans if held.usage else ():
+        hours: dict[int, int] = defaultdict(int)
+        at = span.started_at
+        while at < NOW + 730 * HOUR:
+            hours[at.month] += 1
+            at += HOUR
+        voucher -= sum(_rounded(each * span.rate) for each in hours.values())
+    return voucher >= _rounded(730 * rate)
+
+
+def _rounded(parts: int) -> int:
+    """Millionths of a cent as cents, half up."""
+    return int(Fraction(parts, 10**6) + Fraction(1, 2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    voucher=st.integers(0, 60),
+    balance=st.integers(0, 30),
+    rates=st.lists(st.sampled_from([1, 685, 20_000, 35_000]), max_size=3),
+    hours=st.integers(0, 200),
+    open_=st.lists(
+        st.tuples(st.integers(1, 25), st.booleans()), max_size=3, unique_by=lambda amount: amount[0]
+    ),
+    rate=st.sampled_from([685, 20_000, 35_000]),
+)
+def test_it_agrees_with_vouchers_tried_cent_by_cent(
+    voucher: int, balance: int, rates: list[int], hours: int, open_: list[tuple[int, bool]], rate: int
+) -> None:
+    """The first voucher that is enough, tried from none on."""
+    held = funds(
+        voucher,
+        balance,
+        usage=running(*rates, since=NOW - hours * HOUR),
+        invoices=tuple(
+            invoice(ident, amount, takes_vouchers=takes) for ident, (amount, takes) in enumerate(open_)
+        ),
+    )
+    assert shortfall(held, rate, NOW) == next(more for more in range(1000) if _enough(held, rate, more))
 
 
 @settings(max_examples=100, deadline=None)
