@@ -19,6 +19,7 @@ from billing.notices import known_templates
 from billing.policy_reader import read_policy
 from billing.policy_yaml import FileRefused
 from billing.rules.policy_table import table
+from billing.stripe import inbox
 from reconciler.catalogue import load_catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,6 +89,13 @@ def test_every_option_is_told(path: tuple[str, ...], option: str) -> None:
 def test_every_setting_is_told(key: str) -> None:
     """It stands in a document by the name of its variable."""
     assert re.search(rf"{PREFIX}{key.upper()}(?![A-Z_])", _text()), key
+
+
+def test_they_name_every_event_of_stripe_that_is_acted_on() -> None:
+    """What an operator has to subscribe the endpoint to, and nothing else."""
+    told = (ROOT / "docs/operations.md").read_text().partition("## Stripe's side")[2].partition("\n## ")[0]
+    named = {event.removesuffix("*") for event in re.findall(r"`([a-z_]+\.[a-z_.]*\*?)`", told)}
+    assert named == {prefix for prefix, _ in inbox._SUBJECTS}
 
 
 def test_no_setting_is_told_that_does_not_exist() -> None:
