@@ -210,7 +210,7 @@ async def apply_once(settings: Settings, confirm: Callable[[PlanView], bool]) ->
     shown: list[PlanView] = []
 
     async def work(runtime: Runtime) -> None:
-        await runtime.sweep()
+        await runtime.stripe.sweep()
         await runtime.watch.cycle()
         plan, names = await runtime.passes.look()
         shown.append(_view(plan, names))
@@ -223,10 +223,10 @@ async def apply_once(settings: Settings, confirm: Callable[[PlanView], bool]) ->
 
 async def settle(runtime: Runtime, *, rounds: int = 50) -> None:
     """Bring the money up to date, then run passes, jobs and deliveries until a round changes nothing, or `rounds`."""
-    await runtime.process_inbox()
+    await runtime.stripe.process_inbox()
     await runtime.money.once()
     for _ in range(rounds):
-        await runtime.process_inbox()
+        await runtime.stripe.process_inbox()
         await runtime.money.settle_touched()
         result = await runtime.passes.run()
         if result.newly_overdue:

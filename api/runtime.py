@@ -23,22 +23,18 @@ from api.jwt import JwtAuthenticator
 from api.money_turns import MoneyTurns
 from api.ports import Ports
 from api.settings import EXAMPLES, Settings, SettingsError
+from api.stripe_turns import StripeTurns
 from api.trail import Trail
 from api.webhooks import StripeWebhook
 from billing import notices
 from billing.clock import Clock, SystemClock
 from billing.mail import SmtpMailer
-from billing.models import Account, Invoice
 from billing.policy_files import PolicyBook
 from billing.rules.policy import Policy
-from billing.rules.terms import InvoiceStatus
 from billing.staff import StaffChannel
 from billing.stripe.card_gateway import CardGateway
-from billing.stripe.gateway import StripeGateway, StripeReadError
-from billing.stripe.processing import WrongStripeAccountError, process_due
-from billing.stripe.refresh import Agreement, adopt_customer, refetch_account
+from billing.stripe.gateway import StripeGateway
 from billing.stripe.settle_gateway import SettleGateway
-from billing.stripe.sweep import full_sweep
 from reconciler import modes, unknown
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
@@ -60,8 +56,6 @@ log = structlog.get_logger(__name__)
 BATCH = 100
 #: After so many spans without a complete observation of a site, this process says that it is not ready.
 OBSERVATIONS_MISSED = 10
-#: How soon events that had to wait are looked at again; their own back-off decides what is due then.
-LATER_SECONDS = 15.0
 #: How often steps of unknown outcome are looked at again while there are any.
 UNKNOWN_SECONDS = 5.0
 
@@ -108,7 +102,6 @@ class Runtime:
         self.mailer = SmtpMailer.of(settings)
         self.staff = _staff(settings)
         self.loop = Loop(clock=self.clock, run_pass=self._pass, heard=self.heard)
-        self.inbox = Worker(name="inbox", turn=self.process_inbox)
         self.outbox = Worker(name="outbox", turn=self.deliver)
         self.unknown = Worker(name="unknown", turn=self.resolve_unknown)
         self.trail = Trail(settings, clock=self.clock, rng=self.rng)
@@ -117,6 +110,13 @@ class Runtime:
             means=lambda: self.ports().means(),
             cards=self.cards,
             mode=lambda: modes.in_force(settings.mode),
+            wake=self.loop.wake,
+        )
+        self.stripe = StripeTurns(
+            clock=self.clock,
+            gateway=self.gateway,
+            account=settings.stripe_account,
+            money=self.money,
             wake=self.loop.wake,
         )
         self._build_reconciler(settings)
@@ -142,7 +142,7 @@ class Runtime:
             inventory=self.actions.inventory,
             dispatcher=self.dispatcher,
             freshness=Freshness(stripe=self.gateway is not None, facts_max_age=settings.facts_max_age),
-            refetch=self.refetch if self.gateway else None,
+            refetch=self.stripe.refetch if self.gateway else None,
             second_person=settings.approval_rule,
         )
 
@@ -166,7 +166,7 @@ class Runtime:
             site_modes=self.site_modes,
             cards=self.cards,
             invoices=self.invoices,
-            adopt_customer=self.adopt if self.gateway else None,
+            adopt_customer=self.stripe.adopt if self.gateway else None,
             mode=self.settings.mode,
             authenticators=self._authenticators(),
             second_person=self.settings.approval_rule,
@@ -195,7 +195,7 @@ class Runtime:
             live=self.gateway.live if self.gateway else False,
             account_id=self.settings.stripe_account,
             clock=self.clock,
-            wake=self.inbox.wake,
+            wake=self.stripe.inbox.wake,
         )
 
     def health(self) -> Health:
@@ -214,12 +214,6 @@ class Runtime:
         """Return the policies in force by name."""
         return {name: self.policies.get(name) for name in self.policies.names}
 
-    async def adopt(self, account_id: int, customer_id: str) -> None:
-        """Read a newly named Stripe customer; raises `StripeReadError`, and then the next sweep does it."""
-        if self.gateway is not None:
-            await adopt_customer(self.gateway, self.clock, account_id)
-            self.money.touched({account_id})
-
     # -- the work -------------------------------------------------------------------------------------------------
 
     async def _warn(self) -> None:
@@ -237,22 +231,6 @@ class Runtime:
             log.error("runs.still_alive", runs=left.alive)
         lost = await unknown.mark_lost(self.clock.now(), alive=left.alive)
         log.info("recovered", swept=len(left.swept), unknown_steps=lost)
-
-    async def process_inbox(self) -> float | None:
-        """Work the Stripe inbox off; returns when to look again."""
-        if self.gateway is None:
-            return None
-        try:
-            result = await process_due(self.gateway, self.clock, limit=BATCH)
-        except WrongStripeAccountError as problem:
-            log.error("stripe.wrong_account", problem=str(problem))
-            return None
-        if result.done:
-            self.loop.wake()
-            await self.money.touched_customers(result.customers)
-        if result.done + result.ignored + result.dead >= BATCH:
-            return 0.0
-        return LATER_SECONDS if result.later else None
 
     async def deliver(self) -> float | None:
         """Send what is due in the outbox; returns when to look again.
@@ -277,32 +255,6 @@ class Runtime:
         left = await Step.filter(state=StepState.UNKNOWN).exists()
         return UNKNOWN_SECONDS / self.pace.scale if left else None
 
-    async def sweep(self) -> None:
-        """Read from Stripe what webhooks may have lost."""
-        if self.gateway is None:
-            return
-        try:
-            swept = await full_sweep(
-                self.gateway, self.clock, configured_account=self.settings.stripe_account
-            )
-        except (StripeReadError, WrongStripeAccountError) as problem:
-            log.warning("stripe.not_swept", problem=str(problem))
-        else:
-            if swept.events or swept.invoices:
-                self.money.sweeping.wake()
-        self.inbox.wake()
-        self.loop.wake()
-
-    async def refetch(self, account: Account) -> None:
-        """Ask Stripe again about an account and what it is overdue with."""
-        if self.gateway is None:
-            return
-        owed = Invoice.filter(account_id=account.id, status=InvoiceStatus.OPEN, overdue_seen_at__isnull=False)
-        ids = [row.id for row in await owed]
-        refetched = await refetch_account(self.gateway, self.clock, account.id, ids)
-        if refetched.agreement is Agreement.CHANGED:
-            self.money.touched({account.id})
-
     async def observe(self) -> None:
         """Observe every site once; in `OFF` nothing is asked of anybody."""
         if self.settings.mode is Mode.OFF:
@@ -320,7 +272,7 @@ class Runtime:
 
     async def tick(self) -> None:
         """Wake everything that could have something to do."""
-        for worker in (self.inbox, self.outbox, self.unknown):
+        for worker in (self.stripe.inbox, self.outbox, self.unknown):
             worker.wake()
         self.trail.wake()
         self.loop.wake()
@@ -333,7 +285,7 @@ class Runtime:
         ticks = {
             "tick": (self.pace.tick, self.tick),
             "observe": (self.pace.observe, self.observe),
-            "sweep": (self.pace.sweep, self.sweep),
+            "sweep": (self.pace.sweep, self.stripe.sweep),
             **self.money.ticks(sweep=self.pace.sweep),
         }
         schedule = Schedule(ticks)
@@ -341,13 +293,13 @@ class Runtime:
             asyncio.create_task(work, name=name)
             for name, work in (
                 ("loop", self.loop.run()),
-                ("inbox", self.inbox.run()),
+                ("inbox", self.stripe.inbox.run()),
                 ("outbox", self.outbox.run()),
                 ("unknown", self.unknown.run()),
                 *((worker.name, worker.run()) for worker in self.trail.workers),
                 *((worker.name, worker.run()) for worker in self.money.workers),
                 # Facts first: nothing restricts before a sweep and an observation, and restores need not wait a tick.
-                ("first sweep", self.sweep()),
+                ("first sweep", self.stripe.sweep()),
                 ("first observation", self.observe()),
             )
         ]

@@ -5,7 +5,7 @@ and the mirror like everything else.
 """
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -43,6 +43,8 @@ class Swept:
 
     events: int = 0
     invoices: int = 0
+    #: Customers whom events that were worked off name; what is open of them may be settled now.
+    customers: set[str] = field(default_factory=set)
     #: Things that could not be read; each is logged and stays as old as it is.
     unreadable: int = 0
 
@@ -99,7 +101,7 @@ async def full_sweep(gateway: StripeGateway, clock: Clock, *, configured_account
             await _bridge_gap(gateway, clock, swept)
             await _move_cursor(started)
         swept.events = await sweep_events(gateway, clock)
-        await process_due(gateway, clock, limit=1000)
+        swept.customers |= (await process_due(gateway, clock, limit=1000)).customers
         await _sweep_open_invoices(gateway, clock, swept)
     except NeedsHumanError as error:
         await tell_staff_of_refusal(error, now=clock.now())
