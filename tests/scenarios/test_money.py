@@ -8,12 +8,10 @@ import pytest
 
 from api.models import Role
 from api.runtime import Pace
-from billing import cards, ledger, prices, vouchers
+from billing import ledger, prices, vouchers
 from billing.models import Account
 from billing.prices import NewPrice
 from billing.rules.money import Money
-from billing.stripe.card_gateway import CardGateway
-from billing.stripe.gateway import StripeGateway
 from billing.vouchers import Batch
 
 pytestmark = pytest.mark.timeout(110)
@@ -65,11 +63,10 @@ async def redeems(tale: Any, euros: str) -> None:
 
 async def saves_card(tale: Any) -> None:
     """Let the customer enter a card in the browser and close it: only Stripe tells us of the card."""
-    gateway = StripeGateway(tale.world.stripe.api_key, api_base=tale.world.stripe_url)
-    account = await Account.get(external_id="acct-story")
-    setup = await cards.begin_setup(CardGateway(gateway), tale.scene.clock, account.id, actor="ada")
-    await gateway.close()
-    tale.world.stripe.save_card(setup.id)
+    begun = await tale.scene.portal(Role.CUSTOMER).change(
+        "cardSetupBegin", "CardSetupBeginInput", {}, "setupIntentId"
+    )
+    tale.world.stripe.save_card(begun["setupIntentId"])
 
 
 async def test_a_month_is_billed_suspended_for_and_given_back_when_paid(theatre: Any) -> None:
