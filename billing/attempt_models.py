@@ -23,6 +23,8 @@ class CardAttempt(Model):
     id = fields.BigIntField(primary_key=True)
     account_id = fields.BigIntField()
     kind = fields.CharEnumField(AttemptKind, max_length=32)
+    #: What it became, where that was not known at once; it counts unless that succeeded.
+    charge_id = fields.BigIntField(null=True)
     at = fields.DatetimeField()
 
     class Meta:

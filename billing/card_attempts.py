@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from tortoise.expressions import Q, Subquery
+
 from billing.attempt_models import AttemptKind, CardAttempt
 from billing.audit import record
 from billing.clock import Clock
+from billing.money_models import Charge, ChargeState
 from billing.refusal import RefusalCode, RefusalError, TooOftenError
 
 WITHIN = timedelta(hours=1)
@@ -51,7 +54,11 @@ async def admit(account_id: int, kind: AttemptKind, *, clock: Clock, actor: str)
     now = clock.now()
     mine = CardAttempt.filter(account_id=account_id, kind=kind)
     attempt = await CardAttempt.create(account_id=account_id, kind=kind, at=now)
-    others = await mine.filter(at__gt=now - WITHIN).exclude(id=attempt.id).order_by("-at").limit(MOST[kind])
+    paid = Charge.filter(account_id=account_id, state=ChargeState.SUCCEEDED, created_at__gt=now - 2 * WITHIN)
+    counting = mine.filter(
+        Q(charge_id__isnull=True) | ~Q(charge_id__in=Subquery(paid.values("id"))), at__gt=now - WITHIN
+    )
+    others = await counting.exclude(id=attempt.id).order_by("-at").limit(MOST[kind])
     if len(others) == MOST[kind]:
         await forget(attempt)
         raise TooOftenError(_TOLD[kind], retry_at=others[-1].at + WITHIN)
@@ -67,6 +74,11 @@ async def admit(account_id: int, kind: AttemptKind, *, clock: Clock, actor: str)
         )
     await mine.filter(at__lte=now - WITHIN).delete()
     return attempt
+
+
+async def note_charge(attempt: CardAttempt, charge_id: int | None) -> None:
+    """Keep what a try became whose end is not known yet: a payment that its customer has to confirm."""
+    await CardAttempt.filter(id=attempt.id).update(charge_id=charge_id)
 
 
 async def forget(attempt: CardAttempt) -> None:

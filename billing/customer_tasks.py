@@ -28,6 +28,7 @@ class CustomerTask:
 
     kind: str
     message: str
+    account_id: int
     charge_id: int
     #: Null: a top-up.
     invoice_id: int | None
@@ -51,6 +52,7 @@ async def of_accounts(account_ids: Iterable[int], *, now: datetime) -> dict[int,
         task = CustomerTask(
             kind=CONFIRM_PAYMENT,
             message=f"Your bank wants you to confirm a payment of {amount}.",
+            account_id=charge.account_id,
             charge_id=charge.id,
             invoice_id=charge.invoice_id,
             expires_at=charge.created_at + CONFIRMABLE,

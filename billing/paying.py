@@ -9,7 +9,7 @@ from enum import StrEnum
 from hashlib import sha256
 
 from billing import card_attempts, cards, charges, ledger, reservations
-from billing.attempt_models import AttemptKind
+from billing.attempt_models import AttemptKind, CardAttempt
 from billing.charge_rows import UNFINISHED, InvoiceCharge
 from billing.charges import Outcome
 from billing.models import Invoice
@@ -132,9 +132,16 @@ async def pay(gateway: CardGateway | None, means: Means, wish: Wish) -> Answer:
         answer = await _from_purses(wish, means)
         if answer.state is PaymentState.FAILED:
             answer = await _by_card(gateway, means, wish, card)
-        if answer.state in {PaymentState.SUCCEEDED, PaymentState.PROCESSING}:
-            await card_attempts.forget(attempt)
+        await note_try(attempt, answer)
     return answer
+
+
+async def note_try(attempt: CardAttempt, answer: Answer) -> None:
+    """Let a try count as what it became: one that brought money, or is on its way to, does not."""
+    if answer.state in {PaymentState.SUCCEEDED, PaymentState.PROCESSING}:
+        await card_attempts.forget(attempt)
+    else:
+        await card_attempts.note_charge(attempt, answer.charge_id)
 
 
 async def _payable(invoice_id: int, means: Means) -> Invoice:

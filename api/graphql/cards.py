@@ -61,9 +61,12 @@ class CustomerTask:
         context = info.context
         if not context.scope.is_customer or context.ports.cards is None:
             return None
-        return await customer_tasks.client_secret(
-            context.ports.cards, context.ports.clock, self.task.charge_id
-        )
+        gateway, clock = context.ports.cards, context.ports.clock
+        secret = await customer_tasks.client_secret(gateway, clock, self.task.charge_id)
+        if secret is None:
+            # The bank was satisfied, perhaps, and Stripe's own news of it is on its way still.
+            context.ports.wake(self.task.account_id)
+        return secret
 
 
 def show_card(context: Context, row: CardRow, zone: str) -> Card:

@@ -159,13 +159,9 @@ async def _top_up(context: Context, account: models.Account, wanted: TopUp) -> O
     counted = card_attempts.counted(account.id, AttemptKind.CHARGE, clock=clock, actor=wanted.actor)
     async with counted as attempt:
         outcome = await charges.top_up(gateway, clock, wanted)
-        if outcome.charge and _went_well(paying.told(outcome.charge)):
-            await card_attempts.forget(attempt)
+        if outcome.charge is not None:
+            await paying.note_try(attempt, paying.told(outcome.charge))
     return outcome
-
-
-def _went_well(answer: Answer) -> bool:
-    return answer.state in {PaymentState.SUCCEEDED, PaymentState.PROCESSING}
 
 
 def _wish(context: Context, invoice: models.Invoice, asked: InvoicePayInput) -> Wish:

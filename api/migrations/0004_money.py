@@ -143,6 +143,7 @@ class Migration(migrations.Migration):
                 ('id', fields.BigIntField(generated=True, primary_key=True)),
                 ('account_id', fields.BigIntField()),
                 ('kind', fields.CharField(max_length=32)),
+                ('charge_id', fields.BigIntField(null=True)),
                 ('at', fields.DatetimeField()),
             ],
             options={'table': 'card_attempt', 'app': 'abeyance', 'indexes': [Index(fields=['account_id', 'kind', 'at'])], 'pk_attr': 'id'},

@@ -293,7 +293,9 @@ async def test_a_task_has_its_secret_for_the_customer_alone(portal: Any, factory
     assert seen["account"]["tasks"] == [task | {"clientSecret": None}]
     assert portal.wire.requests.total() == 0
     portal.simulator.confirm_payment(payment["id"], card.stripe_payment_method_id)
+    portal.door.wakes.clear()
     await portal.data(f"{{ viewer {{ account {{ {TASKS} }} }} }}")
+    assert portal.door.wakes == [portal.account.id]
     assert (await portal.data(f"{{ viewer {{ account {{ {TASKS} }} }} }}"))["viewer"]["account"][
         "tasks"
     ] == []

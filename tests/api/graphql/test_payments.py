@@ -233,6 +233,22 @@ async def test_stolen_cards_are_not_tried_by_the_hundred(portal: Any, factory: A
         assert payload["state"] == "SUCCEEDED"
 
 
+async def test_whoever_confirms_is_never_shut_out(portal: Any) -> None:
+    """Many payments that the bank wants confirmed count as long as nobody confirms them."""
+    await portal.save()
+    most = MOST[AttemptKind.CHARGE]
+    portal.simulator.answer_next(*[REQUIRES_ACTION] * (2 * most))
+    for number in range(most):
+        assert (await _topped_up(portal, idempotencyKey=f"key-{number}"))["state"] == "REQUIRES_ACTION"
+    query = "mutation($i: BalanceTopUpInput!) { balanceTopUp(input: $i) { state } }"
+    account, refused = portal.account.external_id, {"i": _top_up(idempotencyKey="another")}
+    assert await portal.door.code(Role.CUSTOMER, query, refused, account=account) == "RATE_LIMITED"
+    for payment in portal.payments():
+        portal.simulator.authenticate(payment["id"])
+    await _events(portal)
+    assert (await _topped_up(portal, idempotencyKey="another"))["state"] == "REQUIRES_ACTION"
+
+
 # -------------------------------------------------------------------------------------------------------- invoices
 
 
