@@ -65,7 +65,7 @@ class LedgerReverseInput:
 
 @strawberry.input
 class InvoiceForgiveInput:
-    """An invoice whose rest nobody has to pay; with `expectedStage` only while its account stands there."""
+    """An invoice whose rest nobody has to pay, why (its customer reads it), and at which stage alone."""
 
     invoice_id: strawberry.ID
     reason: str

@@ -1,5 +1,6 @@
 """Money that staff book at the door: transfers, credits, entries taken back, invoices forgiven."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ from billing import ledger, settling
 from billing.models import AuditEntry, Invoice
 from billing.money_models import LedgerTransaction, TransactionKind
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus, Stage
+from billing.stripe.refresh import refresh_invoice
+from billing.stripe.settle_gateway import SettleGateway
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
 
@@ -313,3 +316,35 @@ async def test_an_invoice_of_stripe_is_not_forgiven_while_stripe_is_off(door: An
     payload = await _forgiven(door, invoice)
     assert _codes(payload) == [("PROVIDER_UNAVAILABLE", ["input", "invoiceId"])]
     assert await _due(account) == [500]
+
+
+async def _at_stripe(door: Any, factory: Any, simulator: Any, gateway: Any) -> Invoice:
+    """An overdue invoice of Stripe over 10.00, as it is mirrored here."""
+    door.ports = replace(door.ports, invoices=SettleGateway(gateway))
+    customer = simulator.create_customer()["id"]
+    await factory.account(stripe_customer_id=customer)
+    due = door.clock.now() - timedelta(days=2)
+    made = simulator.create_invoice(customer, 1000, "eur", due_date=due)
+    await refresh_invoice(gateway, door.clock, made["id"])
+    return await Invoice.get().select_related("account")
+
+
+async def test_an_invoice_of_stripe_is_ended_there(
+    door: Any, factory: Any, simulator: Any, gateway: Any
+) -> None:
+    """It is void at Stripe, and here because of that."""
+    invoice = await _at_stripe(door, factory, simulator, gateway)
+    payload = await _forgiven(door, invoice)
+    assert (payload["errors"], payload["invoice"]["status"]) == ([], "VOID")
+    assert simulator.get("invoice", invoice.stripe_invoice_id)["status"] == "void"
+
+
+async def test_a_transfer_for_an_invoice_of_stripe_is_reported_there(
+    door: Any, factory: Any, simulator: Any, gateway: Any
+) -> None:
+    """It is paid from the balance that the transfer brought, at Stripe first."""
+    invoice = await _at_stripe(door, factory, simulator, gateway)
+    payload = await _recorded(door, invoice.account, "12.00", invoiceId=_id(invoice))
+    assert (payload["errors"], payload["invoice"]["status"]) == ([], "PAID")
+    assert payload["account"]["balance"] == _money("2.00")
+    assert simulator.get("invoice", invoice.stripe_invoice_id)["status"] == "paid"
