@@ -58,8 +58,8 @@ def settled(facts: Facts, policy: Policy, now: datetime) -> tuple[Facts, Eligibi
             break
         current = changed
         found = eligible(current, policy, now)
-    current = _told(current, policy, now)
-    return current, eligible(current, policy, now)
+    told = _told(current, policy, now)
+    return told, found if told is current else eligible(told, policy, now)
 
 
 def climbed(facts: Facts, stage: Stage, now: datetime) -> Facts:
@@ -73,6 +73,15 @@ def looks_again_at(facts: Facts, policy: Policy, found: Eligibility, now: dateti
     """Return the next instant at which time alone may change something; null: never."""
     notice = rules.next_notice_at(facts, policy, admitted(facts), now) if facts.episode else None
     return min((at for at in (found.next_change_at, notice) if at is not None and at > now), default=None)
+
+
+def begins_at(facts: Facts) -> datetime | None:
+    """Return before when nothing can happen to a subject that is in no trouble yet; null: at once."""
+    if facts.episode is not None:
+        return None
+    if isinstance(facts, CoverageFacts):
+        return facts.ended_at
+    return min((one.overdue_at for one in facts.invoices if one.overdue_at is not None), default=None)
 
 
 def _noted(facts: Facts, now: datetime) -> Facts:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from billing.rules import shadow
-from billing.rules.ladder import Eligibility, supported_since
+from billing.rules.ladder import supported_since
 from billing.rules.policy import Policy, Windows
+from billing.rules.shapes import shape
 from billing.rules.terms import Stage
 from reconciler.rules import guard
 from reconciler.rules.guard import Circumstances, Limits
@@ -78,12 +79,63 @@ def forecast(walkers: Sequence[Walker], brakes: Brakes, *, now: datetime, until:
     return _Walk(walkers, brakes, until).run(now)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """What one look at one shape of facts found, its instants told in the shape's own time."""
+
+    facts: shadow.Facts
+    stage: Stage
+    #: The code of what the climb that follows waits for; null: time alone, or nothing follows.
+    waiting_for: str | None
+    supported_since: datetime | None
+    forced: bool
+    again: datetime | None
+
+
+class _Shapes:
+    """What becomes of each situation, found out once for all who are in it."""
+
+    def __init__(self) -> None:
+        self._known: dict[shadow.Facts, shadow.Facts] = {}
+        self._looks: dict[tuple[str, int, datetime], _Look] = {}
+        self._climbs: dict[tuple[int, Stage, datetime], shadow.Facts] = {}
+
+    def one(self, facts: shadow.Facts) -> shadow.Facts:
+        """Return the one value that stands for all that are equal to it."""
+        return self._known.setdefault(facts, facts)
+
+    def look(self, facts: shadow.Facts, policy: Policy, at: datetime) -> _Look:
+        """Settle facts of this class's own at an instant of their time."""
+        key = policy.name, id(facts), at
+        if key not in self._looks:
+            settled, found = shadow.settled(facts, policy, at)
+            self._looks[key] = _Look(
+                facts=self.one(settled),
+                stage=found.stage,
+                waiting_for=found.next.waiting_for if found.next else None,
+                supported_since=supported_since(settled, policy, found),
+                forced=found.reason_code == "suspend_now",
+                again=shadow.looks_again_at(settled, policy, found, at),
+            )
+        return self._looks[key]
+
+    def climbed(self, facts: shadow.Facts, stage: Stage, at: datetime) -> shadow.Facts:
+        """Return the facts after a climb at an instant of their time."""
+        key = id(facts), stage, at
+        if key not in self._climbs:
+            self._climbs[key] = self.one(shadow.climbed(facts, stage, at))
+        return self._climbs[key]
+
+
 class _Walk:
     """The state of one forecast: the facts of everybody as of the present instant, and who looks when."""
 
     def __init__(self, walkers: Sequence[Walker], brakes: Brakes, until: datetime) -> None:
         self._walkers, self._brakes, self._until = walkers, brakes, until
-        self._facts = [walker.facts for walker in walkers]
+        self._shapes = _Shapes()
+        #: Of each walker, the shape of its facts and how much later than the shape's time the real one is.
+        self._facts: list[shadow.Facts] = []
+        self._later: list[timedelta] = []
         self._agenda: list[tuple[datetime, int]] = []
         #: Who could climb at this instant, and who waits for a limit, longest eligible first, by policy.
         self._ready: dict[int, Climb] = {}
@@ -95,10 +147,7 @@ class _Walk:
 
     def run(self, now: datetime) -> list[Ahead]:
         for index, walker in enumerate(self._walkers):
-            coming = shadow.eligible(walker.facts, walker.policy, now).next
-            self._note(index, coming.waiting_for if coming else None)
-            self._facts[index] = shadow.delivered(walker.facts, now)
-            self._agenda.append((now, index))
+            self._enter(index, walker, now)
         heapq.heapify(self._agenda)
         while self._agenda and self._agenda[0][0] <= self._until:
             at, due = self._agenda[0][0], set()
@@ -108,6 +157,17 @@ class _Walk:
         return sorted(
             self._rows, key=lambda row: (row.at, row.account_id, row.server_id or 0, row.to_stage.rank)
         )
+
+    def _enter(self, index: int, walker: Walker, now: datetime) -> None:
+        facts = walker.facts
+        if facts.notices:
+            coming = shadow.eligible(facts, walker.policy, now).next
+            self._note(index, coming.waiting_for if coming else None)
+            facts = shadow.delivered(facts, now)
+        told, later = shape(facts, walker.policy)
+        self._facts.append(self._shapes.one(told))
+        self._later.append(later)
+        self._agenda.append((max(now, shadow.begins_at(facts) or now), index))
 
     def _instant(self, due: Iterable[int], at: datetime) -> None:
         """Pass after pass, as the loop does while somebody was admitted."""
@@ -123,35 +183,35 @@ class _Walk:
 
     def _look(self, index: int, at: datetime) -> None:
         """Settle one walker, and note when it has to be looked at again or that it could climb now."""
-        walker, before = self._walkers[index], shadow.admitted(self._facts[index])
+        walker, later, before = self._walkers[index], self._later[index], shadow.admitted(self._facts[index])
         self._forget(index)
-        self._facts[index], found = shadow.settled(self._facts[index], walker.policy, at)
-        after = shadow.admitted(self._facts[index])
+        seen = self._shapes.look(self._facts[index], walker.policy, at - later)
+        self._facts[index] = seen.facts
+        after = shadow.admitted(seen.facts)
         if after is not before:
             self._reaches(index, at, before, after, None)
-        if found.stage.rank > after.rank:
-            self._climbs[index] = self._ready[index] = self._climb(index, found, after)
-        elif found.next is not None:
-            self._note(index, found.next.waiting_for)
-        again = shadow.looks_again_at(self._facts[index], walker.policy, found, at)
-        if again is not None and again <= self._until:
-            heapq.heappush(self._agenda, (again, index))
+        if seen.stage.rank > after.rank:
+            self._climbs[index] = self._ready[index] = self._climb(index, seen, after)
+        else:
+            self._note(index, seen.waiting_for)
+        if seen.again is not None and seen.again + later <= self._until:
+            heapq.heappush(self._agenda, (seen.again + later, index))
 
-    def _climb(self, index: int, found: Eligibility, present: Stage) -> Climb:
-        walker, facts = self._walkers[index], self._facts[index]
+    def _climb(self, index: int, seen: _Look, present: Stage) -> Climb:
+        walker, since = self._walkers[index], seen.supported_since
         return Climb(
             account_id=walker.account_id,
             server_id=walker.server_id,
             policy=walker.policy.name,
-            to_stage=found.stage,
-            eligible_since=supported_since(facts, walker.policy, found) or self._until,
-            reason=found.reason,
+            to_stage=seen.stage,
+            eligible_since=since + self._later[index] if since is not None else self._until,
+            reason="",
             invoice_ids=(),
             time_zone=walker.time_zone,
-            larger=bool(walker.policy.effects_at(found.stage) - walker.policy.effects_at(present)),
+            larger=bool(walker.policy.effects_at(seen.stage) - walker.policy.effects_at(present)),
             stale=None,
             sites=frozenset(),
-            forced=found.reason_code == "suspend_now",
+            forced=seen.forced,
         )
 
     def _pass(self, at: datetime) -> list[int]:
@@ -168,8 +228,9 @@ class _Walk:
         return climb.larger or (climb.to_stage is Stage.SUSPENDED and climb.policy in self._brakes.windows)
 
     def _longest_waiting(self) -> dict[int, Climb]:
-        """Return those who wait for a limit and could be let pass now: nobody behind them can be before them."""
-        room = self._brakes.fleet.guard.max_new_per_day.of(self._brakes.fleet.accounts)
+        """Return those who wait for a limit and could be let pass now: in one pass nobody behind them can."""
+        fleet = self._brakes.fleet
+        room = fleet.guard.max_new_per_pass.of(fleet.accounts)
         heads = [index for queue in self._limited.values() for _, index in queue[:room]]
         return {index: self._climbs[index] for index in heads}
 
@@ -207,18 +268,23 @@ class _Walk:
         return guard.guard(propose(world), world, self._today.circumstances(self._brakes, at)).steps
 
     def _queue(self, index: int) -> None:
-        climb = self._climbs[index]
-        queue, place = self._limited.setdefault(climb.policy, []), (climb.eligible_since, index)
-        spot = bisect.bisect_left(queue, place)
+        queue, spot, place = self._place(index)
         if spot == len(queue) or queue[spot] != place:
             queue.insert(spot, place)
 
+    def _place(self, index: int) -> tuple[list[tuple[datetime, int]], int, tuple[datetime, int]]:
+        """Return where one waits for a limit, or would: the queue of its policy, and its place in it."""
+        climb = self._climbs[index]
+        queue, place = self._limited.setdefault(climb.policy, []), (climb.eligible_since, index)
+        return queue, bisect.bisect_left(queue, place), place
+
     def _forget(self, index: int) -> None:
         """Take back that somebody could climb: it is looked at anew."""
-        climb = self._climbs.pop(index, None)
-        queue = self._limited.get(climb.policy, []) if climb else []
-        if climb and (climb.eligible_since, index) in queue:
-            queue.remove((climb.eligible_since, index))
+        if index in self._climbs:
+            queue, spot, place = self._place(index)
+            if spot < len(queue) and queue[spot] == place:
+                del queue[spot]
+            del self._climbs[index]
 
     def _admit(self, index: int, at: datetime) -> None:
         walker, climb = self._walkers[index], self._climbs[index]
@@ -226,7 +292,7 @@ class _Walk:
         held = walker.held_by or (walker.held_larger_by if climb.larger else None)
         self._reaches(index, at, before, climb.to_stage, held or self._waits.pop(index, None))
         self._forget(index)
-        self._facts[index] = shadow.climbed(self._facts[index], climb.to_stage, at)
+        self._facts[index] = self._shapes.climbed(self._facts[index], climb.to_stage, at - self._later[index])
         if climb.larger:
             self._today.note(at, walker.account_id, climb.policy)
 
