@@ -10,6 +10,7 @@ import pytest
 from api.graphql import ids
 from api.models import Role
 from billing.models import Account, Invoice
+from reconciler import outlook
 from reconciler.models import ReconcilerState
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
@@ -87,15 +88,38 @@ async def test_its_pages_join_without_a_gap(door: Any, factory: Any) -> None:
 
 
 async def test_it_is_made_anew_when_a_fact_moves(door: Any, factory: Any) -> None:
-    """What was kept for a moment counts no longer once somebody paid, or somebody paused."""
+    """What was kept for a moment counts no longer once somebody paused, paid or came to owe."""
     account = await _debtor(factory)
     assert len((await _ahead(door))[1]) == 4
     await ReconcilerState.filter(id=1).update(paused_at=door.clock.now(), paused_by="anna", paused_reason="x")
-    paused = await door.data(Role.INFRA, FORECAST, {"days": 5})
-    assert {edge["node"]["waitingFor"] for edge in paused["forecast"]["edges"]} == {"PAUSED"}
+    found, _ = await _ahead(door)
+    assert {edge["node"]["waitingFor"] for edge in found["edges"]} == {"PAUSED"}
     await Invoice.filter(account_id=account.id).update(amount_due=0)
     await Account.filter(id=account.id).update(facts_version=9)
     assert (await _ahead(door))[1] == []
+    await _debtor(factory)
+    assert len((await _ahead(door))[1]) == 4
+
+
+async def test_it_is_kept_for_a_moment_while_no_fact_moves(
+    door: Any, factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages of a minute are of one forecast; then it is made anew, as for other days or another policy."""
+    await _debtor(factory)
+    made: list[int] = []
+    look = outlook.look
+
+    async def noted(*given: Any, **more: Any) -> outlook.Outlook:
+        made.append(more["days"])
+        return await look(*given, **more)
+
+    monkeypatch.setattr(outlook, "look", noted)
+    for seconds in (0, 59, 1):
+        door.clock.advance(timedelta(seconds=seconds))
+        await _ahead(door)
+    assert made == [30, 30]
+    await _ahead(door, days=31)
+    assert made == [30, 30, 31]
 
 
 async def test_it_says_which_site_only_looks(door: Any, factory: Any) -> None:
