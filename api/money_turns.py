@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from api.background import Worker
-from billing import books, cards, charges, vouchers
+from billing import books, cards, charges, troubles, vouchers
 from billing.advance_notices import queue_ahead
 from billing.clock import Clock
 from billing.issuing import issue_due
@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 HOUR = 3_600.0
 DAY = 86_400.0
+TROUBLES = 600.0
 #: Months and charges looked at in one go; the rest follows at once.
 BATCH = 200
 
@@ -51,15 +52,22 @@ class MoneyTurns:
         self.sweeping = Worker(name="money", turn=self.sweep)
         self.ahead = Worker(name="ahead", turn=self.tell_ahead)
         self.books = Worker(name="books", turn=self.look_at_books)
+        self.troubles = Worker(name="troubles", turn=self.look_for_troubles)
 
     @property
     def workers(self) -> tuple[Worker, ...]:
         """All of them, to be run."""
-        return (self.issuing, self.settling, self.sweeping, self.ahead, self.books)
+        return (self.issuing, self.settling, self.sweeping, self.ahead, self.books, self.troubles)
 
     def ticks(self, *, sweep: float) -> Mapping[str, tuple[float, Tick]]:
         """Return the ticks, which only wake; `sweep` is the span in seconds between two looks at everybody."""
-        spans = ((self.issuing, HOUR), (self.sweeping, sweep), (self.ahead, HOUR), (self.books, DAY))
+        spans = (
+            (self.issuing, HOUR),
+            (self.sweeping, sweep),
+            (self.ahead, HOUR),
+            (self.books, DAY),
+            (self.troubles, TROUBLES),
+        )
         return {worker.name: (seconds, _waking(worker)) for worker, seconds in spans}
 
     def wake_all(self) -> None:
@@ -124,6 +132,11 @@ class MoneyTurns:
         await vouchers.prune_guesses(now=self.clock.now())
         await books.check(self.clock)
         return None
+
+    async def look_for_troubles(self) -> None:
+        """Let the work queue follow what hangs, what is refused for good and whose money ends."""
+        if await self.mode() is not Mode.OFF:
+            await troubles.look(self.means(), now=self.clock.now())
 
     async def once(self) -> None:
         """Do all that is due now, for a command that waits for the end of it."""

@@ -1,4 +1,4 @@
-"""What the leading process does beside reconciling: seals audit rows, tells the control plane, gives signs of life.
+"""What the leading process does beside reconciling: seals audit rows, tells control plane and staff, shows life.
 
 Owns when that is done, and how it follows from the settings; what is done is the modules' it calls.
 """
@@ -10,7 +10,7 @@ import structlog
 
 from api.background import Worker
 from api.settings import Settings
-from billing import audit_seal
+from billing import audit_seal, work_digest
 from billing.clock import Clock
 from reconciler import modes
 from reconciler.http_calls import CallFailedError, HttpCaller, host_of
@@ -31,6 +31,8 @@ class Trail:
         self, settings: Settings, *, clock: Clock, rng: random.Random, caller: HttpCaller | None = None
     ) -> None:
         self._mode = settings.mode
+        self._clock = clock
+        self._tells_staff = settings.staff_notify is not None
         self._rng = rng
         self._caller = caller or HttpCaller()
         self._heartbeats = settings.heartbeats
@@ -45,16 +47,17 @@ class Trail:
         self.sealer = Worker(name="sealer", turn=self.seal)
         self.sender = Worker(name="webhooks", turn=self.send)
         self.heartbeat = Worker(name="heartbeat", turn=self.beat)
+        self.digest = Worker(name="digest", turn=self.tell_staff)
 
     @property
     def workers(self) -> tuple[Worker, ...]:
         """Everything that runs beside the reconciler."""
-        return (self.sealer, self.sender, self.heartbeat)
+        return (self.sealer, self.sender, self.heartbeat, self.digest)
 
     def wake(self) -> None:
         """Let everything be done that time alone may have made due."""
-        self.sealer.wake()
-        self.sender.wake()
+        for worker in (self.sealer, self.sender, self.digest):
+            worker.wake()
 
     def passed(self) -> None:
         """After each good pass: tell what it changed, and that it was made."""
@@ -68,6 +71,11 @@ class Trail:
     async def send(self) -> float | None:
         """Tell the control plane what is due."""
         return await self._outgoing.send_due(await modes.in_force(self._mode))
+
+    async def tell_staff(self) -> float | None:
+        """Queue one message to staff about everything new in the work queue, where staff can be reached at all."""
+        due = await work_digest.queue_digest(self._clock.now()) if self._tells_staff else None
+        return max((due - self._clock.now()).total_seconds(), 0.1) if due is not None else None
 
     async def beat(self) -> float | None:
         """Ping the address that watches us; one that does not answer changes nothing here."""

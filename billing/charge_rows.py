@@ -182,6 +182,11 @@ async def claim(charge: Charge, *, now: datetime) -> bool:
     return await mine.update(next_look_at=now + LEASE) == 1
 
 
+async def look_now(charge_id: int, *, now: datetime) -> bool:
+    """Let the sweep look at an unfinished charge at its next turn; return whether it still is one."""
+    return bool(await Charge.filter(id=charge_id, state__in=UNFINISHED).update(next_look_at=now))
+
+
 async def note_payment(charge: Charge, payment_intent_id: str) -> None:
     """Keep which payment at Stripe is this charge's, before anything is known of it."""
     await Charge.filter(id=charge.id, stripe_payment_intent_id__isnull=True).update(

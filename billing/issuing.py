@@ -108,6 +108,11 @@ async def _issue_somehow(ids: Sequence[int], policies: Mapping[str, Policy], now
         return Issued(looked_at=1)
 
 
+async def try_now(account_id: int, now: datetime) -> bool:
+    """Let an invoice that could not be issued be tried at the next turn; return whether one waits."""
+    return bool(await MeteredAccount.filter(account_id=account_id, due_at__gt=now).update(due_at=now))
+
+
 async def _put_off(account_id: int, problem: str, now: datetime) -> None:
     async with in_transaction():
         await MeteredAccount.filter(account_id=account_id).update(due_at=now + TRY_AGAIN)

@@ -269,6 +269,8 @@ class WorkItem(Model):
     detail = fields.TextField()
     state = fields.CharEnumField(WorkState, max_length=32, default=WorkState.OPEN)
     since = fields.DatetimeField()
+    #: When a message to staff named it; null until then.
+    told_at = fields.DatetimeField(null=True)
     dedupe_key = fields.CharField(max_length=200)
     resolved_at = fields.DatetimeField(null=True)
     resolved_by = fields.CharField(max_length=200, null=True)

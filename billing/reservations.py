@@ -183,6 +183,12 @@ async def look_later(row: Reservation, at: datetime, *, why: str) -> None:
     )
 
 
+async def look_now(reservation_id: int, now: datetime) -> bool:
+    """Let the sweep look at money on its way at its next turn; return whether it still is."""
+    mine = Reservation.filter(id=reservation_id, state__in=OPEN, set_aside=False)
+    return bool(await mine.update(next_look_at=now))
+
+
 async def _end(row: Reservation, state: ReservationState, now: datetime, *, detail: object = None) -> bool:
     as_read = Reservation.filter(
         id=row.id,

@@ -3,9 +3,14 @@
 The only writer of `work_item`. One open item per `dedupe_key`: the same trouble never queues twice while it lasts.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
+from tortoise.transactions import in_transaction
+
 from billing.models import WorkItem, WorkState
+from billing.pages import pages
 
 
 async def open_item(
@@ -49,3 +54,45 @@ async def resolve_server(server_id: int, *, at: datetime, by: str, resolution: s
     return await standing.update(
         state=WorkState.RESOLVED, resolved_at=at, resolved_by=by, resolution=resolution
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Something found by looking that needs a person; `key` tells it from others of its kind, for ever."""
+
+    key: str
+    title: str
+    detail: str
+    account_id: int | None = None
+
+
+async def follow(kind: str, found: Sequence[Trouble], *, at: datetime, by: str) -> None:
+    """Let the open items of a kind be what was found now: open what is new, close what is over.
+
+    Whatever had an item before gets no second one, so that what a person closed stays closed.
+    """
+    wanted = {f"{kind}:{trouble.key}": trouble for trouble in found}
+    standing = WorkItem.filter(kind=kind).exclude(state=WorkState.RESOLVED)
+    there = dict(await standing.values_list("dedupe_key", "id"))
+    known = set(there)
+    for keys in pages(wanted.keys() - known):
+        known |= {key for (key,) in await WorkItem.filter(dedupe_key__in=keys).values_list("dedupe_key")}
+    async with in_transaction():
+        await WorkItem.bulk_create(
+            WorkItem(
+                kind=kind,
+                dedupe_key=key,
+                since=at,
+                title=trouble.title,
+                detail=trouble.detail,
+                account_id=trouble.account_id,
+            )
+            for key, trouble in wanted.items()
+            if key not in known
+        )
+        for ids in pages(there[key] for key in there.keys() - wanted.keys()):
+            await (
+                WorkItem.filter(id__in=ids)
+                .exclude(state=WorkState.RESOLVED)
+                .update(state=WorkState.RESOLVED, resolved_at=at, resolved_by=by, resolution="it is over")
+            )

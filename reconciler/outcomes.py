@@ -115,6 +115,16 @@ async def _given_back(step: Step, report: TargetReport, at: datetime) -> None:
         return
     because = "changed_by_others" if LEFT_ALONE in report.message else "restored"
     await restore_record.close(owner_of(step), parts, because=because, at=at)
+    if LEFT_ALONE in report.message:
+        await work_queue.open_item(
+            "undo_skipped",
+            f"undo_skipped:{step.id}",
+            at=at,
+            title=f"Not everything was given back on site {step.site}",
+            detail=f"{report.message}. Somebody else changed it since we took it; what they made of it stays.",
+            account_id=step.account_id,
+            server_id=step.server_id,
+        )
     if step.kind is StepKind.START:
         await Server.filter(id=step.server_id).update(start_wanted_at=None)
 

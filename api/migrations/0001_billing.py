@@ -294,6 +294,7 @@ class Migration(migrations.Migration):
                 ('detail', fields.TextField()),
                 ('state', fields.CharField(default='OPEN', max_length=32)),
                 ('since', fields.DatetimeField()),
+                ('told_at', fields.DatetimeField(null=True)),
                 ('dedupe_key', fields.CharField(max_length=200)),
                 ('resolved_at', fields.DatetimeField(null=True)),
                 ('resolved_by', fields.CharField(null=True, max_length=200)),

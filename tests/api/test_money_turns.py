@@ -1,6 +1,6 @@
 """The money's turns: what they do in which mode, and what wakes them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,9 +11,10 @@ from billing import ledger
 from billing.charge_rows import InvoiceCharge
 from billing.charges import Outcome
 from billing.ledger import Move
-from billing.models import Account, Invoice, Notice
+from billing.models import Account, Invoice, Notice, WorkItem
 from billing.money_models import (
     Card,
+    Charge,
     LedgerKind,
     MeteredAccount,
     TransactionKind,
@@ -190,6 +191,7 @@ async def test_its_ticks_only_wake(stage, factory, clock):
         "money": 300.0,
         "ahead": 3_600.0,
         "books": 86_400.0,
+        "troubles": 600.0,
     }
     for _, tick in ticks.values():
         await tick()
@@ -199,6 +201,7 @@ async def test_its_ticks_only_wake(stage, factory, clock):
         "money",
         "ahead",
         "books",
+        "troubles",
     ]
 
 
@@ -246,3 +249,20 @@ async def test_one_turn_for_a_command_tells_ahead_too(stage, factory, clock):
     await stage.turns.once()
     assert (await Invoice.get()).status is InvoiceStatus.PAID
     assert await Notice.filter(template="funds_low").count() == 1
+
+
+@pytest.mark.parametrize(("mode", "found"), [(Mode.OFF, 0), (Mode.PLAN, 1), (Mode.APPLY, 1)])
+async def test_it_looks_for_troubles(stage, factory, clock, mode, found):
+    """What hangs comes into the work queue, except in mode `OFF`."""
+    stage.mode = mode
+    card = await Card.create(
+        account=await factory.account(), stripe_payment_method_id="pm_1", fingerprint="f", brand="visa", last4="4242",
+        exp_month=12, exp_year=2030, added_at=clock.now(),
+    )  # fmt: skip
+    await Charge.create(
+        account_id=card.account_id, card=card, card_version=1, amount=1, currency="EUR", on_session=False,
+        occasion="o", idempotency_key="k", created_at=clock.now(), updated_at=clock.now(),
+    )  # fmt: skip
+    clock.advance(timedelta(days=2))
+    assert await stage.turns.look_for_troubles() is None
+    assert await WorkItem.filter(kind="charge_stuck").count() == found

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from api import trail
 from api.settings import Settings
 from api.trail import SEAL_SECONDS, Trail
-from billing import audit, audit_seal
+from billing import audit, audit_seal, work_queue
 from billing.models import AuditEntry
 from billing.rules.terms import Stage
 from reconciler import outgoing
@@ -89,6 +89,19 @@ async def test_it_gives_a_sign_of_life_and_does_not_mind_silence(made: Trail, re
         await made.beat()
     assert [line["event"] for line in logs] == ["heartbeat.not_taken"] * 2
     assert "/alive" not in str(logs)
+
+
+async def test_it_tells_staff_only_where_they_can_be_reached(clock: Any) -> None:
+    """Without a channel nothing is queued for it; with one, it comes again when a message is due."""
+    key = {"at": clock.now(), "title": "t", "detail": "d"}
+    await work_queue.open_item("x", "x:1", **key)
+    for settings, again in (
+        (Settings(), None),
+        (Settings(staff_notify=SecretStr("json://127.0.0.1:9")), 30.0),
+    ):
+        one = Trail(settings, clock=clock, rng=random.Random(1))
+        assert await one.tell_staff() == again
+        await one.aclose()
 
 
 async def test_without_settings_nothing_is_called(receiver: Any, clock: Any) -> None:

@@ -117,6 +117,8 @@ async def test_closes_the_record_with_the_restore(stopping, record, message, bec
 
     assert {part.closed_because for part in await RestorePart.all()} == {because}
     assert (await Server.get(id=step.server_id)).start_wanted_at is None
+    asked = [(item.kind, item.server_id) for item in await WorkItem.all()]
+    assert asked == ([("undo_skipped", step.server_id)] if message else [])
 
 
 @pytest.mark.usefixtures("sqlite_database")
