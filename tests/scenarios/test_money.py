@@ -8,11 +8,7 @@ import pytest
 
 from api.models import Role
 from api.runtime import Pace
-from billing import ledger, prices, vouchers
-from billing.models import Account
-from billing.prices import NewPrice
-from billing.rules.money import Money
-from billing.vouchers import Batch
+from billing import ledger
 
 pytestmark = pytest.mark.timeout(110)
 START = datetime(2026, 11, 20, 9, tzinfo=UTC)
@@ -51,14 +47,13 @@ async def invoices(tale: Any) -> list[tuple[str, str, str]]:
 
 
 async def redeems(tale: Any, euros: str) -> None:
-    """Let the customer redeem a voucher."""
-    clock = tale.scene.clock
-    batch = Batch(count=1, value=Money.parse(euros, "EUR"))
-    [issued] = await vouchers.issue(
-        batch, random_below=tale.world.rng.randrange, actor="anna", now=clock.now()
+    """Let the customer redeem a voucher that staff issued."""
+    batch = {"count": 1, "value": {"amount": euros, "currency": "EUR"}, "idempotencyKey": f"voucher-{euros}"}
+    issued = await tale.scene.portal(Role.ADMIN).change("vouchersIssue", "VouchersIssueInput", batch, "codes")
+    typed = {"code": issued["codes"][0].lower(), "idempotencyKey": f"redeem-{euros}"}
+    await tale.scene.portal(Role.CUSTOMER).change(
+        "voucherRedeem", "VoucherRedeemInput", typed, "account { id }"
     )
-    account = await Account.get(external_id="acct-story")
-    await vouchers.redeem(issued.code, account_id=account.id, address=None, actor="ada", now=clock.now())
 
 
 async def saves_card(tale: Any) -> None:
@@ -75,8 +70,8 @@ async def test_a_month_is_billed_suspended_for_and_given_back_when_paid(theatre:
     plot = theatre.plot(ladders=theatre.stops, pace=BRISK, clock=clock)
     async with theatre.world(plot) as world:
         async with theatre.opened(plot, world) as tale:
-            tenth = NewPrice(sku="small", currency="EUR", rate=10_000_000)
-            await prices.set_price(tenth, actor="anna", now=clock.now())
+            tenth = {"sku": "small", "hourly": {"amount": "0.10", "currency": "EUR"}}
+            await tale.scene.portal(Role.ADMIN).change("priceSet", "PriceSetInput", tenth, "price { sku }")
             await tale.begin(guests=(1101,))
             before = tale.essence()
 

@@ -11,6 +11,7 @@ from billing.models import Account, AuditEntry, EventState, StripeEvent
 from billing.money_models import Card
 from billing.refusal import RefusalCode, RefusalError
 from billing.stripe import inbox
+from billing.stripe.gateway import RejectedError
 from simulators.stripe import Trouble
 from simulators.stripe.errors import ApiError
 
@@ -233,6 +234,7 @@ async def test_it_follows_what_the_network_says_of_a_card(each_world: Any, save_
     """A renewed card is a new version of the same one; an event that tells lies changes nothing."""
     card = await save_card(each_world)
     await each_world.deliver()
+    await Card.filter(id=card.id).update(to_settle=False)
     each_world.simulator.renew_card(
         card.stripe_payment_method_id, exp_year=2040, last4="1111", fingerprint="f2"
     )
@@ -241,6 +243,7 @@ async def test_it_follows_what_the_network_says_of_a_card(each_world: Any, save_
     await each_world.deliver([event])
     after = await Card.get(id=card.id)
     assert (after.version, after.exp_year, after.last4, after.fingerprint) == (2, 2040, "1111", "f2")
+    assert after.to_settle  # what was refused before may be asked again
     await each_world.deliver([event | {"id": "evt_again"}])
     assert (await Card.get(id=card.id)).version == 2
 
@@ -270,6 +273,28 @@ async def test_it_lets_go_of_a_card_whose_new_number_is_there_already(
     assert [card.id for card in await cards.of_account(world.account.id)] == [new.id]
     await cards.finish_removals(card_gateway, world.clock)
     assert owner_at_stripe(world, old) is None
+
+
+async def test_it_lets_go_of_the_others_when_stripe_refuses_one(
+    world: Any, save_card: Any, card_gateway: Any, monkeypatch: Any
+) -> None:
+    """It is tried again with the next sweep, and keeps nobody waiting."""
+    stuck, other = await save_card(world), await save_card(world, "pm_card_mastercard")
+    now = world.clock.now()
+    await Card.all().update(removed_at=now, is_default=False)
+    detach = card_gateway.detach
+
+    async def refuses(payment_method_id: str) -> None:
+        if payment_method_id == stuck.stripe_payment_method_id:
+            raise RejectedError("not now")
+        await detach(payment_method_id)
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(card_gateway, "detach", refuses)
+        assert await cards.finish_removals(card_gateway, world.clock) == 1
+    assert owner_at_stripe(world, other) is None
+    assert await cards.finish_removals(card_gateway, world.clock) == 1
+    assert owner_at_stripe(world, stuck) is None
 
 
 async def test_it_lists_the_cards_that_expire_before_long(world: Any, save_card: Any) -> None:
