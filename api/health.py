@@ -20,6 +20,7 @@ from tortoise import connections
 
 from api.database import known_migrations
 from billing import books
+from billing.charge_rows import UNFINISHED
 from billing.clock import Clock
 from billing.models import (
     Account,
@@ -32,6 +33,8 @@ from billing.models import (
     WorkItem,
     WorkState,
 )
+from billing.money_models import Charge, Reservation
+from billing.reservations import OPEN
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus, NoticeState, Stage
 from reconciler import modes
@@ -245,6 +248,15 @@ async def _figures(now: datetime) -> Mapping[str, tuple[str, float | None]]:
             "Items that wait for a person.",
             await WorkItem.filter(state=WorkState.OPEN).count(),
         ),
+        "charges_unfinished": (
+            "Charges of cards whose end is not known.",
+            await Charge.filter(state__in=UNFINISHED).count(),
+        ),
+        "reservations_open": (
+            "Parts of purses on their way to an invoice, or set aside for one.",
+            await Reservation.filter(state__in=OPEN).count(),
+        ),
+        "ledger_in_doubt": ("1 while the ledger does not add up.", await books.in_doubt() is not None),
         "servers": ("Servers that are not retired.", await Server.filter(retired_at__isnull=True).count()),
         "invoices_overdue": ("Open invoices that are overdue.", await open_invoices.count()),
     }

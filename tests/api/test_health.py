@@ -160,6 +160,9 @@ async def test_it_tells_its_figures(clock: ManualClock, factory: Any) -> None:
         "abeyance_servers 1.0",
         "abeyance_invoices_overdue 1.0",
         "abeyance_paused 0.0",
+        "abeyance_charges_unfinished 0.0",
+        "abeyance_reservations_open 0.0",
+        "abeyance_ledger_in_doubt 0.0",
         'abeyance_mode{mode="apply"} 1.0',
         'abeyance_mode{mode="plan"} 0.0',
         'abeyance_accounts{stage="suspended"} 1.0',
@@ -213,6 +216,7 @@ async def test_it_tells_of_a_ledger_that_does_not_add_up(clock: ManualClock) -> 
     failing, text = await _failing(_health(clock))
     assert failing == {"ledger"}
     assert "2026-11-20 09:00 UTC" in text
+    assert "abeyance_ledger_in_doubt 1.0" in (await _get(_health(clock), "/metrics")).text.splitlines()
     assert (await _get(_health(clock), "/readyz")).status_code == 200
     await work_queue.resolve(books.UNPROVEN, at=clock.now(), by="test", resolution="it adds up again")
     assert (await _failing(_health(clock)))[0] == set()

@@ -4,10 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from billing.models import Account, EventState, Invoice, StripeMirror
+from billing.accounts import note_fact
+from billing.charges import Outcome
+from billing.models import Account, EventState, Invoice, Notice, StripeMirror
 from billing.money_models import Card, Charge, ChargeState, LedgerKind, Reservation, ReservationState
-from billing.rules.terms import InvoiceOrigin
+from billing.rules.terms import InvoiceOrigin, InvoiceStatus
+from billing.settling import Means
+from billing.settling_sweep import settle_due
 from reconciler.freshness import Freshness
+from reconciler.models import ReconcilerState
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
 AGE = timedelta(minutes=15)
@@ -190,7 +195,7 @@ async def test_waits_for_a_card_that_is_about_to_be_charged(customer, judged, fa
     assert await judged(account) is None
 
 
-async def _another(charge, now):
+async def _another(charge, now, state=ChargeState.FAILED):
     """The card was asked again just now."""
     values = {
         name: getattr(charge, name)
@@ -204,8 +209,8 @@ async def _another(charge, now):
             "on_session",
         )
     }
-    await Charge.create(
-        **values, occasion="schedule:2", idempotency_key="other", state=ChargeState.FAILED, decline_code="declined",
+    return await Charge.create(
+        **values, occasion="schedule:2", idempotency_key="other", state=state, stripe_payment_intent_id="pi_2",
         created_at=now, updated_at=now,
     )  # fmt: skip
 
@@ -233,3 +238,39 @@ async def test_shields_an_account_without_a_customer_by_the_sweep_alone(customer
     assert await judged(account) is None
     clock.advance(timedelta(hours=2))
     assert await judged(account) == "SWEEP_STALE"
+
+
+@pytest.mark.parametrize(("answer", "told"), [(ChargeState.SUCCEEDED, 0), (ChargeState.FAILED, 1)])
+async def test_tells_nobody_of_a_debt_that_their_card_pays_at_once(
+    customer, make_stand, policies, factory, clock, answer, told
+):
+    """The pass that sees the invoice overdue waits for the card; only a card that was refused makes it a debt."""
+    account = await customer()
+    await ReconcilerState.filter(id=1).update(first_apply_at=clock.now())
+    await Invoice.filter(account_id=account.id).update(
+        origin=InvoiceOrigin.USAGE, stripe_invoice_id=None, fetched_at=None,
+        overdue_at=clock.now(), overdue_seen_at=None,
+    )  # fmt: skip
+    await Account.filter(id=account.id).update(next_change_at=clock.now())
+    earlier = await _charging(
+        factory, account, clock.now() - timedelta(days=1), state=ChargeState.FAILED, decline_code="x"
+    )
+
+    async def bank(wanted):
+        charge = await _another(earlier, clock.now(), state=answer)
+        if answer is ChargeState.SUCCEEDED:
+            await Invoice.filter(id=wanted.invoice_id).update(status=InvoiceStatus.PAID, amount_due=0)
+        await note_fact(account.id, now=clock.now())
+        return Outcome(charge=charge)
+
+    stand = make_stand(freshness=Freshness(stripe=True, facts_max_age=AGE))
+    seen = await stand.turn()
+
+    assert seen.newly_overdue == 1
+    assert [step.held_back_by for step in seen.plan.steps] == ["CARD_DUE"]
+    await settle_due(Means(clock=clock, policies=policies, stripe=None, ask_card=bank))
+    await stand.turn()
+
+    assert await Charge.all().count() == 2
+    assert await Notice.filter(account_id=account.id).count() == told
+    await stand.dispatcher.aclose()
