@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 log=.venv/setup.log
 marker=.venv/abeyance-setup
 unfinished=.venv/abeyance-unfinished
-dev_locks="requirements-dev.lock requirements-schema.lock"
+dev_locks="requirements-dev.lock requirements-schema.lock requirements-peer.lock"
 
 fail() { echo "setup: $1" >&2; exit 1; }
 
@@ -93,8 +93,14 @@ ready && exit 0
 make_venv
 echo "Installing the locked packages ..." >&2
 set --
-for file in $locks; do set -- "$@" -r "$file"; done
+for file in $locks; do
+  [ "$file" = requirements-peer.lock ] || set -- "$@" -r "$file"
+done
 install --require-hashes --only-binary :all: "$@"
+# Published as source alone: an archive of Python without a compiled part, built with the setuptools locked above.
+case $locks in
+  *requirements-peer.lock*) install --require-hashes --no-build-isolation -r requirements-peer.lock ;;
+esac
 install --no-build-isolation --no-index -e .
 wanted >"$unfinished"
 mv "$unfinished" "$marker"

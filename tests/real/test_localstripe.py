@@ -1,8 +1,7 @@
 """Cards, setups, payments and declines against localstripe: a stand-in for Stripe that none of us wrote.
 
 It speaks an API of 2017 in places and knows no idempotency keys, payment filters or off-session refusals; `Translator`
-says what is left out on the way there and added on the way back. Needs `pip install localstripe`, here or in another
-environment whose Python `ABEYANCE_LOCALSTRIPE` names.
+says what is left out on the way there and added on the way back.
 """
 
 import asyncio
@@ -36,8 +35,6 @@ from billing.stripe import inbox
 from billing.stripe.card_gateway import CardGateway
 from billing.stripe.gateway import DeclinedError, GoneError, StripeGateway
 from billing.stripe.processing import process_due
-
-pytestmark = pytest.mark.nightly
 
 KEY, SECRET = "sk_test_localstripe", "whsec_localstripe"
 
@@ -90,25 +87,18 @@ class Translator(httpx.AsyncBaseTransport):
         return httpx.Response(response.status_code, json=answer)
 
 
-def _python(require: Callable[[str], NoReturn]) -> str:
-    elsewhere = os.environ.get("ABEYANCE_LOCALSTRIPE")
-    if elsewhere:
-        return elsewhere
-    if importlib.util.find_spec("localstripe") is None:
-        require("localstripe is missing: pip install localstripe, or name a Python in ABEYANCE_LOCALSTRIPE")
-    return sys.executable
-
-
 @pytest.fixture(scope="module")
 def localstripe(
     require: Callable[[str], NoReturn], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The URL of a localstripe of this module alone."""
+    if importlib.util.find_spec("localstripe") is None:
+        require("localstripe is missing: make setup-dev")
     folder = tmp_path_factory.mktemp("localstripe")
     environment = {"PATH": os.defpath, "TMPDIR": str(folder), "HOME": str(folder)}
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
-            [_python(require), "-c", _SERVE], stdout=subprocess.PIPE, stderr=log, env=environment, cwd=folder
+            [sys.executable, "-c", _SERVE], stdout=subprocess.PIPE, stderr=log, env=environment, cwd=folder
         )
     try:
         assert server.stdout is not None
