@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from billing.accounts import note_fact
-from billing.models import Account, Episode, Subscription
+from billing.models import Account, Episode, Notice, Subscription
 from billing.rules.policy import GuardPolicy, Limit, Policy
 from billing.rules.terms import OverrideKind, Stage
 from reconciler import outlook
@@ -115,3 +115,27 @@ async def test_the_product_reaches_each_stage_when_the_forecast_said(
     assert {row.to_stage for row in foreseen} >= {Stage.PAST_DUE, Stage.FINAL_NOTICE, Stage.SUSPENDED}
     assert {row.waiting_for for row in foreseen} >= {None, "BLAST_RADIUS"}
     assert any(row.server_id is not None for row in foreseen)
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_in_plan_mode_it_walks_as_if_the_product_applied_from_now_on(
+    make_stand: Any, debtor: Any
+) -> None:
+    """However old the debt, everybody begins with the first notice, and nothing of it is written or sent."""
+    stand = make_stand(mode=Mode.PLAN)
+    account, _, _ = await debtor()
+    for _ in range(9):
+        await stand.turn()
+        stand.clock.advance(DAY)
+    await stand.turn()
+    now = stand.clock.now()
+
+    seen = await outlook.look(stand.policies, APPLYING, now=now, days=20)
+
+    assert [(row.account_id, row.at - now, row.to_stage) for row in await seen.ahead()] == [
+        (account.id, 0 * DAY, Stage.PAST_DUE),
+        (account.id, 48 * HOUR, Stage.FINAL_NOTICE),
+        (account.id, 72 * HOUR, Stage.SUSPENDED),
+    ]
+    assert not await Admission.all().exists()
+    assert not await Notice.all().exists()

@@ -21,7 +21,7 @@ PLAN = """query($state: [StepState!], $account: ID, $site: String, $first: Int, 
   steps(state: $state, accountId: $account, site: $site, first: $first, after: $after) { totalCount
     pageInfo { hasNextPage endCursor }
     edges { node { id kind state account { externalId } server { externalId } toStage reason invoices { id }
-      heldBackBy heldBackReason command } } } } }"""
+      heldBackBy heldBackReason heldBackUntil command } } } } }"""
 
 
 def _step(server: Server, **given: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ async def test_it_shows_the_last_plan(door: Any, factory: Any) -> None:
     await _planned(
         door,
         _step(server, kind="ADVANCE", state="HELD_BACK", server_id=None, to_stage="SUSPENDED", invoice_ids=[invoice.id],
-              held_back_by="BLAST_RADIUS", held_back_reason="five a pass"),
+              held_back_by="BLAST_RADIUS", held_back_reason="five a pass", held_back_until="2026-11-21T08:00:00+00:00"),
         _step(server, command="abeyance action observe x"),
     )  # fmt: skip
     plan = (await door.data(Role.INFRA, PLAN))["plan"]
@@ -73,6 +73,7 @@ async def test_it_shows_the_last_plan(door: Any, factory: Any) -> None:
     climb, stop = (edge["node"] for edge in plan["steps"]["edges"])
     assert (climb["kind"], climb["state"], climb["toStage"]) == ("ADVANCE", "HELD_BACK", "SUSPENDED")
     assert (climb["heldBackBy"], climb["heldBackReason"]) == ("BLAST_RADIUS", "five a pass")
+    assert (climb["heldBackUntil"], stop["heldBackUntil"]) == ("2026-11-21T08:00:00Z", None)
     assert climb["invoices"] == [{"id": ids.global_id("Invoice", invoice.id)}]
     assert climb["server"] is None
     assert stop["server"] == {"externalId": server.external_id}
