@@ -153,6 +153,13 @@ async def product(folder: Path, plot: Plot, world: Outside) -> AsyncIterator[Ins
 
     May be done again in the same folder, with the same database: that is a restart.
     """
+    async with assembled(folder, plot, world) as (installation, runtime), runtime.running():
+        yield installation
+
+
+@asynccontextmanager
+async def assembled(folder: Path, plot: Plot, world: Outside) -> AsyncIterator[tuple[Installation, Runtime]]:
+    """Let the product answer on a world that is there; its turns are taken by whoever asked for this."""
     settings = settings_in(folder, plot, world)
     database = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
@@ -166,8 +173,7 @@ async def product(folder: Path, plot: Plot, world: Outside) -> AsyncIterator[Ins
         listener = stack.enter_context(_listener(settings.listen))
         url = await stack.enter_async_context(answering(app, listener))
         subscribe(world, url)
-        await stack.enter_async_context(runtime.running())
-        yield Installation(url=url, folder=folder, settings=settings, outside=world, tokens=tokens)
+        yield Installation(url=url, folder=folder, settings=settings, outside=world, tokens=tokens), runtime
 
 
 def settings_in(folder: Path, plot: Plot, world: Outside) -> Settings:

@@ -1,0 +1,156 @@
+"""Situations on a moving clock: months of the shipped ladder in seconds, through the public doors, simulators behind.
+
+Owns the clock that can be moved and the turns that the product takes when it was; everything asked and done goes
+through HTTP, and the plays are real.
+"""
+
+import importlib.util
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api import operations
+from api.demo.installation import CHECKOUT, assembled, outside
+from api.demo.sample import guests_of, register
+from api.models import Role
+from api.runtime import Pace, Runtime
+from simulators.proxmox.sample import ACCOUNTS, STORY
+
+_STAGING = "abeyance_tests_staging"
+if (
+    _STAGING not in sys.modules
+):  # the tests are no package, so a module beside them is loaded by its path, once
+    _spec = importlib.util.spec_from_file_location(_STAGING, Path(__file__).parents[1] / "staging.py")
+    assert _spec is not None
+    assert _spec.loader is not None
+    sys.modules[_STAGING] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules[_STAGING])
+staging: Any = sys.modules[_STAGING]
+
+#: Friday noon, so that a few days pass over a weekend.
+BEGINNING = datetime(2026, 11, 20, 12, tzinfo=UTC)
+#: Long enough for every settling time and back-off, short enough for no stage.
+MOMENT = timedelta(minutes=5)
+WORK = "{ workQueue(first: 20, state: OPEN) { edges { node { kind } } } }"
+SHIPPED = {
+    file.stem: file.read_text(encoding="utf-8") for file in (CHECKOUT / "billing/policies").glob("*.yaml")
+}
+
+
+@dataclass(kw_only=True)
+class MovedClock:
+    """Goes as real time goes, from an instant of ours, and can be moved forward."""
+
+    beginning: datetime = BEGINNING
+    _began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _moved: timedelta = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the instant that everybody in the story believes in."""
+        return self.beginning + (datetime.now(UTC) - self._began) + self._moved
+
+    def move(self, span: timedelta) -> None:
+        """Let a span of time have passed."""
+        self._moved += span
+
+
+@dataclass(kw_only=True)
+class Situation(staging.Tale):  # type: ignore[misc]
+    """A tale whose time stands in the test's hands."""
+
+    runtime: Runtime
+    clock: MovedClock
+    _looks: bool = False
+
+    async def begin(
+        self, *, guests: Sequence[int] = ACCOUNTS[STORY], policy: str = "standard", **account: Any
+    ) -> None:
+        """Register the account with these guests of the sample cluster, and take a turn."""
+        servers = [one for one in guests_of(self.scene, STORY) if int(one["guest"]) in guests]
+        self.customer, self.address = await register(self.scene, STORY, policy, servers)
+        if account:
+            known = {"externalId": STORY, "name": "Story", "currency": "EUR", "timeZone": "Europe/Zurich"}
+            await self.change("accountUpsert", known | account, "account { id }", Role.CONTROL)
+        self._looks = bool(servers)
+        await self.turn()
+
+    async def turn(self) -> None:
+        """Let the product do everything that it would do at this moment: read, decide, act, tell."""
+        self.world.stripe.run_due()
+        while await self.world.stripe.deliveries.pump():
+            pass
+        await self.runtime.sweep()
+        if self._looks:
+            await self.runtime.watch.cycle()
+        await operations.settle(self.runtime)
+
+    async def after(self, span: timedelta, *, step: timedelta = timedelta(hours=24)) -> None:
+        """Let a span of time pass, with a turn at the end of every `step` of it."""
+        end = self.clock.now() + span
+        while (left := end - self.clock.now()) > timedelta(0):
+            self.clock.move(min(step, left))
+            await self.turn()
+
+    async def owes(self, amount: int = 2900, *, due: timedelta = -timedelta(days=2), **more: Any) -> str:
+        """Let an invoice be due so long from now at Stripe, and take a turn; return Stripe's id of it."""
+        made = self.scene.stripe.create_invoice(
+            self.customer, amount, "eur", due_date=self.clock.now() + due, **more
+        )
+        self.invoice = str(made["id"])
+        await self.turn()
+        return self.invoice
+
+    async def pays(self, invoice: str | None = None) -> None:
+        """Let the customer pay an invoice, the last one if none is named, and take a turn."""
+        self.scene.stripe.pay_invoice(invoice or self.invoice, out_of_band=True)
+        await self.turn()
+
+    async def ask(self, query: str, role: Role = Role.ADMIN, **variables: Any) -> Any:
+        """Ask the API in a role."""
+        return await self.scene.portal(role).ask(query, variables)
+
+    async def change(self, name: str, wanted: Mapping[str, Any], shown: str, role: Role = Role.ADMIN) -> Any:
+        """Change something through the API in a role, and return what was asked to be shown."""
+        kind = name[0].upper() + name[1:] + "Input"
+        return await self.scene.portal(role).change(name, kind, dict(wanted), shown)
+
+    async def id(self) -> str:
+        """Return the account's id."""
+        return str((await self.account(Role.ADMIN))["id"])
+
+    async def is_told(self) -> str | None:
+        """Return the code of the announcement that the portal shows."""
+        announcement = (await self.account())["announcement"]
+        return announcement and str(announcement["code"])
+
+    async def work(self) -> list[str]:
+        """Return the kinds of what waits for a person."""
+        edges = (await self.ask(WORK))["workQueue"]["edges"]
+        return [edge["node"]["kind"] for edge in edges]
+
+
+@pytest.fixture
+def situation(tmp_path: Path) -> Iterator[Callable[..., AbstractAsyncContextManager[Situation]]]:
+    """Opens an installation on simulators under the shipped policies; nobody may ever ask for a destruction."""
+    worlds: list[Any] = []
+
+    @asynccontextmanager
+    async def opened(**changes: Any) -> AsyncIterator[Situation]:
+        clock = MovedClock()
+        plot = staging.Theatre(folder=tmp_path).plot(
+            **{"ladders": SHIPPED, "clock": clock, "pace": Pace(tick=60, observe=60, sweep=300)} | changes
+        )
+        async with outside(plot) as world:
+            worlds.append(world)
+            async with assembled(tmp_path, plot, world) as (scene, runtime):
+                yield Situation(scene=scene, runtime=runtime, clock=clock)
+                await runtime.dispatcher.aclose()
+
+    yield opened
+    assert [call for world in worlds for call in world.cluster.destroying_calls] == []

@@ -1,0 +1,120 @@
+"""What Stripe says twice, late, in the wrong order or not at all."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+DAY = timedelta(days=1)
+NONE: tuple[int, ...] = ()
+
+
+async def test_a_failure_that_arrives_after_the_payment_changes_nothing(situation: Any) -> None:
+    """An older event never moves a newer state back: the object is read again."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        stripe = tale.scene.stripe
+        invoice = await tale.owes()
+        finalized = stripe.events("invoice.finalized")[-1]["id"]
+        await tale.pays(invoice)
+        assert await tale.stage() == "CURRENT"
+        stripe.deliveries.redeliver(finalized, 5)
+        await tale.turn()
+        assert (await tale.stage(), await tale.is_told()) == ("CURRENT", None)
+
+
+async def test_every_event_again_changes_nothing(situation: Any) -> None:
+    """No state, no letter, no step, no work for anybody."""
+    async with situation() as tale:
+        await tale.begin(guests=(1101,))
+        await tale.owes()
+        await tale.after(3 * DAY, step=3 * DAY)
+        before = (await tale.stage(), tale.letters(), tale.essence(), await tale.work())
+        tale.scene.stripe.deliveries.redeliver_all()
+        await tale.turn()
+        assert (await tale.stage(), tale.letters(), tale.essence(), await tale.work()) == before
+
+
+async def test_an_invoice_whose_webhooks_were_all_lost_is_found(situation: Any) -> None:
+    """The sweep costs minutes, not the debt; and the payment is found the same way."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        tale.scene.stripe.deliveries.endpoints.clear()
+        await tale.owes()
+        assert await tale.stage() == "PAST_DUE"
+        await tale.pays()
+        assert await tale.stage() == "CURRENT"
+
+
+@pytest.mark.parametrize("lost", ["void_invoice", "mark_uncollectible"])
+async def test_an_invoice_that_is_closed_unpaid_is_no_debt(situation: Any, lost: str) -> None:
+    """Void clears it; uncollectible closes it and keeps new deployments shut."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        invoice = await tale.owes()
+        await tale.after(3 * DAY, step=3 * DAY)
+        getattr(tale.scene.stripe, lost)(invoice)
+        await tale.turn()
+        assert await tale.stage() == "CURRENT"
+        gate = (await tale.account())["gate"]
+        assert gate["code"] == ("OK" if lost == "void_invoice" else "PAYMENT_OVERDUE")
+
+
+async def test_a_credit_note_over_the_whole_amount_is_as_good_as_money(situation: Any) -> None:
+    """What is left of an invoice is what counts, and nothing is left."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        invoice = await tale.owes()
+        await tale.after(3 * DAY, step=3 * DAY)
+        tale.scene.stripe.credit(invoice, 1900)
+        await tale.turn()
+        assert await tale.stage() == "FINAL_NOTICE"
+        tale.scene.stripe.credit(invoice, 1000)
+        await tale.turn()
+        assert await tale.stage() == "CURRENT"
+
+
+async def test_a_refund_reopens_no_debt(situation: Any) -> None:
+    """Goodwill: who was given money back owes nothing for it."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        tale.scene.stripe.add_card(tale.customer)
+        invoice = await tale.owes()
+        tale.scene.stripe.pay_invoice(invoice)
+        await tale.turn()
+        tale.scene.stripe.refund(invoice)
+        await tale.turn()
+        await tale.after(10 * DAY, step=10 * DAY)
+        assert await tale.stage() == "CURRENT"
+
+
+async def test_a_dispute_is_no_debt_while_it_is_open_and_a_lost_one_begins_anew(situation: Any) -> None:
+    """Lost, the whole amount is owed again, with a fresh grace and a warning first."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        stripe = tale.scene.stripe
+        stripe.add_card(tale.customer)
+        invoice = await tale.owes()
+        stripe.pay_invoice(invoice)
+        await tale.turn()
+        dispute = stripe.open_dispute(invoice)["id"]
+        await tale.after(10 * DAY, step=10 * DAY)
+        assert await tale.stage() == "CURRENT"
+        stripe.close_dispute(dispute, won=False)
+        await tale.turn()
+        assert await tale.stage() == "CURRENT"
+        await tale.after(3 * DAY + timedelta(hours=1), step=3 * DAY + timedelta(hours=1))
+        assert await tale.stage() == "PAST_DUE"
+        await tale.after(2 * DAY, step=2 * DAY)
+        assert await tale.stage() == "PAST_DUE"
+        await tale.after(DAY, step=DAY)
+        assert await tale.stage() == "FINAL_NOTICE"
+
+
+async def test_an_invoice_of_nothing_triggers_nothing(situation: Any) -> None:
+    """Zero, a draft, or less than nothing owes nobody anything."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        await tale.owes(0)
+        await tale.after(10 * DAY, step=10 * DAY)
+        assert (await tale.stage(), tale.letters()) == ("CURRENT", [])
