@@ -85,7 +85,7 @@ class Situation(staging.Tale):  # type: ignore[misc]
         self.world.stripe.run_due()
         while await self.world.stripe.deliveries.pump():
             pass
-        await self.runtime.sweep()
+        await self.runtime.stripe.sweep()
         if self._looks:
             await self.runtime.watch.cycle()
         await operations.settle(self.runtime)

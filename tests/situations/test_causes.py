@@ -1,0 +1,106 @@
+"""Holds of several causes, servers that are spared, and servers that are covered by something else."""
+
+from datetime import timedelta
+from typing import Any
+
+from api.models import Role
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+SERVERS = '{ account(externalId: "acct-story") { servers(first: 9) { edges { node { id externalId } } } } }'
+
+
+async def _server(tale: Any, vmid: int) -> str:
+    edges = (await tale.ask(SERVERS))["account"]["servers"]["edges"]
+    return next(edge["node"]["id"] for edge in edges if edge["node"]["externalId"].endswith(str(vmid)))
+
+
+async def _suspends(tale: Any) -> None:
+    await tale.owes()
+    await tale.after(3 * DAY, step=3 * DAY)
+    await tale.after(2 * DAY, step=2 * DAY)
+    assert await tale.stage() == "SUSPENDED"
+
+
+async def test_a_payment_lifts_what_billing_holds_and_nothing_else(situation: Any) -> None:
+    """A server that is off for abuse stays off when the money arrives, and says so."""
+    async with situation() as tale:
+        await tale.begin(guests=(1101,))
+        hold = {
+            "serverId": await _server(tale, 1101), "cause": "ABUSE", "effects": ["STOP_SERVERS"], "reason": "spam",
+        }  # fmt: skip
+        await tale.change("holdPlace", hold, "server { id }")
+        await tale.turn()
+        assert tale.power(1101) == "stopped"
+        await _suspends(tale)
+        await tale.pays()
+        shown = (await tale.servers())["1101"]
+        assert (await tale.stage(), shown["status"], tale.power(1101)) == ("CURRENT", "HELD", "stopped")
+        lift = {"serverId": await _server(tale, 1101), "cause": "ABUSE", "reason": "cleaned"}
+        await tale.change("holdLift", lift, "server { id }")
+        await tale.turn()
+        assert tale.power(1101) == "running"
+
+
+async def test_a_free_and_an_exempt_server_run_on_while_their_account_is_suspended(situation: Any) -> None:
+    """The others are stopped; the plan says of nobody that it was forgotten."""
+    async with situation() as tale:
+        await tale.begin(guests=(1101, 1102))
+        free = {"serverId": await _server(tale, 1102), "free": True}
+        await tale.change("serverUpdate", free, "server { id }", Role.CONTROL)
+        await _suspends(tale)
+        assert (tale.power(1101), tale.power(1102)) == ("stopped", "running")
+        assert {vmid: one["status"] for vmid, one in (await tale.servers()).items()} == {
+            "1101": "DELINQUENT", "1102": "ACTIVE",
+        }  # fmt: skip
+
+
+async def test_a_customer_cannot_start_what_billing_stopped(situation: Any) -> None:
+    """The gate refuses with what to do about it; nothing is started."""
+    async with situation() as tale:
+        await tale.begin(guests=(1101,))
+        await _suspends(tale)
+        wanted = {"serverId": await _server(tale, 1101), "power": "RUNNING"}
+        answer = await tale.scene.portal(Role.CUSTOMER).attempt(
+            "serverPowerSet", "ServerPowerSetInput", wanted, "server { id }"
+        )
+        assert [one["code"] for one in answer["errors"]] == ["GATE_REFUSED"]
+        await tale.turn()
+        assert (tale.power(1101), tale.asked(1101, "start")) == ("stopped", 0)
+
+
+async def test_a_server_whose_subscription_ended_climbs_alone(situation: Any) -> None:
+    """Its account stays current; the server is warned about, stopped, and back once it is covered again."""
+    async with situation() as tale:
+        await tale.begin(guests=(1101, 1102))
+        stripe = tale.scene.stripe
+        made = stripe.create_subscription(tale.customer, 1900)
+        subscription = made["id"]
+        stripe.pay_invoice(made["latest_invoice"], out_of_band=True)
+        named = {"serverId": await _server(tale, 1101), "stripeSubscriptionId": subscription}
+        await tale.change("serverUpdate", named, "server { id }", Role.CONTROL)
+        await tale.turn()
+        stripe.end_subscription(subscription)
+        await tale.after(31 * DAY, step=31 * DAY)  # what was paid for is used up
+        assert tale.power(1101) == "running"
+        await tale.after(3 * DAY, step=3 * DAY)
+        await tale.after(2 * DAY, step=2 * DAY)
+        await tale.after(DAY, step=DAY)
+        assert (await tale.stage(), tale.power(1101), tale.power(1102)) == ("CURRENT", "stopped", "running")
+        again = {"serverId": await _server(tale, 1101), "free": True}
+        await tale.change("serverUpdate", again, "server { id }", Role.CONTROL)
+        await tale.turn()
+        assert tale.power(1101) == "running"
+
+
+async def test_a_guest_of_the_same_number_is_not_the_one_that_was_registered(situation: Any) -> None:
+    """Made anew since: refused, and a person is asked."""
+    async with situation() as tale:
+        await tale.begin(guests=(1101,))
+        await _suspends(tale)
+        await tale.pays()
+        assert tale.power(1101) == "running"
+        tale.world.cluster.recreate(1101)
+        stops = tale.asked(1101, "shutdown")
+        await _suspends(tale)
+        assert tale.asked(1101, "shutdown") == stops
+        assert await tale.work() != []
