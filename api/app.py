@@ -6,10 +6,14 @@ Owns the wiring alone. Everything it needs is handed to it; it starts nothing an
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
+from api.graphql.connected import Connected
 from api.graphql.endpoint import GraphQLEndpoint, ide
+from api.graphql.feed import Feed
+from api.graphql.operations import Operations
 from api.graphql.schema import build_schema
+from api.graphql.websocket import WebSocketDoor
 from api.health import Health
 from api.ports import Ports
 from api.webhooks import StripeWebhook
@@ -22,11 +26,15 @@ def create_app(
 
     With `dev`, introspection answers and browsers get a page for trying queries.
     """
-    graphql = GraphQLEndpoint(schema=build_schema(dev=dev), ports=ports)
+    operations = Operations(schema=build_schema(dev=dev), ports=ports, feed=Feed(changes=ports.changes))
+    connected = Connected()
+    graphql = GraphQLEndpoint(operations=operations, connected=connected)
+    sockets = WebSocketDoor(operations=operations, connected=connected)
     health = health or Health(clock=ports.clock, policies=ports.policies, mode=ports.mode)
     routes = [
         # Exact paths and no redirects, on which clients would drop their token.
         Route("/graphql", graphql.answer, methods=["POST"]),
+        WebSocketRoute("/graphql", sockets.answer),
         Route("/webhooks/stripe", webhook.handle if webhook else _unverified, methods=["POST"]),
         Route("/healthz", health.alive, methods=["GET"]),
         Route("/readyz", health.ready, methods=["GET"]),

@@ -56,17 +56,23 @@ async def leadership(url: str) -> AsyncIterator[Lead | None]:
         finally:
             os.close(handle)
         return
-    names = ("host", "port", "user", "password", "database")
-    connection = await asyncpg.connect(
-        **{name: credentials.get(name) for name in names},
-        ssl=credentials.get("ssl"),
-        timeout=PATIENCE_SECONDS,
-    )
+    connection = await connect_postgres(url)
     try:
         taken = await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK)
         yield Lead(connection=connection) if taken else None
     finally:
         connection.terminate()
+
+
+async def connect_postgres(url: str) -> asyncpg.Connection:
+    """Open a connection of its own beside the pool, which ends with its process or by `terminate`."""
+    credentials = tortoise_config(url)["connections"]["default"]["credentials"]
+    names = ("host", "port", "user", "password", "database")
+    return await asyncpg.connect(
+        **{name: credentials.get(name) for name in names},
+        ssl=credentials.get("ssl"),
+        timeout=PATIENCE_SECONDS,
+    )
 
 
 def _take(handle: int) -> bool:

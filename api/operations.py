@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from api.app import create_app
 from api.database import open_database
+from api.graphql.operations import LARGEST_BODY
 from api.leadership import leadership
 from api.runtime import Pace, Runtime
 from api.settings import Settings
@@ -82,6 +83,8 @@ async def answering(app: Starlette, listener: socket.socket) -> AsyncIterator[st
         lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=5,
+        ws_max_size=LARGEST_BODY,
+        ws_per_message_deflate=False,  # a small message may inflate to any size
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
@@ -101,7 +104,8 @@ async def opened(settings: Settings, pace: Pace | None = None) -> AsyncIterator[
     async with open_database(settings.database_url.get_secret_value()):
         runtime = Runtime(settings, pace=pace)
         try:
-            yield runtime
+            async with runtime.changes.shared(settings.database_url.get_secret_value()):
+                yield runtime
         finally:
             await runtime.aclose()
 

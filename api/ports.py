@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from api.auth import Authenticator, TokenAuthenticator
+from api.changes import Changes
 from api.foresight import Foresight
 from api.rates import Allowances
 from billing.charges import charge_for_invoice
@@ -74,6 +75,8 @@ class Ports:
     authenticators: tuple[Authenticator, ...] = field(default_factory=lambda: (TokenAuthenticator(),))
     #: Where the codes of vouchers come from.
     random_below: RandomBelow = secrets.randbelow
+    #: Tells subscriptions that something was committed.
+    changes: Changes = field(default_factory=Changes)
     #: How often one caller may ask.
     allowances: Allowances = field(default_factory=Allowances)
     #: How long a query may take before it is given up.

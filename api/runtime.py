@@ -17,6 +17,7 @@ import structlog
 
 from api.auth import Authenticator, TokenAuthenticator
 from api.background import Worker
+from api.changes import Changes
 from api.health import Health
 from api.jwks import KeySet, from_url
 from api.jwt import JwtAuthenticator
@@ -101,6 +102,7 @@ class Runtime:
         self.jwks = KeySet(from_url(settings.jwt_jwks)) if settings.jwt_jwks else None
         self.mailer = SmtpMailer.of(settings)
         self.staff = _staff(settings)
+        self.changes = Changes()
         self.loop = Loop(clock=self.clock, run_pass=self._pass, heard=self.heard)
         self.outbox = Worker(name="outbox", turn=self.deliver)
         self.unknown = Worker(name="unknown", turn=self.resolve_unknown)
@@ -154,6 +156,7 @@ class Runtime:
     def wake(self, account_id: int | None = None) -> None:
         """Ask for a pass; what to look at is in the database already."""
         self.loop.wake()
+        self.changes.ring()
 
     def ports(self) -> Ports:
         """Return what the doors are given."""
@@ -170,6 +173,7 @@ class Runtime:
             mode=self.settings.mode,
             authenticators=self._authenticators(),
             second_person=self.settings.approval_rule,
+            changes=self.changes,
         )
 
     def _authenticators(self) -> tuple[Authenticator, ...]:
@@ -263,7 +267,8 @@ class Runtime:
         self.loop.wake()
 
     def heard(self, result: PassResult) -> None:
-        """After each pass: send what it queued, look at what is unknown, and settle what has become overdue."""
+        """After each pass: send what it queued, look at what is unknown, settle what is overdue, tell who watches."""
+        self.changes.ring()
         self.outbox.wake()
         self.unknown.wake()
         self.trail.passed()

@@ -204,7 +204,7 @@ class Step(Model):
     #: What was observed of the guest and committed when the step was dispatched; the restore record for undoing steps.
     expect: Any = fields.JSONField(default=dict)
     run: fields.ForeignKeyNullableRelation[Run] = fields.ForeignKeyField(
-        "abeyance.Run", related_name="steps", on_delete=fields.RESTRICT, null=True
+        "abeyance.Run", related_name="steps", on_delete=fields.RESTRICT, null=True, db_index=True
     )
     run_id: int | None
     dispatched_at = fields.DatetimeField()

@@ -6,7 +6,7 @@ Owns the loaders that turn many single questions of a page into one statement. L
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strawberry.dataloader import DataLoader
 from strawberry.types import Info as StrawberryInfo
@@ -27,6 +27,9 @@ from billing.rules.terms import InvoiceStatus
 from reconciler import subjects
 from reconciler.models import Server
 from reconciler.subjects import Subject
+
+if TYPE_CHECKING:
+    from api.graphql.stream import Stream
 
 #: Roles that are told who of the staff did something; a customer is told that it was the staff.
 _COLLEAGUES = frozenset({Role.SUPPORT, Role.ADMIN, Role.INFRA, Role.CONTROL})
@@ -49,6 +52,8 @@ class Context:
     address: str | None = None
     #: Which operation of the document was asked for; null where it has only one.
     operation: str | None = None
+    #: Set where the answers are streamed; without it nothing can be subscribed to.
+    stream: "Stream | None" = None
     accounts: DataLoader[int, Account | None] = field(init=False)
     servers: DataLoader[int, Server | None] = field(init=False)
     #: Servers as they go on the wire.
@@ -114,6 +119,11 @@ class Context:
         if self.principal.role in _COLLEAGUES or actor.startswith(("customer:", "system:")):
             return actor
         return "staff"
+
+    def renew(self, now: datetime) -> None:
+        """Begin the next answer of a stream: another instant, and nothing that was loaded before it."""
+        self.now = now
+        self._forget()
 
     def woken(self, account_id: int | None) -> None:
         """Wake the reconciler after a change was committed; what was loaded before it counts no longer."""

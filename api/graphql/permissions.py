@@ -54,6 +54,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "enforcementPause reconcileRequest actionRequest runCancel stepRetry": _OPERATORS,
         "enforcementResume approvalWithdraw": _ADMIN,
     },
+    "Subscription": {"accountChanged": PEOPLE, "runProgress": MACHINERY},
     "Node": {"id": EVERYBODY},
     "PageInfo": {"hasNextPage hasPreviousPage startCursor endCursor": EVERYBODY},
     "Viewer": {"role name person accounts account permissions serverTime": EVERYBODY},

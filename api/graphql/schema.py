@@ -50,6 +50,7 @@ from api.graphql.runs import RunQueries
 from api.graphql.scalars import SCALARS
 from api.graphql.server_changes import ServerMutations
 from api.graphql.servers import ServerQueries
+from api.graphql.subscriptions import Subscription
 from api.graphql.viewer import ViewerQueries
 from api.graphql.voucher_changes import VoucherMutations
 from api.graphql.vouchers import VoucherQueries
@@ -123,6 +124,7 @@ def build_schema(*, dev: bool = False) -> strawberry.Schema:
     schema = _Schema(
         query=Query,
         mutation=Mutation,
+        subscription=Subscription,
         types=[PlanStep],
         extensions=extensions,
         config=StrawberryConfig(

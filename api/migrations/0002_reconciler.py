@@ -241,7 +241,7 @@ class Migration(migrations.Migration):
                 ('plan_digest', fields.CharField(max_length=64)),
                 ('facts_version', fields.BigIntField()),
                 ('expect', fields.JSONField(default=dict)),
-                ('run', fields.ForeignKeyField('abeyance.Run', source_field='run_id', null=True, related_name='steps', on_delete=OnDelete.RESTRICT)),
+                ('run', fields.ForeignKeyField('abeyance.Run', source_field='run_id', null=True, db_index=True, related_name='steps', on_delete=OnDelete.RESTRICT)),
                 ('dispatched_at', fields.DatetimeField()),
                 ('finished_at', fields.DatetimeField(null=True)),
                 ('outcome', fields.CharField(null=True, max_length=32)),

@@ -143,11 +143,15 @@ class Door:
             "POST", "/graphql", json=body, headers=headers | more.pop("headers", {}), **more
         )
 
-    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """Send any request to the application."""
+    def app(self) -> Starlette:
+        """Return the application itself."""
         if self._app is None or self._app[0] != (self.ports, self.dev):
             self._app = (self.ports, self.dev), create_app(self.ports, dev=self.dev)
-        transport = httpx.ASGITransport(app=self._app[1])
+        return self._app[1]
+
+    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Send any request to the application."""
+        transport = httpx.ASGITransport(app=self.app())
         async with httpx.AsyncClient(transport=transport, base_url="http://abeyance.test") as client:
             return await client.request(method, path, **more)
 

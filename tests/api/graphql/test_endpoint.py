@@ -113,7 +113,7 @@ async def test_it_forgets_a_token_that_has_expired(door: Any) -> None:
         (b'{"query": "{ viewer { role } }", "operationName": 1}', "application/json"),
         (json.dumps({"query": VIEWER}).encode(), "text/plain"),
         (b"query=%7Bviewer%7Brole%7D%7D", "application/x-www-form-urlencoded"),
-        (b"[" * 100_000, "application/json"),
+        (b"[" * 60_000, "application/json"),
         (b"\xff", "application/json"),
     ],
 )
@@ -263,11 +263,6 @@ async def test_it_knows_its_operations_by_name(door: Any) -> None:
     for body in ({"query": query, "operationName": "C"}, {"query": query}):
         answer = (await door.post(body, token=token)).json()
         assert answer["errors"][0]["extensions"]["code"] == "INVALID"
-
-
-async def test_it_refuses_a_subscription(door: Any) -> None:
-    """It has none."""
-    assert await door.code(Role.ADMIN, "subscription { accountChanged { id } }") == "INVALID"
 
 
 @pytest.mark.parametrize(

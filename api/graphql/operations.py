@@ -1,0 +1,212 @@
+"""One operation, by whichever door it came: authenticated, bounded, executed, and told without our faults' texts.
+
+Owns what all transports have in common. How a request is read and an answer written is theirs.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, cast
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types.execution import ExecutionResult, PreExecutionError
+from strawberry.types.graphql import OperationType
+
+from api.auth import Principal, principal_of
+from api.graphql.action_requests import note_denied
+from api.graphql.context import Context
+from api.graphql.errors import INVALID, LIMIT_EXCEEDED, RATE_LIMITED, UNAUTHENTICATED, coded, tell
+from api.graphql.feed import Feed
+from api.graphql.stream import Stream
+from api.graphql.texts import UNFIT, is_fit
+from api.ports import Ports
+from api.rates import Buckets
+
+#: Bytes; the largest policy fits in, however it is escaped. Telling what is wrong with more costs everybody's time.
+LARGEST_BODY = 128 * 1024
+
+BAD, UNAUTHORIZED, TOO_LARGE, TOO_MANY = 400, 401, 413, 429
+_ONCE = (OperationType.QUERY, OperationType.MUTATION)
+
+
+class BadRequestError(Exception):
+    """The request is none that could be executed; the status, the error and the headers to answer with."""
+
+    def __init__(self, status: int, error: GraphQLError, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(error.message)
+        self.status = status
+        self.error = error
+        self.headers = headers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who asks, with what it said of itself, and from where."""
+
+    principal: Principal
+    authorization: str | None
+    address: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What was asked for."""
+
+    query: str
+    variables: dict[str, Any]
+    name: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer of a stream. `refused`: nothing was executed and nothing will follow."""
+
+    told: dict[str, Any]
+    refused: bool
+
+
+def read(told: object) -> Operation:
+    """Return the operation of a request's JSON value; raises `BadRequestError` for any other value."""
+    if not isinstance(told, dict) or not isinstance(told.get("query"), str) or not told["query"].strip():
+        raise BadRequestError(BAD, coded('send one object with a string "query"', INVALID))
+    variables, name = told.get("variables"), told.get("operationName")
+    if not isinstance(variables, dict | None) or not isinstance(name, str | None):
+        raise BadRequestError(BAD, coded('"variables" is an object and "operationName" a string', INVALID))
+    if not is_fit([told["query"], variables, name]):
+        raise BadRequestError(BAD, coded(UNFIT, INVALID))
+    return Operation(query=told["query"], variables=variables or {}, name=name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """Carries out operations of one schema."""
+
+    schema: strawberry.Schema
+    ports: Ports
+    feed: Feed
+    #: Apart, so that no crowd of strangers makes us forget how often a principal has asked.
+    principals: Buckets = field(default_factory=Buckets)
+    strangers: Buckets = field(default_factory=Buckets)
+
+    async def admit(self, authorization: str | None, address: str | None) -> Caller:
+        """Return who sent this header from this address, counted as one operation; raises `BadRequestError`."""
+        now = self.ports.clock.now()
+        principal = await principal_of(authorization, self.ports.authenticators, now)
+        if principal is None:
+            # Counted only without a live token: strangers lock out nobody who shares their address.
+            _unless_limited(self.strangers.take(address, self.ports.allowances.strangers, now))
+            raise BadRequestError(
+                UNAUTHORIZED,
+                coded("send `Authorization: Bearer` with a live token", UNAUTHENTICATED),
+                {"WWW-Authenticate": "Bearer"},
+            )
+        _unless_limited(self.wait_of(principal))
+        return Caller(principal=principal, authorization=authorization, address=address)
+
+    async def known(self, authorization: str | None) -> Principal | None:
+        """Return who sent this header, if its credential is live now; nothing is counted."""
+        return await principal_of(authorization, self.ports.authenticators, self.ports.clock.now())
+
+    def wait_of(self, principal: Principal) -> timedelta | None:
+        """Count one operation of a principal; return how long it has to wait when it has none left, else null."""
+        allowance = self.ports.allowances.of(principal.role)
+        return self.principals.take(principal, allowance, self.ports.clock.now())
+
+    def context_of(self, caller: Caller, operation: Operation) -> Context:
+        """Return what the resolvers of this operation share."""
+        return Context(
+            principal=caller.principal,
+            ports=self.ports,
+            now=self.ports.clock.now(),
+            address=caller.address,
+            operation=operation.name,
+        )
+
+    async def execute(self, operation: Operation, context: Context) -> dict[str, Any]:
+        """Return the answer to a query or mutation."""
+        try:
+            async with asyncio.timeout(self.ports.query_timeout.total_seconds()):
+                result = await self.schema.execute(
+                    operation.query,
+                    variable_values=operation.variables,
+                    context_value=context,
+                    operation_name=operation.name,
+                    allowed_operation_types=_ONCE,
+                )
+        except TimeoutError:
+            return failed(_took_too_long())
+        except InvalidOperationTypeError:
+            return failed(coded("subscribe over a WebSocket, or with `Accept: text/event-stream`", INVALID))
+        except CannotGetOperationTypeError:
+            return failed(coded("the document has no such operation", INVALID))
+        return await self._told(result, operation, context)
+
+    async def stream(self, operation: Operation, caller: Caller) -> AsyncGenerator[Answer, None]:
+        """Yield the answers of any operation: one for a query or mutation, one for each event of a subscription.
+
+        Every event is authenticated anew, counted and given as much time as an operation.
+        """
+        context = self.context_of(caller, operation)
+        try:
+            async with asyncio.timeout(None) as deadline:
+                context.stream = stream = Stream(
+                    feed=self.feed,
+                    authorization=caller.authorization,
+                    deadline=deadline,
+                    wait_of=self.wait_of,
+                )
+                stream.begin(self.ports.query_timeout)
+                async with aclosing(self._results(operation, context)) as results:
+                    async for result in results:
+                        stream.rest()
+                        told = await self._told(result, operation, context)
+                        yield Answer(told=told, refused=isinstance(result, PreExecutionError))
+        except TimeoutError:
+            yield Answer(told=failed(_took_too_long()), refused=False)
+
+    async def _results(
+        self, operation: Operation, context: Context
+    ) -> AsyncGenerator[ExecutionResult | PreExecutionError, None]:
+        results = await self.schema.stream(
+            operation.query,
+            variable_values=operation.variables,
+            context_value=context,
+            operation_name=operation.name,
+            allowed_operation_types=tuple(OperationType),
+        )
+        async with aclosing(results):
+            async for result in results:
+                yield cast(
+                    "ExecutionResult | PreExecutionError", result
+                )  # the others come of @defer, which is off
+
+    async def _told(
+        self, result: ExecutionResult | PreExecutionError, operation: Operation, context: Context
+    ) -> dict[str, Any]:
+        answer: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            answer["errors"] = [tell(error).formatted for error in result.errors]
+            await note_denied(context, operation.variables, result.errors)
+        return answer
+
+
+def failed(error: GraphQLError) -> dict[str, Any]:
+    """Return an answer that is an error and nothing else."""
+    return {"data": None, "errors": [error.formatted]}
+
+
+def _took_too_long() -> GraphQLError:
+    return coded("this took too long and was given up; ask for less", LIMIT_EXCEEDED)
+
+
+def _unless_limited(wait: timedelta | None) -> None:
+    """Refuse a caller that has to wait; RFC 9110, 10.2.3: `Retry-After` is whole seconds."""
+    if wait is not None:
+        seconds = max(math.ceil(wait.total_seconds()), 1)
+        error = coded(f"you ask too often; ask again in {seconds} s", RATE_LIMITED)
+        raise BadRequestError(TOO_MANY, error, {"Retry-After": str(seconds)})

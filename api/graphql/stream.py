@@ -1,0 +1,68 @@
+"""The events of one subscription: each authenticated, counted and timed like an operation of its own.
+
+Owns when the next event may be answered and when a subscription ends. What is shown of an event is the resolvers'.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from api.auth import Principal, principal_of
+from api.graphql.context import Context
+from api.graphql.errors import UNAUTHENTICATED, coded
+from api.graphql.feed import Feed
+from api.graphql.marks import Key
+
+#: A subscription without events outlives its token by no more than this.
+RECHECK_SECONDS = 15.0
+
+
+@dataclass(kw_only=True, eq=False)
+class Stream:
+    """What a subscription needs beside the context of its resolvers."""
+
+    feed: Feed
+    authorization: str | None
+    #: Ends the answering of one event that takes too long; off while the next one is awaited.
+    deadline: asyncio.Timeout
+    #: Counts one operation of a principal; returns how long to wait when none is left, else null.
+    wait_of: Callable[[Principal], timedelta | None]
+
+    def begin(self, span: timedelta) -> None:
+        """Give the answer that is worked on this long."""
+        self.deadline.reschedule(asyncio.get_running_loop().time() + span.total_seconds())
+
+    def rest(self) -> None:
+        """Wait as long as it takes."""
+        self.deadline.reschedule(None)
+
+    async def events(self, context: Context, keys: Sequence[Key]) -> AsyncGenerator[Key, None]:
+        """Yield every key at once, and then each that changed, until the credential is no longer live.
+
+        Several changes of one key while it is being answered are one event.
+        """
+        async with self.feed.watching(keys) as watcher:
+            due = list(keys)
+            while True:
+                for key in due:
+                    await self._admit(context)
+                    yield key
+                self.rest()
+                due = await watcher.changed(RECHECK_SECONDS)
+                if not due:
+                    await self._check(context)
+
+    async def _admit(self, context: Context) -> None:
+        self.rest()
+        while (wait := self.wait_of(context.principal)) is not None:  # noqa: ASYNC110 - time alone gives it back
+            await asyncio.sleep(wait.total_seconds())
+        await self._check(context)
+        context.renew(context.ports.clock.now())
+        self.begin(context.ports.query_timeout)
+
+    async def _check(self, context: Context) -> None:
+        now = context.ports.clock.now()
+        principal = await principal_of(self.authorization, context.ports.authenticators, now)
+        if principal != context.principal:
+            raise coded("the token has ended; subscribe again with a live one", UNAUTHENTICATED)
