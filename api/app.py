@@ -11,6 +11,7 @@ from starlette.routing import Route, WebSocketRoute
 from api.graphql.connected import Connected
 from api.graphql.endpoint import GraphQLEndpoint, ide
 from api.graphql.feed import Feed
+from api.graphql.names import hidden_names
 from api.graphql.operations import Operations
 from api.graphql.schema import build_schema
 from api.graphql.websocket import WebSocketDoor
@@ -26,7 +27,13 @@ def create_app(
 
     With `dev`, introspection answers and browsers get a page for trying queries.
     """
-    operations = Operations(schema=build_schema(dev=dev), ports=ports, feed=Feed(changes=ports.changes))
+    schema = build_schema(dev=dev)
+    operations = Operations(
+        schema=schema,
+        ports=ports,
+        feed=Feed(changes=ports.changes),
+        hidden=None if dev else hidden_names(schema),
+    )
     connected = Connected()
     graphql = GraphQLEndpoint(operations=operations, connected=connected)
     sockets = WebSocketDoor(operations=operations, connected=connected)

@@ -22,6 +22,7 @@ from api.graphql.action_requests import note_denied
 from api.graphql.context import Context
 from api.graphql.errors import INVALID, LIMIT_EXCEEDED, RATE_LIMITED, UNAUTHENTICATED, coded, tell
 from api.graphql.feed import Feed
+from api.graphql.names import HiddenNames
 from api.graphql.stream import Stream
 from api.graphql.texts import UNFIT, is_fit
 from api.ports import Ports
@@ -89,6 +90,8 @@ class Operations:
     schema: strawberry.Schema
     ports: Ports
     feed: Feed
+    #: Null for developers, who are told every name.
+    hidden: HiddenNames | None = None
     #: Apart, so that no crowd of strangers makes us forget how often a principal has asked.
     principals: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
@@ -190,7 +193,9 @@ class Operations:
     ) -> dict[str, Any]:
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
-            answer["errors"] = [tell(error).formatted for error in result.errors]
+            told = [dict(tell(error).formatted) for error in result.errors]
+            hidden = self.hidden
+            answer["errors"] = [hidden.hide(error, operation.query) for error in told] if hidden else told
             await note_denied(context, operation.variables, result.errors)
         return answer
 

@@ -7,17 +7,14 @@ import pytest
 from graphql import (
     GraphQLEnumType,
     GraphQLInputObjectType,
-    GraphQLInterfaceType,
     GraphQLList,
     GraphQLNonNull,
-    GraphQLObjectType,
     GraphQLScalarType,
     ValidationRule,
     build_schema,
 )
 
 from api.graphql import ids
-from api.graphql.permissions import RULES
 from api.graphql.schema import sdl
 from api.graphql.scope import Scope
 from api.models import Role
@@ -113,41 +110,6 @@ async def test_each_role_may_do_what_the_contract_says_and_nothing_else(
         if codes:
             refused.add(field)
     assert set(OPERATIONS) - refused == {*RIGHTS[role].split(), *MONEY_RIGHTS[role].split()}
-
-
-def _leaves() -> list[tuple[str, str]]:
-    return sorted(
-        (noun, field) for noun, lines in RULES.items() for fields in lines for field in fields.split()
-    )
-
-
-async def test_every_field_is_refused_to_the_roles_without_it(door: Any, factory: Any) -> None:
-    """It refuses a field wherever it occurs, by validation and before anything is loaded."""
-    account = await factory.account()
-    for noun, field in _leaves():
-        kind = SCHEMA.get_type(noun)
-        if noun in {"Query", "Mutation"} or not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
-            continue
-        if not isinstance(kind, GraphQLObjectType) or "Node" not in {one.name for one in kind.interfaces}:
-            continue
-        arguments = kind.fields[field].args
-        needed = ", ".join(
-            f"{name}: {_value(one.type)}"
-            for name, one in arguments.items()
-            if isinstance(one.type, GraphQLNonNull)
-        )
-        inner = kind.fields[field].type
-        while isinstance(inner, GraphQLList | GraphQLNonNull):
-            inner = inner.of_type
-        leaf = isinstance(inner, GraphQLScalarType | GraphQLEnumType)
-        selection = f"{field}{f'({needed})' if needed else ''} {'' if leaf else '{ __typename }'}"
-        query = f'{{ node(id: "x") {{ ... on {noun} {{ {selection} }} }} }}'
-        for role in Role:
-            answer = await door.ask(
-                role, query, account=account.external_id if role is Role.CUSTOMER else None
-            )
-            allowed = any(role in roles for fields, roles in RULES[noun].items() if field in fields.split())
-            assert ("errors" not in answer) == allowed, (role, noun, field, answer)
 
 
 async def _furnished(factory: Any) -> Server:
