@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything runs from .venv, which `make setup` fills from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test unit nightly test-stripe check format lock schema docs
+.PHONY: help setup setup-dev demo test unit nightly bench-api test-stripe check format lock schema docs
 
 PY := .venv/bin/python
 # Much of the suite waits for real plays, so that a few more workers than processors pay.
@@ -33,6 +33,9 @@ unit: setup-dev ## Run the tests that need no server, no root and no time
 
 nightly: setup-dev ## Run the proofs that take too long for every change
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m nightly $(ARGS)
+
+bench-api: setup-dev ## Measure the API against a hand-written one; ARGS="--accounts 2000 --servers 10000" is quick
+	@$(PY) -m benchmarks.api $(ARGS)
 
 test-stripe: setup-dev ## Run the suite against a Stripe sandbox; tests/sandbox/README.md says what it needs
 	@$(PY) -m pytest tests/sandbox $(ARGS)

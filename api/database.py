@@ -131,6 +131,10 @@ def _sqlite(path: str, *, foreign_keys: bool) -> dict[str, Any]:
 _POSTGRES_OPTIONS = {"sslmode": "ssl", "minsize": "minsize", "maxsize": "maxsize", "host": "host"}
 
 
+async def _nothing_to_reset(_: object) -> None:
+    """Leave a connection as it is: a reset per statement is a round trip, and asyncpg ends open transactions itself."""
+
+
 def _postgres(url: str) -> dict[str, Any]:
     try:
         parts = urlsplit(url)
@@ -150,6 +154,7 @@ def _postgres(url: str) -> dict[str, Any]:
         "application_name": APP,
         "minsize": 1,
         "maxsize": 10,
+        "reset": _nothing_to_reset,
     }
     for name, value in parse_qsl(parts.query):
         if name not in _POSTGRES_OPTIONS:

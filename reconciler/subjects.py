@@ -98,7 +98,7 @@ class _Loaded:
         state = await ReconcilerState.get_or_none(id=1)
         uncovered = await _uncovered_servers(ids, now)
         held = [row.server_id for row in open_episodes if row.server_id is not None]
-        servers = {server.id: server for server in await Server.filter(id__in=held)}
+        servers = {server.id: server for server in await Server.filter(id__in=held)} if held else {}
         return cls(
             invoices=await invoices.open_invoices(ids, now=now),
             overrides=overrides,

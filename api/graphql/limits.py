@@ -29,9 +29,11 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from api.graphql.connections import DEFAULT_PAGE, LARGEST_PAGE
+from api.graphql.documents import Documents
 from api.graphql.errors import INVALID, LIMIT_EXCEEDED, coded
 from api.graphql.selections import problem_of_selections
 from api.graphql.texts import UNFIT, has_fit_literals
+from api.models import Role
 
 MOST_TOKENS = 2_000
 DEEPEST = 14
@@ -62,9 +64,18 @@ class Measure:
 class LimitOperations(SchemaExtension):
     """Refuse an operation that asks for too much, with the limit that it meets; validate the others."""
 
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
     def on_operation(self) -> Iterator[None]:
         """Tell the parser how many tokens it may read."""
         self.execution_context.parse_options["max_tokens"] = MOST_TOKENS
+        yield
+
+    def on_parse(self) -> Iterator[None]:
+        """Take the document as it was read before, if it was."""
+        context = self.execution_context
+        context.graphql_document = self._documents.find(self._role, context.query or "")
         yield
 
     def on_validate(self) -> Iterator[None]:
@@ -78,7 +89,7 @@ class LimitOperations(SchemaExtension):
             if _is_ambiguous(document, self.execution_context.context.operation):
                 several = "the document has several operations; name the one to execute"
                 self.execution_context.pre_execution_errors = [coded(several, INVALID)]
-            elif problem is None and not has_fit_literals(document):
+            elif problem is None and not (self._is_known(document) or has_fit_literals(document)):
                 self.execution_context.pre_execution_errors = [coded(UNFIT, INVALID)]
             if problem is not None:
                 self.execution_context.pre_execution_errors = [coded(problem, LIMIT_EXCEEDED)]
@@ -89,14 +100,27 @@ class LimitOperations(SchemaExtension):
     def _mistakes(self, document: DocumentNode) -> list[GraphQLError]:
         """Validate as Strawberry would afterwards, but briefly: each mistake told costs, and a suggestion far more."""
         context = self.execution_context
+        if self._is_known(document):
+            return []
         rules = (*context.validation_rules, MaybeNullValidationRule, OneOfInputValidationRule)
-        return validate(
+        mistakes = validate(
             context.schema._schema,  # noqa: SLF001  # it has no other door
             document,
             rules,
             max_errors=MOST_MISTAKES,
             hide_suggestions=True,
         )
+        if not mistakes:
+            self._documents.keep(self._role, context.query or "", document)
+        return mistakes
+
+    @property
+    def _role(self) -> Role:
+        role: Role = self.execution_context.context.principal.role
+        return role
+
+    def _is_known(self, document: DocumentNode) -> bool:
+        return self._documents.find(self._role, self.execution_context.query or "") is document
 
 
 def _is_ambiguous(document: DocumentNode, name: str | None) -> bool:

@@ -6,7 +6,7 @@ Owns composition only. The text of it is checked in beside this module.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import strawberry
@@ -31,6 +31,7 @@ from api.graphql.approvals import ApprovalMutations, ApprovalQueries
 from api.graphql.audit import AuditQueries
 from api.graphql.card_changes import CardMutations
 from api.graphql.decisions import DecisionMutations
+from api.graphql.documents import Documents
 from api.graphql.enforcement import EnforcementMutations
 from api.graphql.forecast import ForecastQueries
 from api.graphql.invoices import InvoiceQueries
@@ -118,7 +119,11 @@ class _Schema(strawberry.Schema):
 
 def build_schema(*, dev: bool = False) -> strawberry.Schema:
     """Return the schema; introspection answers only developers."""
-    extensions: list[type[SchemaExtension]] = [LimitOperations, CheckRights]
+    documents = Documents()
+    extensions: list[type[SchemaExtension] | Callable[[], SchemaExtension]] = [
+        lambda: LimitOperations(documents),
+        CheckRights,
+    ]
     if not dev:
         extensions.append(DisableIntrospection)
     schema = _Schema(

@@ -242,3 +242,14 @@ async def test_it_accepts_a_path_with_blanks_and_signs(tmp_path):
     with sqlite3.connect(folder / "my data.db") as connection:
         assert connection.execute("SELECT count(*) FROM account").fetchone() == (0,)
     connection.close()
+
+
+@pytest.mark.postgres
+async def test_a_transaction_that_was_left_open_ends_with_its_turn(postgres_url: str) -> None:
+    """It is rolled back when its connection goes back to the pool, although nothing else is reset there."""
+    async with door.open_database(f"{postgres_url}?minsize=1&maxsize=1") as context:
+        connection = context.db()
+        async with connection.acquire_connection() as raw:
+            await raw.execute("BEGIN")
+            await raw.execute("CREATE TABLE left_over (id int)")
+        assert await connection.execute_query_dict("SELECT to_regclass('left_over') AS it") == [{"it": None}]

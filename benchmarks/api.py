@@ -1,0 +1,220 @@
+"""How fast the API answers, as a ratio against what somebody could write by hand instead.
+
+`portal_home_vs_plain` and `gates_100_vs_plain`: how many answers a hand-written endpoint with the same token check and
+the same statements gives for each of ours, to the portal's start page and to "may these hundred servers be started?"
+(lower is better; the target is at most 4). `webhook_vs_insert`: accepted and durable Stripe events for each row that is
+just verified and inserted (higher is better; the target is at least 0.5).
+"""
+
+import argparse
+import asyncio
+import hashlib
+import hmac
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+
+from api import tokens
+from api.database import open_database, upgrade
+from api.models import Role
+from benchmarks.cluster import MissingError, postgres
+from benchmarks.fleet import NOW, Fleet, fill
+from benchmarks.load import Run, load, request
+from benchmarks.serving import CHECKOUT, SECRET, product, write
+from billing.clock import SystemClock
+
+PORTAL_HOME = """query PortalHome {
+  viewer { role account {
+    id name announcement { severity code title body deadline actionUrl stillWorks }
+    standing { stage since effects next { stage at } debt { amounts { amount currency } } }
+    servers(first: 20) { totalCount edges { node { id name status restoring inSync
+      gates { action allowed code message remedy until } } } }
+    invoices(first: 10) { edges { node { id number status total { amount currency } dueOn overdue } } }
+  } } }"""
+GATES_100 = """query Gates($names: [String!]!) {
+  serversByExternalId(externalIds: $names) { externalId gate(action: START) { allowed code message until } } }"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Two runs and what they come to."""
+
+    name: str
+    ours: Run
+    plain: Run
+    ratio: float
+    target: str
+
+    def text(self) -> str:
+        """Return it in three lines."""
+        head = f"{self.name} = {self.ratio:.2f} (target {self.target})"
+        return f"{head}\n  ours  {self.ours.text()}\n  plain {self.plain.text()}"
+
+
+@asynccontextmanager
+async def served(kind: str, url: str, statements: str = "") -> AsyncIterator[tuple[int, int]]:
+    """Run one of the servers; yields its port and its process."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.serving", kind, url, statements,
+        cwd=CHECKOUT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told, asked = process.stdout, process.stdin
+    if told is None or asked is None:
+        raise RuntimeError("a server without pipes")
+    try:
+        yield int(await asyncio.wait_for(told.readline(), 60)), process.pid
+    finally:
+        asked.close()
+        try:
+            await asyncio.wait_for(process.wait(), 20)
+        except TimeoutError:
+            process.kill()
+
+
+async def prepare(url: str, fleet: Fleet) -> tuple[str, str]:
+    """Fill the database; returns a token of the busy customer and one of the control plane."""
+    begun = time.perf_counter()
+    await upgrade(url)
+    connection = await asyncpg.connect(url)
+    try:
+        await fill(connection, fleet)
+        await connection.execute("CREATE TABLE plain_event (event_id text PRIMARY KEY, type text, body text)")
+    finally:
+        await connection.close()
+    async with open_database(url):
+        customer = await tokens.create(
+            "c", Role.CUSTOMER, account_external_id=fleet.busy, now=NOW, actor="benchmark"
+        )
+        control = await tokens.create("k", Role.CONTROL, now=NOW, actor="benchmark")
+    print(
+        f"{fleet.accounts:,} accounts, {fleet.servers:,} servers in {time.perf_counter() - begun:.0f} s",
+        flush=True,
+    )
+    return customer, control
+
+
+async def statements_of(url: str, token: str, body: dict[str, Any]) -> list[tuple[str, list[Any]]]:
+    """Return the statements, with their parameters, that the product sends for one operation beside the token check."""
+    sent: list[tuple[str, list[Any]]] = []
+
+    def note(record: asyncpg.connection.LoggedQuery) -> None:
+        sent.append((record.query, [write(value) for value in record.args]))
+
+    original = asyncpg.connection.Connection.__init__
+
+    def watched(connection: Any, *args: Any, **more: Any) -> None:
+        original(connection, *args, **more)
+        connection.add_query_logger(note)
+
+    asyncpg.connection.Connection.__init__ = watched
+    try:
+        async with product(url) as app:
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://bench") as client:
+                headers = {"Authorization": f"Bearer {token}"}
+                sent.clear()
+                answer = (await client.post("/graphql", json=body, headers=headers)).json()
+                if "errors" in answer:
+                    raise RuntimeError(f"the operation is refused: {answer['errors']}")
+    finally:
+        asyncpg.connection.Connection.__init__ = original
+    return [(text, values) for text, values in sent if "FROM" in text and '"api_token"' not in text]
+
+
+async def compare_queries(url: str, name: str, token: str, body: dict[str, Any], many: int) -> Result:
+    """Measure one operation on both servers."""
+    statements = await statements_of(url, token, body)
+    print(f"{name}: {len(statements)} statements beside the token check", flush=True)
+    headers = {"Authorization": f"Bearer {token}"}
+    ours_sent = request("/graphql", json.dumps(body).encode(), **headers)
+    plain_sent = request("/answer", json.dumps(body).encode(), **headers)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(statements, file)
+        file.flush()
+        async with served("product", url) as (port, pid):
+            await load(port, pid, max(many // 10, 8), lambda _: ours_sent)
+            ours = await load(port, pid, many, lambda _: ours_sent)
+        async with served("plain", url, file.name) as (port, pid):
+            await load(port, pid, max(many // 10, 8), lambda _: plain_sent)
+            plain = await load(port, pid, many, lambda _: plain_sent)
+    return Result(name=name, ours=ours, plain=plain, ratio=plain.rate / ours.rate, target="<= 4")
+
+
+def _event(number: int) -> bytes:
+    at = int(SystemClock().now().timestamp())
+    about = {"id": f"in_{number}", "object": "invoice", "customer": f"cus_{number}", "padding": "x" * 3_000}
+    body = json.dumps({
+        "id": f"evt_{number}", "object": "event", "api_version": "2026-01-01", "created": at, "livemode": False,
+        "type": "invoice.paid", "pending_webhooks": 1, "request": None, "data": {"object": about},
+    }).encode()  # fmt: skip
+    mac = hmac.new(SECRET.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    return request("/webhooks/stripe", body, Stripe_Signature=f"t={at},v1={mac}")
+
+
+async def compare_webhooks(url: str, many: int) -> Result:
+    """Measure the intake of events."""
+
+    def plainly(number: int) -> bytes:
+        return _event(number).replace(b"/webhooks/stripe", b"/insert", 1)
+
+    warm = max(many // 10, 8)
+    async with served("product", url) as (port, pid):
+        await load(port, pid, warm, lambda number: _event(number + many))
+        ours = await load(port, pid, many, _event)
+    async with served("plain", url) as (port, pid):
+        await load(port, pid, warm, lambda number: plainly(number + many))
+        plain = await load(port, pid, many, plainly)
+    return Result(
+        name="webhook_vs_insert", ours=ours, plain=plain, ratio=ours.rate / plain.rate, target=">= 0.5"
+    )
+
+
+async def run(fleet: Fleet, many: int) -> list[Result]:
+    """Measure everything on a PostgreSQL of its own and print it."""
+    results = []
+    with postgres() as url:
+        customer, control = await prepare(url, fleet)
+        home = {"query": PORTAL_HOME}
+        hundred = [f"server-{1 + number * fleet.servers // 100}" for number in range(100)]
+        gates = {"query": GATES_100, "variables": {"names": hundred}}
+        for work in (
+            compare_queries(url, "portal_home_vs_plain", customer, home, many),
+            compare_queries(url, "gates_100_vs_plain", control, gates, many),
+            compare_webhooks(url, many),
+        ):
+            results.append(await work)
+            print(results[-1].text(), flush=True)
+    return results
+
+
+def main() -> int:
+    """Run from the command line; 1 when there were errors."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accounts", type=int, default=Fleet.accounts)
+    parser.add_argument("--servers", type=int, default=Fleet.servers)
+    parser.add_argument("--requests", type=int, default=1_000, help="of each load")
+    parser.add_argument("--json", type=Path, help="also write the ratios here")
+    given = parser.parse_args()
+    try:
+        results = asyncio.run(run(Fleet(accounts=given.accounts, servers=given.servers), given.requests))
+    except MissingError as missing:
+        print(missing, file=sys.stderr)
+        return 1
+    if given.json:
+        given.json.write_text(
+            json.dumps({one.name: round(one.ratio, 3) for one in results}), encoding="utf-8"
+        )
+    return int(any(one.ours.errors or one.plain.errors for one in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The servers that are compared, each in a process of its own: the product's application, and one written by hand.
+
+The plain one does what somebody would write without the product: the same token check and the very statements that the
+product sends for the same question, on asyncpg, answered as JSON row by row.
+"""
+
+import asyncio
+import hashlib
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from api.app import create_app
+from api.database import open_database
+from api.ports import Ports
+from api.rates import Allowances
+from api.webhooks import StripeWebhook
+from benchmarks.fleet import NOW
+from billing.clock import Clock, ManualClock, SystemClock
+from billing.notices import known_templates
+from billing.policy_files import PolicyBook
+from billing.stripe.signature import verify
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SECRET = "whsec_" + "benchmark" * 4
+#: So that the limits on how often one may ask, which are another matter, stay out of the way.
+UNLIMITED = Allowances(people=10**9, control=10**9, strangers=10**9)
+
+
+class _NoHands:
+    def allowed(self) -> frozenset[str]:
+        return frozenset()
+
+    async def observe(self, server_id: int, *, actor: str) -> int:
+        raise AssertionError
+
+    async def give_back(self, action: str, server_id: int, *, reason: str, actor: str) -> None:
+        raise AssertionError
+
+
+def ports(clock: Clock) -> Ports:
+    """Return what the product's doors need here: the shipped policies, and no reconciler."""
+    book = PolicyBook.of_folder(CHECKOUT / "billing" / "policies", templates=known_templates())
+    return Ports(
+        clock=clock,
+        wake=lambda _: None,
+        policies=lambda: {name: book.get(name) for name in book.names},
+        platforms=lambda: {f"site{number}": "proxmox" for number in range(40)},
+        actions=_NoHands(),
+        allowances=UNLIMITED,
+    )
+
+
+@asynccontextmanager
+async def product(url: str) -> AsyncIterator[Starlette]:
+    """The product's application over this database."""
+    async with open_database(f"{url}?minsize=5&maxsize=10"):
+        webhook = StripeWebhook(
+            secrets=(SECRET,), live=False, account_id=None, clock=SystemClock(), wake=lambda: None
+        )
+        yield create_app(ports(ManualClock(NOW)), webhook=webhook)
+
+
+@asynccontextmanager
+async def plain(url: str, statements: list[tuple[str, list[Any]]]) -> AsyncIterator[Starlette]:
+    """The application by hand: `POST /answer` sends the statements, `POST /insert` keeps a verified event."""
+    async with asyncpg.create_pool(url, min_size=5, max_size=10) as pool:
+
+        async def answer(request: Request) -> Response:
+            await request.json()
+            bearer = request.headers["authorization"].removeprefix("Bearer ")
+            async with pool.acquire() as connection:
+                known = await connection.fetchrow(
+                    "SELECT role, account_external_id FROM api_token WHERE hash = $1 AND revoked_at IS NULL"
+                    " AND (expires_at IS NULL OR expires_at > $2)",
+                    hashlib.sha256(bearer.encode()).hexdigest(),
+                    NOW,
+                )
+                if known is None:
+                    return JSONResponse({"error": "unauthenticated"}, 401)
+                told = [
+                    [dict(row) for row in await connection.fetch(statement, *values)]
+                    for statement, values in statements
+                ]
+            return Response(json.dumps(told, default=str), media_type="application/json")
+
+        async def insert(request: Request) -> Response:
+            body = await request.body()
+            verify(body, request.headers["stripe-signature"], (SECRET,), now=SystemClock().now())
+            event = json.loads(body)
+            await pool.execute(
+                "INSERT INTO plain_event (event_id, type, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                event["id"],
+                event["type"],
+                body.decode(),
+            )
+            return JSONResponse({"received": True})
+
+        yield Starlette(
+            routes=[Route("/answer", answer, methods=["POST"]), Route("/insert", insert, methods=["POST"])]
+        )
+
+
+async def serve(app: Starlette, ready: Callable[[int], Awaitable[None]]) -> None:
+    """Serve on a free port until standard input ends; tells the port."""
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    await ready(server.servers[0].sockets[0].getsockname()[1])
+    await asyncio.to_thread(sys.stdin.read)
+    server.should_exit = True
+    await serving
+
+
+async def _main(kind: str, url: str, statements: str) -> None:
+    async def ready(port: int) -> None:
+        print(port, flush=True)
+
+    listed = json.loads(await asyncio.to_thread(Path(statements).read_text)) if statements else []
+    values = [(text, [_read(one) for one in given]) for text, given in listed]
+    application = product(url) if kind == "product" else plain(url, values)
+    async with application as app:
+        await serve(app, ready)
+
+
+def write(value: Any) -> Any:
+    """Return a parameter of a statement as JSON can keep it."""
+    return {"at": value.isoformat()} if hasattr(value, "isoformat") else value
+
+
+def _read(value: Any) -> Any:
+    return NOW.fromisoformat(value["at"]) if isinstance(value, dict) else value
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:4]))

@@ -1,0 +1,55 @@
+"""Documents are remembered once they were found right, for the role that they were right for."""
+
+from typing import Any
+
+import pytest
+from graphql import parse
+
+from api.graphql import limits
+from api.graphql.documents import Documents
+from api.models import Role
+
+QUERY = "query($n: Int) { servers(first: $n) { totalCount edges { node { id } } } }"
+
+
+def test_it_remembers_the_last_ones() -> None:
+    """It forgets what was not used for the longest, and takes in no long text."""
+    documents, document = Documents(most=2), parse("{ viewer { role } }")
+    for query in ("a", "b"):
+        documents.keep(Role.ADMIN, query, document)
+    assert documents.find(Role.ADMIN, "a") is document
+    documents.keep(Role.ADMIN, "c", document)
+    found = [query for query in "abc" if documents.find(Role.ADMIN, query)]
+    assert found == ["a", "c"]
+    documents.keep(Role.ADMIN, "x" * 20_000, document)
+    assert documents.find(Role.ADMIN, "x" * 20_000) is None
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_a_document_is_validated_once(door: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It validates a right one once, a wrong one each time, and measures the cost each time."""
+    validated = []
+    original = limits.validate
+    monkeypatch.setattr(
+        limits, "validate", lambda *args, **more: validated.append(1) or original(*args, **more)
+    )
+    for _ in range(3):
+        assert (await door.data(Role.ADMIN, QUERY, {"n": 5}))["servers"]["totalCount"] == 0
+    assert len(validated) == 1
+    for _ in range(2):
+        assert await door.code(Role.ADMIN, "{ servers { nonsense } }") == "INVALID"
+    assert len(validated) == 3
+    servers = "servers(first: $n) { edges { node { id } } }"
+    nested = f"query($n: Int) {{ accounts(first: $n) {{ edges {{ node {{ {servers} }} }} }} }}"
+    assert await door.data(Role.ADMIN, nested, {"n": 5})
+    monkeypatch.setattr(limits, "MOST_FIELDS", 1_000)
+    assert await door.code(Role.ADMIN, nested, {"n": 100}) == "LIMIT_EXCEEDED"
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_what_is_right_for_one_role_is_not_for_another(door: Any, factory: Any) -> None:
+    """It refuses a customer what it has just answered an admin."""
+    account = (await factory.account()).external_id
+    query = "{ plan { digest } }"
+    assert "plan" in await door.data(Role.ADMIN, query)
+    assert await door.code(Role.CUSTOMER, query, account=account) == "FORBIDDEN"
