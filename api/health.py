@@ -44,7 +44,7 @@ from reconciler.rules.terms import Mode, StepState
 log = structlog.get_logger("abeyance.health")
 
 #: Checks that are shown and do not make the process unready.
-_TOLD_ONLY = frozenset({"state_folder", "observation", "ledger", "site_tokens"})
+_TOLD_ONLY = frozenset({"brakes", "state_folder", "observation", "ledger", "site_tokens"})
 #: No check may keep a prober waiting longer.
 PATIENCE = timedelta(seconds=2)
 #: What a run needs at least in its folder.
@@ -90,6 +90,7 @@ class Health:
             "database": await self._asked(self._database),
             "schema": await self._asked(self._schema),
             "policies": await self._asked(self._policies),
+            "brakes": await self._asked(self._brakes),
             "last_pass": await self._asked(self._last_pass),
             "state_folder": await self._asked(self._state_folder),
             "observation": await self._asked(self._observation),
@@ -135,6 +136,15 @@ class Health:
         if problem is not None:
             return Check(ok=False, said=f"in force: {loaded}; the files are refused: {problem}")
         return Check(ok="standard" in self.policies(), said=loaded)
+
+    async def _brakes(self) -> Check:
+        state = await ReconcilerState.get_or_none(id=1) or ReconcilerState(id=1)
+        on = {
+            "safe mode": state.safe_mode_since and state.safe_mode_reason,
+            "the breaker is open": state.breaker_open_at and state.breaker_reason,
+        }
+        said = [f"{name}: {reason}" for name, reason in on.items() if reason]
+        return Check(ok=not said, said="; ".join(said) or "none is on")
 
     async def _last_pass(self) -> Check:
         if self.pass_max_age is None:

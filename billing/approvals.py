@@ -21,7 +21,7 @@ from billing.rules.approvals import LASTS, NEEDS, ApprovalKind, ApprovalState, S
 
 ACTOR = "system:approvals"
 #: Given approvals of these kinds go on having an effect, which a withdrawal ends.
-_LASTING = frozenset({ApprovalKind.BREAKER_RELEASE, ApprovalKind.DECOMMISSION})
+_LASTING = frozenset({ApprovalKind.DECOMMISSION})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +136,7 @@ async def withdraw(approval_id: int, *, reason: str, actor: str, now: datetime) 
             raise refusal(RefusalCode.NOT_FOUND, "there is no such approval", "approvalId")
         given = approval.state is ApprovalState.GIVEN
         if given and approval.kind not in _LASTING:
-            raise refusal(
-                RefusalCode.CONFLICT, "it was given and carried out: revoke the override", "approvalId"
-            )
+            raise refusal(RefusalCode.CONFLICT, "it was given and carried out already", "approvalId")
         if shown_state(approval, now) not in {ApprovalState.PENDING, ApprovalState.GIVEN}:
             raise refusal(RefusalCode.CONFLICT, f"it is {approval.state.lower()} already", "approvalId")
         await _end(approval, ApprovalState.WITHDRAWN, by=actor, reason=told, now=now)
@@ -266,5 +264,5 @@ async def _record(kind: str, approval: Approval, *, by: str, reason: str, now: d
         actor=by,
         reason=reason,
         account_id=approval.account_id,
-        after={"kind": approval.kind, "about": approval.about, "digest": approval.digest},
+        after={"kind": approval.kind, "subject": approval.subject_id, "digest": approval.digest},
     )

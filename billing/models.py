@@ -208,10 +208,10 @@ class Episode(Model):
     ended_at = fields.DatetimeField(null=True)
     admitted = fields.CharEnumField(Stage, max_length=32, default=Stage.CURRENT)
     admitted_at = fields.DatetimeField()
-    #: The stage with larger effects that it was seen eligible for, and since when it counts as such for the breaker;
+    #: The last stage with larger effects that it was seen eligible for, and since when that counts for the breaker;
     #: null: none. Written by `reconciler.breaker` too.
     awaits = fields.CharEnumField(Stage, max_length=32, null=True)
-    awaits_since = fields.DatetimeField(null=True)
+    awaits_since = fields.DatetimeField(null=True, db_index=True)
     #: For how many seconds the customer's own unfinished payments alone held something back, and since when they do
     #: again; these two are written by `reconciler.payment_shield`.
     shielded_for = fields.IntField(default=0)

@@ -16,7 +16,7 @@ from billing.clock import Clock
 from billing.models import Account, Invoice
 from billing.rules.approvals import SecondPerson
 from billing.rules.policy import Policy
-from reconciler import approved, holds, modes, payment_shield, standing, subjects
+from reconciler import approved, breaker, holds, modes, payment_shield, standing, subjects
 from reconciler.asking import Asking, Refetch
 from reconciler.chunks import chunks
 from reconciler.dispatch import Dispatcher
@@ -97,7 +97,9 @@ class Passes:
             view = await self._survey.world(found, mode, self.clock.now())
             proposed = propose(view)
             self._submit(proposed, mode, restricting=False)
-        plan = await self._guarded(proposed, view)
+        if mode is Mode.APPLY:
+            await breaker.note(view.climbs, self.clock.now())
+        plan = await self._guarded(proposed, view, watching=mode is Mode.APPLY)
         await payment_shield.note(plan, self.clock.now())
         admitted = await self._admit(plan, found) if mode is Mode.APPLY else 0
         self._submit(plan, mode, restricting=True)
@@ -138,8 +140,11 @@ class Passes:
         others = [subject for subject in found if subject.account.id not in asked]
         return [*others, *await subjects.load(asked & climbing, self.policies(), self.clock.now())]
 
-    async def _guarded(self, proposed: Plan, view: World) -> Plan:
+    async def _guarded(self, proposed: Plan, view: World, *, watching: bool = False) -> Plan:
         circumstances = await self._survey.circumstances(view, self.policies(), view.now)
+        tripped = guard.overload(circumstances)
+        if watching and tripped and circumstances.breaker.open is None:
+            await breaker.trip(tripped, self.clock.now())
         return guard.guard(proposed, view, circumstances)
 
     # -- acting ---------------------------------------------------------------------------------------------------

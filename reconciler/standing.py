@@ -63,8 +63,9 @@ async def admit(
     async with in_transaction():
         if not await _bind(subject.account, now) or not await _as_read(subjects):
             return False
+        larger = larger_effects(subject, to_stage)
         moved = await Episode.filter(id=subject.episode.id, admitted=subject.admitted, ended_at=None).update(
-            admitted=to_stage, admitted_at=now
+            admitted=to_stage, admitted_at=now, **({} if larger else {"awaits": None, "awaits_since": None})
         )
         if moved == 0:
             return False
@@ -74,7 +75,7 @@ async def admit(
             policy=subject.policy.name,
             from_stage=subject.admitted,
             to_stage=to_stage,
-            larger=larger_effects(subject, to_stage),
+            larger=larger,
             plan_digest=plan_digest,
             at=now,
         )
@@ -171,9 +172,14 @@ async def _settle_one(subject: Subject, now: datetime) -> Stage:
             )
         return Stage.CURRENT
     if _fell(subject):
-        await Episode.filter(id=episode.id, ended_at=None).update(admitted=eligibility.stage, admitted_at=now)
+        await Episode.filter(id=episode.id, ended_at=None).update(
+            admitted=eligibility.stage, admitted_at=now, awaits=None, awaits_since=None
+        )
         await _record("stage.fell", subject, episode.admitted, eligibility.stage, eligibility.reason, now)
         return eligibility.stage
+    if episode.awaits_since is not None and episode.awaits.rank > eligibility.stage.rank:
+        # Held back by the ladder again: the next time it may climb is news to the breaker.
+        await Episode.filter(id=episode.id).update(awaits=None, awaits_since=None)
     return episode.admitted
 
 

@@ -15,7 +15,7 @@ from billing.models import Account, Invoice
 from billing.rules import ladder
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus
-from reconciler import payment_shield, standing, world
+from reconciler import breaker, payment_shield, standing, world
 from reconciler.chunks import chunks
 from reconciler.freshness import Freshness
 from reconciler.inventory import Inventory
@@ -67,7 +67,8 @@ class Survey:
         paused = None
         if state.paused_at is not None:
             paused = f"paused by {state.paused_by}: {state.paused_reason}"
-        counted = await Counted.read(now) if any(climb.larger for climb in view.climbs) else Counted({}, {})
+        larger = any(climb.larger for climb in view.climbs)
+        counted = await Counted.read(now) if larger else Counted({}, {})
         return guard.Circumstances(
             facts_max_age=self.freshness.facts_max_age,
             paused=paused,
@@ -77,6 +78,7 @@ class Survey:
                 name: counted.limits(policy, name) for name, policy in policies.items() if name != "standard"
             },
             windows={name: policy.windows for name, policy in policies.items() if policy.windows},
+            breaker=await breaker.read(view, now) if larger else guard.Breaker(),
         )
 
 
@@ -146,6 +148,7 @@ def _climb(subject: Subject, stale: Stale, sites: Mapping[int, frozenset[str]]) 
     return Climb(
         account_id=subject.account.id,
         server_id=subject.server.id if subject.server else None,
+        episode_id=subject.episode.id if subject.episode else None,
         policy=subject.policy.name,
         to_stage=eligibility.stage,
         eligible_since=ladder.supported_since(subject.facts, subject.policy, eligibility)

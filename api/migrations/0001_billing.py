@@ -155,7 +155,7 @@ class Migration(migrations.Migration):
                 ('admitted', fields.CharField(default='CURRENT', max_length=32)),
                 ('admitted_at', fields.DatetimeField()),
                 ('awaits', fields.CharField(null=True, max_length=32)),
-                ('awaits_since', fields.DatetimeField(null=True)),
+                ('awaits_since', fields.DatetimeField(null=True, db_index=True)),
                 ('shielded_for', fields.IntField(default=0)),
                 ('shielded_since', fields.DatetimeField(null=True)),
             ],

@@ -1,4 +1,4 @@
-"""The guard between plan and dispatch: fresh facts, weak tokens, blast radius, windows, pause.
+"""The guard between plan and dispatch: fresh facts, weak tokens, blast radius, breaker, windows, pause.
 
 Pure. It only ever holds back, and never a step that gives something back: restores pass all of it.
 """
@@ -31,6 +31,18 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Breaker:
+    """How the breaker stands, and what it counts."""
+
+    #: Why it is open; null while it is closed.
+    open: str | None = None
+    #: Who may climb although it is open, and counts for nothing: two persons released it.
+    released: frozenset[_Subject] = frozenset()
+    #: By policy: the accounts that lately became eligible for larger effects and are not released.
+    sudden: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Circumstances:
     """What the guard is told beside the plan."""
 
@@ -42,14 +54,36 @@ class Circumstances:
     fleet: Limits
     policies: Mapping[str, Limits] = field(default_factory=dict)
     windows: Mapping[str, Windows] = field(default_factory=dict)
+    breaker: Breaker = Breaker()
 
 
 def guard(plan: Plan, world: World, circumstances: Circumstances) -> Plan:
     """Return the plan with every step held back that must wait, each with a code and a sentence."""
+    breaker = circumstances.breaker
+    tripped = replace(breaker, open=breaker.open or overload(circumstances))
+    circumstances = replace(circumstances, breaker=tripped)
     climbs = {(climb.account_id, climb.server_id): climb for climb in world.climbs}
     servers = {server.id: server for server in world.servers}
     steps = [_check(step, world, circumstances, climbs, servers) for step in plan.steps]
     return replace(plan, steps=tuple(_within_limits(steps, climbs, circumstances)))
+
+
+def overload(circumstances: Circumstances) -> str | None:
+    """Return why so many became eligible for larger effects at once that persons have to look first; null: so few."""
+    sudden = circumstances.breaker.sudden
+    of_fleet = _too_many(len(frozenset[int]().union(*sudden.values())), circumstances.fleet, "")
+    of_policies = (
+        _too_many(len(sudden.get(name, ())), limits, f" of policy {name}")
+        for name, limits in sorted(circumstances.policies.items())
+    )
+    return of_fleet or next((found for found in of_policies if found), None)
+
+
+def _too_many(accounts: int, limits: Limits, whose: str) -> str | None:
+    most = limits.guard.breaker_factor * limits.guard.max_new_per_pass.of(limits.accounts)
+    if accounts <= most:
+        return None
+    return f"{accounts} accounts{whose} became eligible for larger effects at once; more than {most} is not believed"
 
 
 def _check(
@@ -73,6 +107,9 @@ def _check(
 def _check_climb(step: Step, climb: Climb, world: World, circumstances: Circumstances) -> Step:
     if world.mode is not Mode.APPLY:
         step = step.hold_back(f"MODE_{world.mode}", "only in mode apply is an account admitted to a stage")
+    breaker = circumstances.breaker
+    if breaker.open and climb.larger and (climb.account_id, climb.server_id) not in breaker.released:
+        step = step.hold_back("BREAKER", breaker.open)
     if climb.stale is not None:
         step = step.hold_back(*climb.stale)
     if climb.larger:

@@ -117,6 +117,8 @@ class Climb:
     account_id: int
     #: Null: the account itself.
     server_id: int | None = None
+    #: Null: its episode has not begun yet.
+    episode_id: int | None = None
     policy: str
     to_stage: Stage
     eligible_since: datetime

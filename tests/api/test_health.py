@@ -53,6 +53,7 @@ async def test_it_is_ready_when_all_is_well(clock: ManualClock) -> None:
     assert told["ready"] is True
     assert set(told["checks"]) == {
         "database", "schema", "policies", "last_pass", "state_folder", "observation", "ledger", "site_tokens",
+        "brakes",
     }  # fmt: skip
     assert all(check["ok"] for check in told["checks"].values())
 
@@ -269,3 +270,20 @@ async def test_it_names_the_sites_whose_token_could_destroy(clock: ManualClock) 
     assert failing == {"site_tokens"}
     assert "could destroy: b" in text
     assert (await _get(health, "/readyz")).status_code == 200
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_tells_the_brakes_and_serves_all_the_same(clock: ManualClock) -> None:
+    """Safe mode and an open breaker are trouble for people, and no reason to turn customers away."""
+    await _passed(clock)
+    assert (await _failing(_health(clock)))[0] == set()
+    await ReconcilerState.filter(id=1).update(
+        breaker_open_at=clock.now(),
+        breaker_reason="too many",
+        safe_mode_since=clock.now(),
+        safe_mode_reason="old",
+    )
+    assert (await _get(_health(clock), "/readyz")).status_code == 200
+    failing, text = await _failing(_health(clock))
+    assert failing == {"brakes"}
+    assert "safe mode: old; the breaker is open: too many" in text

@@ -174,7 +174,7 @@ async def test_waits_for_a_freeze(lite, debtor):
     assert await stage(account) is Stage.SUSPENDED
 
 
-@pytest.mark.parametrize("check", ["paused", "safe mode"])
+@pytest.mark.parametrize("check", ["paused", "safe mode", "breaker"])
 async def test_goes_past_no_other_check(lite, debtor, check):
     """Two persons decide about one account, not about the brakes of the fleet."""
     account, _, _ = await debtor()
@@ -182,8 +182,10 @@ async def test_goes_past_no_other_check(lite, debtor, check):
     now = lite.clock.now()
     if check == "paused":
         await pause.pause(reason="r", actor="admin:anna", now=now)
-    else:
+    elif check == "safe mode":
         await ReconcilerState.filter(id=1).update(safe_mode_since=now, safe_mode_reason="restored")
+    else:
+        await ReconcilerState.filter(id=1).update(breaker_open_at=now, breaker_reason="too many")
 
     await decide(lite, account)
     await lite.settle()

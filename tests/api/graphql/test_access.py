@@ -49,6 +49,8 @@ RIGHTS = {
     Role.CONTROL: f"{EVERYBODY} account accounts accountUpsert serverRegister serverUpdate serverTransfer serverRetire "
     "holdPlace holdLift",
 }
+#: The same of what the guard takes from persons.
+GUARD_RIGHTS = {Role.ADMIN: "breakerRelease"}
 #: The same of what is about purses, vouchers and prices.
 MONEY_RIGHTS = {
     Role.CUSTOMER: "prices vouchers voucherRedeem",
@@ -109,7 +111,11 @@ async def test_each_role_may_do_what_the_contract_says_and_nothing_else(
         assert codes <= {"FORBIDDEN"}, (field, answer)
         if codes:
             refused.add(field)
-    assert set(OPERATIONS) - refused == {*RIGHTS[role].split(), *MONEY_RIGHTS[role].split()}
+    assert set(OPERATIONS) - refused == {
+        *RIGHTS[role].split(),
+        *MONEY_RIGHTS[role].split(),
+        *GUARD_RIGHTS.get(role, "").split(),
+    }
 
 
 async def _furnished(factory: Any) -> Server:

@@ -9,6 +9,8 @@ from api.graphql import ids
 from api.models import Role
 from billing.approval_models import Approval
 from billing.models import Override
+from reconciler.models import PlanSnapshot, ReconcilerState
+from reconciler.rules.terms import Mode
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
 
@@ -78,3 +80,29 @@ async def test_one_admin_withdraws_it(door: Any, suspension: dict[str, Any]) -> 
     assert _codes(await door.do(Role.ADMIN, "approvalWithdraw", given)) == ["CONFLICT"]
     assert _codes(await door.do(Role.ADMIN, "approvalWithdraw", given | {"approvalId": "x"})) == ["NOT_FOUND"]
     assert (await Approval.get()).state == "WITHDRAWN"
+
+
+async def test_two_admins_release_the_breaker(door: Any, clock: Any) -> None:
+    """By the digest of the plan that was held back; health and approvals tell how it stands."""
+    given = {"planDigest": "a" * 64, "reason": "a month's end"}
+    assert _codes(await door.do(Role.ADMIN, "breakerRelease", given)) == ["CONFLICT"]
+    await ReconcilerState.filter(id=1).update(breaker_open_at=clock.now(), breaker_reason="too many")
+    stale = await door.do(Role.ADMIN, "breakerRelease", given)
+    assert [(error["code"], error["path"]) for error in stale["errors"]] == [
+        ("STALE_PLAN", ["input", "planDigest"])
+    ]
+    await PlanSnapshot.create(
+        digest="a" * 64, at=clock.now(), mode=Mode.APPLY, content={"steps": []}, text="Nothing to do."
+    )
+
+    show = f"{SHOWN} reconciler {{ breakerOpen breakerReason }}"
+    first = await door.do(Role.ADMIN, "breakerRelease", given, show=show)
+    assert first["errors"] == []
+    assert (first["approval"]["subject"], first["approval"]["state"]) == ("a" * 64, "PENDING")
+    assert first["reconciler"] == {"breakerOpen": True, "breakerReason": "too many"}
+    door.person = "ben"
+    second = await door.do(Role.ADMIN, "breakerRelease", given, show=show)
+
+    assert second["approval"]["state"] == "GIVEN"
+    assert second["reconciler"] == {"breakerOpen": False, "breakerReason": None}
+    assert door.wakes == [None, None]

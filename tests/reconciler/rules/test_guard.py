@@ -7,7 +7,7 @@ import pytest
 
 from billing.rules.policy import GuardPolicy, Limit, Window, Windows
 from billing.rules.terms import HoldCause, Stage
-from reconciler.rules.guard import Limits, guard
+from reconciler.rules.guard import Breaker, Limits, guard, overload
 from reconciler.rules.plan import propose
 from reconciler.rules.terms import Mode, Power, StepKind
 from reconciler.rules.world import RecordView, SiteView
@@ -48,6 +48,7 @@ def test_holds_everything_restrictive_back_on_a_brake(build, changes, code):
         {"paused": "paused by ann"},
         {"safe_mode": "restored"},
         {"facts_max_age": timedelta(0)},
+        {"breaker": Breaker(open="too many")},
         {
             "fleet": Limits(
                 guard=GuardPolicy(max_new_per_pass=Limit(count=0, percent=0)), accounts=0, admitted_today=9
@@ -226,4 +227,40 @@ def test_lets_a_decision_of_two_persons_pass_the_windows_and_nothing_else(build)
     assert checked(build, build.world(climbs=(forced,)), windows=closed) == [(StepKind.ADVANCE, None)]
     assert checked(build, build.world(climbs=(forced,)), windows=closed, paused="x") == [
         (StepKind.ADVANCE, "PAUSED")
+    ]
+
+
+@pytest.mark.parametrize(("accounts", "tripped"), [(15, False), (16, True)])
+def test_takes_more_than_three_times_the_limit_at_once_for_a_mistake(build, accounts, tripped):
+    """Accounts count once each, whatever their policies."""
+    sudden = {"standard": frozenset(range(10)), "kind": frozenset(range(accounts))}
+    circumstances = build.circumstances(breaker=Breaker(sudden=sudden))
+
+    assert (overload(circumstances) is not None) is tripped
+    climbs = (build.climb(1), build.climb(2, larger=False, to_stage=Stage.PAST_DUE), build.climb(3))
+    plan = checked(build, build.world(climbs=climbs), breaker=circumstances.breaker)
+    assert [code for _, code in plan] == (["BREAKER", None, "BREAKER"] if tripped else [None] * 3)
+
+
+def test_takes_a_policys_own_limit_for_its_own_accounts(build):
+    """A tighter policy trips it for everybody: nobody knows yet what went wrong."""
+    tight = Limits(
+        guard=GuardPolicy(max_new_per_pass=Limit(count=1, percent=0)), accounts=9, admitted_today=0
+    )
+    for policy, tripped in (("kind", True), ("standard", False)):
+        sudden = {policy: frozenset(range(4))}
+        circumstances = build.circumstances(breaker=Breaker(sudden=sudden), policies={"kind": tight})
+        assert (overload(circumstances) is not None) is tripped
+
+
+def test_lets_released_climbs_pass_an_open_breaker_and_no_limit(build):
+    """What two persons looked at goes on, as fast as the limits allow."""
+    one = Limits(guard=GuardPolicy(max_new_per_pass=Limit(count=1, percent=0)), accounts=9, admitted_today=0)
+    world = build.world(climbs=[build.climb(number) for number in (1, 2, 3)])
+    opened = Breaker(open="too many", released=frozenset({(1, None), (2, None)}))
+
+    assert [code for _, code in checked(build, world, fleet=one, breaker=opened)] == [
+        None,
+        "BLAST_RADIUS",
+        "BREAKER",
     ]
