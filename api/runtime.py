@@ -49,6 +49,7 @@ from reconciler.models import Step
 from reconciler.passes import Passes, PassResult
 from reconciler.rules.terms import Mode, StepState
 from reconciler.runs.execution import Execution, sweep_leftovers
+from reconciler.safety import Safety, uptime
 from reconciler.schedule import Schedule
 from reconciler.watch import Watch
 
@@ -132,7 +133,13 @@ class Runtime:
             playbooks=settings.playbooks,
             inventory_folder=settings.inventory,
         )
-        self.watch = Watch(clock=self.clock, actions=self.actions, backoff=backoff, scale=self.pace.scale)
+        self.watch = Watch(
+            clock=self.clock,
+            actions=self.actions,
+            backoff=backoff,
+            scale=self.pace.scale,
+            believed=lambda: self.policies.get("standard").guard.max_new_per_pass,
+        )
         self.dispatcher = Dispatcher(
             clock=self.clock, actions=self.actions, backoff=backoff, wake=self.loop.wake
         )
@@ -146,6 +153,13 @@ class Runtime:
             freshness=Freshness(stripe=self.gateway is not None, facts_max_age=settings.facts_max_age),
             refetch=self.stripe.refetch if self.gateway else None,
             second_person=settings.approval_rule,
+            safety=Safety(
+                clock=self.clock,
+                state_dir=settings.state_dir,
+                sites=frozenset(site.name for site in self.actions.inventory.sites),
+                stripe=self.gateway is not None,
+                uptime=uptime if isinstance(self.clock, SystemClock) else None,
+            ),
         )
 
     async def _pass(self) -> PassResult:

@@ -18,6 +18,8 @@ from billing.stripe.gateway import StripeGateway, StripeReadError
 from billing.stripe.processing import WrongStripeAccountError, process_due
 from billing.stripe.refresh import Agreement, adopt_customer, refetch_account
 from billing.stripe.sweep import full_sweep
+from reconciler import safety
+from reconciler.guard_models import SafeModeKind
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,7 @@ class StripeTurns:
             result = await process_due(self.gateway, self.clock, limit=BATCH)
         except WrongStripeAccountError as problem:
             log.error("stripe.wrong_account", problem=str(problem))
+            await self._doubt(problem)
             return None
         if result.done:
             self.wake()
@@ -66,12 +69,19 @@ class StripeTurns:
             swept = await full_sweep(self.gateway, self.clock, configured_account=self.account)
         except (StripeReadError, WrongStripeAccountError) as problem:
             log.warning("stripe.not_swept", problem=str(problem))
+            if isinstance(problem, WrongStripeAccountError):
+                await self._doubt(problem)
         else:
             await self.money.touched_customers(swept.customers)
             if swept.invoices:
                 self.money.sweeping.wake()
         self.inbox.wake()
         self.wake()
+
+    async def _doubt(self, problem: WrongStripeAccountError) -> None:
+        """Restrict nobody on what another Stripe account tells, until everything was read from the right one."""
+        now = self.clock.now()
+        await safety.enter(SafeModeKind.IDENTITY, str(problem), since=now, now=now)
 
     async def refetch(self, account: Account) -> None:
         """Ask Stripe again about an account and what it is overdue with."""

@@ -13,7 +13,9 @@ from tortoise.transactions import in_transaction
 
 from billing import audit, work_queue
 from billing.accounts import note_fact
-from reconciler import metering
+from billing.rules.policy import GuardPolicy, Limit
+from reconciler import metering, safety
+from reconciler.guard_models import SafeModeKind
 from reconciler.inventory import Site
 from reconciler.models import Observation, Server, SiteState
 from reconciler.readings import Reading
@@ -27,6 +29,8 @@ ABSENCES_UNTIL_MISSING = 2
 OVERVIEW_LAG = timedelta(seconds=15)
 #: So many privileges are named to people; an administrator's token holds hundreds.
 _SHOWN = 10
+#: How many guests of a site may go missing at once where no policy says otherwise.
+BELIEVED = GuardPolicy().max_new_per_pass
 #: Platforms on which a guest's name is only unique on its node.
 _NAMED_PER_NODE = frozenset({"lxc", "libvirt"})
 
@@ -100,10 +104,11 @@ def names_per_node(site: Site) -> bool:
     return site.platform in _NAMED_PER_NODE
 
 
-async def apply(site: Site, seen: SiteSeen, now: datetime) -> None:
+async def apply(site: Site, seen: SiteSeen, now: datetime, *, believed: Limit = BELIEVED) -> None:
     """Write one observation of a site down, set-based: readings, absences, what went missing and what came back.
 
-    `now` is when the reading began: what it shows may be as old as that.
+    `now` is when the reading began: what it shows may be as old as that. More guests missing at once than `believed`
+    are taken for a mistake until a person has looked.
     """
     servers = await Server.filter(
         site=site.name, retired_at=None, deployment=Deployment.SUCCEEDED, guest__isnull=False
@@ -134,7 +139,9 @@ async def apply(site: Site, seen: SiteSeen, now: datetime) -> None:
         if changed:
             fields = ["observed_at", "seen_at", "power", "node", "busy", "absences"]
             await Observation.bulk_update(changed, fields=fields, batch_size=1000)
-        await _missing_and_back(servers, [*fresh, *changed], now)
+        rows = [*fresh, *changed]
+        crowd = await _not_believed(site, servers, rows, now=now, believed=believed)
+        await _missing_and_back(servers, [row for row in rows if row.server_id not in crowd], now)
 
 
 async def note_deep(server_id: int, reading: Reading, at: datetime) -> None:
@@ -233,6 +240,23 @@ async def _tell_of_excess(site: Site, excess: Sequence[str], now: datetime) -> N
         title=f"The token of site {site.name} could destroy",
         detail=f"it holds {', '.join(excess[:_SHOWN])}; until then nothing is restricted there for money",
     )
+
+
+async def _not_believed(
+    site: Site, servers: Sequence[Server], rows: Iterable[Observation], *, now: datetime, believed: Limit
+) -> frozenset[int]:
+    """Return the servers whose absence is doubted because so many are missing at once, and enter safe mode for it."""
+    known = {server.id for server in servers if server.missing_since is not None}
+    gone = frozenset(row.server_id for row in rows if row.absences >= ABSENCES_UNTIL_MISSING) - known
+    most = believed.of(len(servers))
+    if len(gone) <= most or await safety.was_released(SafeModeKind.GUESTS_MISSING, site.name):
+        return frozenset()
+    reason = (
+        f"{len(gone)} of {len(servers)} guests of site {site.name} are missing at once; more than {most} is not "
+        "believed until an admin releases it"
+    )
+    await safety.enter(SafeModeKind.GUESTS_MISSING, reason, scope=site.name, since=now, now=now)
+    return gone
 
 
 async def _missing_and_back(servers: Sequence[Server], rows: Iterable[Observation], now: datetime) -> None:

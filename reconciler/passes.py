@@ -28,6 +28,7 @@ from reconciler.rules import guard, render
 from reconciler.rules.plan import Plan, Step, propose
 from reconciler.rules.terms import Mode, StepKind
 from reconciler.rules.world import World
+from reconciler.safety import Safety
 from reconciler.subjects import Subject
 from reconciler.survey import Survey, may_climb
 
@@ -62,6 +63,8 @@ class Passes:
     freshness: Freshness
     refetch: Refetch | None
     second_person: SecondPerson = field(default_factory=SecondPerson)
+    #: Null: nobody doubts the database or the clock.
+    safety: Safety | None = None
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
@@ -97,6 +100,8 @@ class Passes:
             view = await self._survey.world(found, mode, self.clock.now())
             proposed = propose(view)
             self._submit(proposed, mode, restricting=False)
+        if self.safety is not None:
+            await self.safety.check()
         if mode is Mode.APPLY:
             await breaker.note(view.climbs, self.clock.now())
         plan = await self._guarded(proposed, view, watching=mode is Mode.APPLY)

@@ -5,7 +5,7 @@ Owns when and what is observed; what a reading means is `reconciler.observe`'s a
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -13,6 +13,7 @@ import structlog
 
 from billing.clock import Clock
 from billing.models import Account
+from billing.rules.policy import Limit
 from reconciler import observe, outcomes, unknown
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
@@ -40,6 +41,8 @@ class Watch:
     backoff: Backoff
     #: Divides the time that a task of an unknown step is given to settle; the demo runs in compressed time.
     scale: float = 1.0
+    #: How many guests of a site may go missing at once before a person has to look.
+    believed: Callable[[], Limit] = lambda: observe.BELIEVED
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _problems: ProblemLog = field(default_factory=lambda: ProblemLog(event="site.problem"))
 
@@ -53,7 +56,7 @@ class Watch:
             return
         async with self._locks[site.name]:
             began = self.clock.now()
-            await observe.apply(site, await self.look(site), began)
+            await observe.apply(site, await self.look(site), began, believed=self.believed())
 
     async def look(self, site: Site) -> SiteSeen:
         """Read one site and return what was seen; nothing is written down."""

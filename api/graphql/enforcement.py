@@ -1,4 +1,4 @@
-"""The brakes of enforcement: pausing, resuming, releasing the breaker. None of them holds back what is given back."""
+"""The brakes of enforcement: pausing, resuming, releasing breaker and safe mode. Giving back has no brake."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from api.graphql.context import Context, Info
 from api.graphql.errors import UserError, refusable
 from api.graphql.reconciler import ReconcilerHealth, health_of
 from billing import approval_models
-from reconciler import breaker, pause
+from reconciler import breaker, pause, safety
 
 
 @strawberry.input
@@ -79,6 +79,17 @@ class EnforcementMutations:
             now=context.now,
         )
         return await _answered(context, approval)
+
+    @strawberry.mutation
+    @refusable(ReconcilerPayload)
+    async def safe_mode_release(
+        self,
+        info: Info,
+        input: ReasonInput,  # noqa: A002  # the contract's name
+    ) -> ReconcilerPayload:
+        """Let safe mode end as soon as all facts were read again."""
+        await safety.release(reason=input.reason, actor=info.context.principal.actor, now=info.context.now)
+        return await _answered(info.context)
 
 
 async def _answered(context: Context, approval: approval_models.Approval | None = None) -> ReconcilerPayload:

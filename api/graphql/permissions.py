@@ -53,7 +53,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "overridePlace overrideRevoke workItemResolve noticeMarkDelivered": STAFF,
         "enforcementPause reconcileRequest actionRequest runCancel stepRetry": _OPERATORS,
         "enforcementResume approvalWithdraw": _ADMIN,
-        "breakerRelease": _ADMIN,
+        "breakerRelease safeModeRelease": _ADMIN,
     },
     "Subscription": {"accountChanged": PEOPLE, "runProgress": MACHINERY},
     "Node": {"id": EVERYBODY},

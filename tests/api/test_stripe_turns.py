@@ -18,6 +18,9 @@ from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 from billing.settling import Means
 from billing.stripe import inbox
 from billing.stripe.gateway import StripeGateway
+from reconciler import safety
+from reconciler.guard_models import SafeModeCause, SafeModeKind
+from reconciler.models import ReconcilerState
 from reconciler.rules.terms import Mode
 from simulators import stripe
 
@@ -138,3 +141,22 @@ async def test_it_does_nothing_while_stripe_is_off(clock, factory):
     await scene.turns.refetch(account)
     await scene.turns.adopt(account.id, "cus_1")
     assert (scene.passes, await StripeEvent.all().count()) == (0, 0)
+
+
+async def test_another_stripe_account_restricts_nobody_until_the_right_one_was_read(scene: Scene) -> None:
+    """It is doubt about everything that Stripe told; a sweep of the right account ends it."""
+    right = scene.turns.account
+    scene.turns.account = "acct_another"
+    await scene.turns.sweep()
+    await scene.turns.process_inbox()
+    assert (await ReconcilerState.get(id=1)).safe_mode_since is not None
+    await safety.review(frozenset(), stripe=True, now=scene.clock.now())
+    assert (await SafeModeCause.get()).ended_at is None
+
+    scene.clock.advance(timedelta(seconds=1))
+    scene.turns.account = right
+    await scene.turns.sweep()
+    await safety.review(frozenset(), stripe=True, now=scene.clock.now())
+
+    assert (await SafeModeCause.get()).kind is SafeModeKind.IDENTITY
+    assert (await ReconcilerState.get(id=1)).safe_mode_since is None

@@ -50,7 +50,7 @@ RIGHTS = {
     "holdPlace holdLift",
 }
 #: The same of what the guard takes from persons.
-GUARD_RIGHTS = {Role.ADMIN: "breakerRelease"}
+GUARD_RIGHTS = {Role.ADMIN: "breakerRelease safeModeRelease"}
 #: The same of what is about purses, vouchers and prices.
 MONEY_RIGHTS = {
     Role.CUSTOMER: "prices vouchers voucherRedeem",

@@ -9,6 +9,8 @@ from api.graphql import ids
 from api.models import Role
 from billing.approval_models import Approval
 from billing.models import Override
+from reconciler import safety
+from reconciler.guard_models import SafeModeCause, SafeModeKind
 from reconciler.models import PlanSnapshot, ReconcilerState
 from reconciler.rules.terms import Mode
 
@@ -106,3 +108,17 @@ async def test_two_admins_release_the_breaker(door: Any, clock: Any) -> None:
     assert second["approval"]["state"] == "GIVEN"
     assert second["reconciler"] == {"breakerOpen": False, "breakerReason": None}
     assert door.wakes == [None, None]
+
+
+async def test_an_admin_releases_safe_mode(door: Any, clock: Any) -> None:
+    """It goes on until the facts were read again; where nothing waits for a person, that is told."""
+    refused = await door.do(Role.ADMIN, "safeModeRelease", {"reason": "r"})
+    assert _codes(refused) == ["CONFLICT"]
+    now = clock.now()
+    await safety.enter(SafeModeKind.RESTORED_DATABASE, "restored", since=now, now=now, needs_person=True)
+
+    show = "reconciler { safeMode safeModeReason }"
+    payload = await door.do(Role.ADMIN, "safeModeRelease", {"reason": "on purpose"}, show=show)
+
+    assert payload == {"errors": [], "reconciler": {"safeMode": True, "safeModeReason": "restored"}}
+    assert (await SafeModeCause.get()).released_by == "admin:admin-anna"
