@@ -5,7 +5,7 @@ reconciler's.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum
@@ -20,8 +20,10 @@ from billing.audit import record
 from billing.mail import can_be_used
 from billing.models import Account, Invoice
 from billing.money_models import Charge, LedgerTransaction, UsageInterval
-from billing.refusal import Problem, RefusalCode, RefusalError, refusal
+from billing.refusal import Problem, RefusalCode, RefusalError, refusal, required_reason
 from billing.rules.money import MoneyError, exponent
+from billing.rules.policy import Policy
+from billing.rules.policy_change import shortens
 from billing.rules.terms import InvoiceOrigin
 
 
@@ -67,7 +69,9 @@ _LONGEST_ID = 200
 _LONGEST_NAME = 300
 
 
-async def upsert(change: AccountChange, *, policies: Collection[str], actor: str, now: datetime) -> Upserted:
+async def upsert(
+    change: AccountChange, *, policies: Mapping[str, Policy], actor: str, now: datetime
+) -> Upserted:
     """Create the account, or change what was named; the same request twice changes nothing the second time.
 
     Refuses, with the path of each wrong field: a zone, locale, address, currency or policy that does not exist, a new
@@ -82,7 +86,7 @@ async def upsert(change: AccountChange, *, policies: Collection[str], actor: str
             account = await Account.get_or_none(external_id=change.external_id)
             if account is None:
                 return await _create(change, actor=actor, now=now)
-            return await _update(account, change, actor=actor, now=now)
+            return await _update(account, change, policies=policies, actor=actor, now=now)
     except IntegrityError:
         taken = not isinstance(change.stripe_customer_id, Keep) and await Account.exists(
             stripe_customer_id=change.stripe_customer_id
@@ -94,6 +98,46 @@ async def upsert(change: AccountChange, *, policies: Collection[str], actor: str
             else "the account was changed by another request at the same moment: ask again",
             "stripeCustomerId" if taken else "externalId",
         ) from None
+
+
+async def assign_policy(
+    account_id: int,
+    policy: str,
+    *,
+    policies: Mapping[str, Policy],
+    reason: str,
+    actor: str,
+    now: datetime,
+) -> Account:
+    """Let an account walk another ladder; where that is shorter, the notices so far open no stage any more.
+
+    Refuses an account or a policy that is not there; the policy that it has already changes nothing.
+    """
+    why = required_reason(reason)
+    if problem := _known_policy(policy, policies):
+        raise RefusalError(problem)
+    async with in_transaction():
+        account = await Account.filter(id=account_id).select_for_update(no_key=True).first()
+        if account is None:
+            raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
+        if account.policy == policy:
+            return account
+        await Account.filter(id=account_id).update(
+            policy=policy, **_warned_anew(account, policy, policies, now)
+        )
+        await note_fact(account_id, now=now)
+        await record(
+            "account.policy_assigned",
+            ("Account", account_id),
+            at=now,
+            actor=actor,
+            reason=why,
+            account_id=account_id,
+            before={"policy": account.policy},
+            after={"policy": policy},
+            facts_version=account.facts_version + 1,
+        )
+    return await Account.get(id=account_id)
 
 
 async def look_at(account_id: int, *, now: datetime) -> None:
@@ -122,7 +166,9 @@ async def _create(change: AccountChange, *, actor: str, now: datetime) -> Upsert
     return Upserted(account=account, adopt_customer=account.stripe_customer_id)
 
 
-async def _update(account: Account, change: AccountChange, *, actor: str, now: datetime) -> Upserted:
+async def _update(
+    account: Account, change: AccountChange, *, policies: Mapping[str, Policy], actor: str, now: datetime
+) -> Upserted:
     told = {name: value for name, value in _told(change).items() if getattr(account, name) != value}
     if not told:
         return Upserted(account=account, adopt_customer=None)
@@ -130,6 +176,8 @@ async def _update(account: Account, change: AccountChange, *, actor: str, now: d
     before = {name: getattr(account, name) for name in told}
     newly_named = "stripe_customer_id" in told
     more: dict[str, Any] = {"stripe_fetched_at": None, "stripe_deleted": False} if newly_named else {}
+    if "policy" in told:
+        more |= _warned_anew(account, told["policy"], policies, now)
     await Account.filter(id=account.id).update(**told, **more)
     await note_fact(account.id, now=now)
     account = await Account.get(id=account.id)
@@ -145,6 +193,15 @@ async def _update(account: Account, change: AccountChange, *, actor: str, now: d
         facts_version=account.facts_version,
     )
     return Upserted(account=account, adopt_customer=account.stripe_customer_id if newly_named else None)
+
+
+def _warned_anew(
+    account: Account, policy: str, policies: Mapping[str, Policy], now: datetime
+) -> dict[str, datetime]:
+    """Return what a change of policy changes beside it: a shorter ladder begins with a fresh notice."""
+    standard = policies["standard"]  # followed by whoever has a policy that is gone
+    shorter = shortens(policies.get(account.policy, standard), policies[policy])
+    return {"notices_void_before": now} if shorter else {}
 
 
 async def _refuse_lasting(account: Account, told: dict[str, Any]) -> None:
@@ -208,11 +265,13 @@ def _problems(change: AccountChange, policies: Collection[str]) -> list[Problem]
             _unless(named, "give the id of a Stripe customer such as cus_abc123", "stripeCustomerId")
         )
     if not isinstance(change.policy, Keep):
-        known = ", ".join(sorted(policies))
-        found.append(
-            _unless(change.policy in policies, f"there is no such policy; there are: {known}", "policy")
-        )
+        found.append(_known_policy(change.policy, policies))
     return [problem for problem in found if problem is not None]
+
+
+def _known_policy(name: str, policies: Collection[str]) -> Problem | None:
+    known = ", ".join(sorted(policies))
+    return _unless(name in policies, f"there is no such policy; there are: {known}", "policy")
 
 
 def _unless(right: bool, message: str, *path: str) -> Problem | None:

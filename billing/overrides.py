@@ -12,8 +12,11 @@ from tortoise.transactions import in_transaction
 
 from billing.accounts import note_fact
 from billing.audit import record
-from billing.models import Account, Override
+from billing.models import Account, Episode, Override
 from billing.refusal import RefusalCode, refusal, required_reason
+from billing.rules.facts import OverrideFact
+from billing.rules.overrides import suspend_now
+from billing.rules.policy import Policy
 from billing.rules.terms import OverrideKind
 
 
@@ -103,6 +106,54 @@ async def _place(asked: Placement, *, actor: str, now: datetime, by_customer: bo
         after={"kind": asked.kind, "server_id": asked.server_id, "expires_at": asked.expires_at},
     )
     return placed
+
+
+async def request_grace(
+    account_id: int, until: datetime, *, reason: str | None, policy: Policy, actor: str, now: datetime
+) -> Override:
+    """Give a customer the time that it asks for itself, as far and as often as its policy allows.
+
+    Refused while a `SUSPEND_NOW` is in force: what two persons decided is not put off by the customer.
+    """
+    terms = policy.billing.self_service_extension
+    if terms is None:
+        raise refusal(RefusalCode.FORBIDDEN, "more time to pay is given by our support alone", "until")
+    if until <= now:
+        raise refusal(RefusalCode.EXPIRY_IN_PAST, "give an instant in the future", "until")
+    if until - now > terms.up_to:
+        latest = f"{now + terms.up_to:%Y-%m-%d %H:%M UTC}"
+        raise refusal(RefusalCode.EXPIRY_TOO_LATE, f"you can have time until {latest} at most", "until")
+    async with in_transaction():
+        await Account.filter(id=account_id).select_for_update(no_key=True).first()
+        placed = await Override.filter(account_id=account_id, server_id=None).order_by("id")
+        own = [row.placed_at for row in placed if row.by_customer]
+        if own and own[-1] + terms.once_per > now:
+            again = f"{own[-1] + terms.once_per:%Y-%m-%d %H:%M UTC}"
+            raise refusal(RefusalCode.CONFLICT, f"you had more time already; you can ask again from {again}")
+        episode = await Episode.get_or_none(account_id=account_id, server_id=None, ended_at=None)
+        if episode and suspend_now(tuple(map(fact_of, placed)), episode.started_at, now):
+            raise refusal(
+                RefusalCode.CONFLICT, "more time is not given now: please pay, or talk to our support"
+            )
+        asked = Placement(
+            account_id=account_id,
+            kind=OverrideKind.EXTEND_GRACE,
+            reason=(reason or "").strip() or "a promise to pay",
+            expires_at=until,
+        )
+        return await _place(asked, actor=actor, now=now, by_customer=True)
+
+
+def fact_of(row: Override) -> OverrideFact:
+    """Return the row as the rules see it."""
+    return OverrideFact(
+        kind=row.kind,
+        server_id=row.server_id,
+        placed_at=row.placed_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        by_customer=row.by_customer,
+    )
 
 
 async def revoke(

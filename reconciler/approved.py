@@ -13,7 +13,7 @@ from billing import approvals
 from billing.approval_models import Approval
 from billing.rules.approvals import ApprovalKind, SecondPerson
 from billing.rules.policy import Policy
-from reconciler import breaker, suspend_now
+from reconciler import breaker, decommission, suspend_now
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +22,7 @@ TakeEffect = Callable[[Approval, Mapping[str, Policy], datetime], Awaitable[None
 _EFFECTS: Mapping[ApprovalKind, TakeEffect] = {
     ApprovalKind.SUSPEND_NOW: suspend_now.take_effect,
     ApprovalKind.BREAKER_RELEASE: breaker.take_effect,
+    ApprovalKind.DECOMMISSION: decommission.take_effect,
 }
 
 

@@ -16,7 +16,7 @@ from billing.clock import Clock
 from billing.models import Account, Invoice
 from billing.rules.approvals import SecondPerson
 from billing.rules.policy import Policy
-from reconciler import approved, breaker, holds, modes, payment_shield, standing, subjects
+from reconciler import approved, breaker, holds, modes, payment_shield, policy_changes, standing, subjects
 from reconciler.asking import Asking, Refetch
 from reconciler.chunks import chunks
 from reconciler.dispatch import Dispatcher
@@ -100,6 +100,7 @@ class Passes:
             view = await self._survey.world(found, mode, self.clock.now())
             proposed = propose(view)
             self._submit(proposed, mode, restricting=False)
+        await policy_changes.follow(self.policies(), self.clock.now())
         if self.safety is not None:
             await self.safety.check()
         if mode is Mode.APPLY:

@@ -14,7 +14,7 @@ from billing import approvals, audit
 from billing.models import Account, Episode
 from billing.rules.approvals import ApprovalKind
 from billing.rules.terms import Effect, Stage
-from reconciler import billing_holds, outgoing, stage_notices
+from reconciler import billing_holds, decommission, outgoing, stage_notices
 from reconciler.models import Admission, Server
 from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
@@ -159,6 +159,7 @@ def _episode_begins(subject: Subject) -> bool:
 async def _settle_one(subject: Subject, now: datetime) -> Stage:
     """Begin, lower or end the episode of one subject; return the standing that results."""
     episode, eligibility = subject.episode, subject.eligibility
+    await decommission.follow(subject, by=ACTOR, now=now)
     if episode is None:
         if eligibility.in_episode:
             await _begin(subject, now)

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from billing import invoices
 from billing.models import Account, Episode, Notice, Override, Subscription
+from billing.overrides import fact_of
 from billing.rules import ladder
 from billing.rules.facts import (
     AccountFacts,
@@ -173,7 +174,7 @@ def _account_subject(
         overrides=_override_facts(loaded.overrides[account.id], None),
         episode=_episode_fact(episode),
         notices=tuple(loaded.notices[episode.id]) if episode else (),
-        notices_void_before=loaded.void_before,
+        notices_void_before=_void_before(account, loaded),
         disputes=_disputes(loaded.disputed.get(account.id, 0), episode, now),
     )
     return Subject(
@@ -198,7 +199,7 @@ def _coverage_subject(
         overrides=_override_facts(loaded.overrides[account.id], server.id),
         episode=_episode_fact(episode),
         notices=tuple(loaded.notices[episode.id]) if episode else (),
-        notices_void_before=loaded.void_before,
+        notices_void_before=_void_before(account, loaded),
     )
     eligibility = ladder.eligible_uncovered(facts, policy, now)
     return Subject(
@@ -227,18 +228,12 @@ def _covered_again(
 
 def _override_facts(rows: Iterable[Override], server_id: int | None) -> tuple[OverrideFact, ...]:
     """Return the account-wide overrides, and with a server its own too."""
-    return tuple(
-        OverrideFact(
-            kind=row.kind,
-            server_id=row.server_id,
-            placed_at=row.placed_at,
-            expires_at=row.expires_at,
-            revoked_at=row.revoked_at,
-            by_customer=row.by_customer,
-        )
-        for row in rows
-        if row.server_id is None or row.server_id == server_id
-    )
+    return tuple(fact_of(row) for row in rows if row.server_id is None or row.server_id == server_id)
+
+
+def _void_before(account: Account, loaded: _Loaded) -> datetime | None:
+    """Return from when notices count: after too long outside `APPLY`, and after the account's ladder was shortened."""
+    return max((at for at in (loaded.void_before, account.notices_void_before) if at), default=None)
 
 
 def _disputes(amount: int, episode: Episode | None, now: datetime) -> tuple[DisputeFact, ...]:

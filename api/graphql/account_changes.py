@@ -6,6 +6,7 @@ import strawberry
 from strawberry import UNSET
 
 from api.graphql.accounts import Account, show_accounts
+from api.graphql.approvals import Approval
 from api.graphql.context import Context, Info
 from api.graphql.errors import UserError, log, refusable
 from api.graphql.optional import told, told_or_cleared
@@ -39,6 +40,7 @@ class AccountPayload:
     """The account as it now is, or why nothing was done."""
 
     account: Account | None = None
+    approval: Approval | None = None
     errors: list[UserError] = strawberry.field(default_factory=list)
 
 
@@ -57,7 +59,7 @@ class AccountMutations:
         context = info.context
         done = await accounts.upsert(
             _change(input),
-            policies=context.ports.policies().keys(),
+            policies=context.ports.policies(),
             actor=context.principal.actor,
             now=context.now,
         )

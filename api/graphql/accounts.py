@@ -14,6 +14,7 @@ from api.graphql.audit import AuditEntry, page_of_audit
 from api.graphql.cards import Card, CustomerTask, cards_of, tasks_of
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info, in_force
+from api.graphql.decommission import Decommission, decommission_of
 from api.graphql.explanation import Reason, explain_account
 from api.graphql.funds import deploy_gate, restoring_payment, runway_of
 from api.graphql.gates import Gate, account_gate
@@ -173,6 +174,11 @@ class Account(Node):
         """What was booked for it, newest first."""
         query = info.context.scope.ledger().filter(account_id=self.row.id)
         return await page_of_entries(info.context, query, Window(first=first, after=after))
+
+    @strawberry.field
+    async def decommission(self, info: Info) -> Decommission | None:
+        """How far it is, at the last stage; null elsewhere, but for an approval that a payment made void."""
+        return await decommission_of(info.context, self.row.id)
 
     @strawberry.field
     async def overrides(self, info: Info, active: bool | None = None) -> list[Override]:

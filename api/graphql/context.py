@@ -20,8 +20,10 @@ from api.graphql.scope import Scope
 from api.models import Role
 from api.ports import Ports
 from billing import funds, prices
+from billing.approval_models import Approval
 from billing.models import Account, Episode, Invoice, Override
 from billing.money_models import LedgerTransaction, Voucher
+from billing.rules.approvals import ApprovalKind
 from billing.rules.funds import Funds
 from billing.rules.terms import InvoiceStatus
 from reconciler import subjects
@@ -67,6 +69,8 @@ class Context:
 
     #: The overrides in force on an account and its servers, by account id.
     overrides: DataLoader[int, Sequence[Override]] = field(init=False)
+    #: The last request to decommission an account, by account id.
+    decommissions: DataLoader[int, Approval | None] = field(init=False)
     #: Whether an account has an unpaid uncollectible invoice, by account id.
     uncollected: DataLoader[int, bool] = field(init=False)
     #: Cards, payments and what customers have to do.
@@ -91,6 +95,7 @@ class Context:
         self.subjects = DataLoader(load_fn=self._load_subjects)
         self.last_ended = DataLoader(load_fn=self._load_last_ended)
         self.overrides = DataLoader(load_fn=self._load_overrides)
+        self.decommissions = DataLoader(load_fn=self._load_decommissions)
         self.uncollected = DataLoader(load_fn=self._load_uncollected)
         self.money = MoneyLoaders(self.now)
         self.machinery = MachineryLoaders(self.now)
@@ -167,6 +172,11 @@ class Context:
         for row in await Override.filter(in_force(self.now), account_id__in=keys).order_by("id"):
             found[row.account_id].append(row)
         return [found[key] for key in keys]
+
+    async def _load_decommissions(self, keys: list[int]) -> list[Approval | None]:
+        rows = Approval.filter(kind=ApprovalKind.DECOMMISSION, account_id__in=keys).order_by("id")
+        last = {row.account_id: row for row in await rows}
+        return [last.get(key) for key in keys]
 
     async def _load_uncollected(self, keys: list[int]) -> list[bool]:
         rows = Invoice.filter(

@@ -25,6 +25,7 @@ from strawberry.types.base import StrawberryObjectDefinition, StrawberryType
 from strawberry.types.execution import ExecutionContext
 
 from api.graphql.account_changes import AccountMutations
+from api.graphql.account_decisions import AccountDecisionMutations
 from api.graphql.accounts import AccountQueries
 from api.graphql.action_requests import ActionMutations
 from api.graphql.approvals import ApprovalMutations, ApprovalQueries
@@ -92,6 +93,7 @@ class Mutation(
     DecisionMutations,
     EnforcementMutations,
     ApprovalMutations,
+    AccountDecisionMutations,
     ActionMutations,
     RunMutations,
     VoucherMutations,

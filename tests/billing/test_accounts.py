@@ -14,17 +14,17 @@ from billing.ledger import Move
 from billing.models import Account, AuditEntry
 from billing.money_models import Card, Charge, LedgerKind, TransactionKind
 from billing.refusal import RefusalCode, RefusalError
+from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceOrigin
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
 
 ANNA = AccountChange(external_id="acct-7", name="Anna", currency="EUR", email="anna@example.org")
+POLICIES = {name: Policy(name=name, stages=()) for name in ("standard", "considerate")}
 
 
 async def _upsert(change: AccountChange, clock: ManualClock) -> Upserted:
-    return await accounts.upsert(
-        change, policies={"standard", "considerate"}, actor="control:panel", now=clock.now()
-    )
+    return await accounts.upsert(change, policies=POLICIES, actor="control:panel", now=clock.now())
 
 
 async def _refused(change: AccountChange, clock: ManualClock) -> list[tuple[RefusalCode, tuple[str, ...]]]:

@@ -50,7 +50,10 @@ RIGHTS = {
     "holdPlace holdLift",
 }
 #: The same of what the guard takes from persons.
-GUARD_RIGHTS = {Role.ADMIN: "breakerRelease safeModeRelease"}
+GUARD_RIGHTS = {
+    Role.CUSTOMER: "graceRequest",
+    Role.ADMIN: "breakerRelease safeModeRelease policyAssign decommissionApprove",
+}
 #: The same of what is about purses, vouchers and prices.
 MONEY_RIGHTS = {
     Role.CUSTOMER: "prices vouchers voucherRedeem",

@@ -116,7 +116,10 @@ async def test_an_account_is_created_once_however_many_ask(door: Any) -> None:
     """It makes one account of one external id, and refuses or answers the others."""
     change = AccountChange(external_id="acct-1", name="Anna", currency="EUR")
     done = await asyncio.gather(
-        *(accounts.upsert(change, policies={"standard"}, actor="a", now=door.clock.now()) for _ in range(8)),
+        *(
+            accounts.upsert(change, policies=door.ports.policies(), actor="a", now=door.clock.now())
+            for _ in range(8)
+        ),
         return_exceptions=True,
     )
     refused = [one for one in done if isinstance(one, BaseException)]
