@@ -13,6 +13,7 @@ from api.graphql.context import Context, Info
 from api.graphql.errors import UserError, refusable
 from api.graphql.nodes import OverrideKind, Stage
 from api.graphql.overrides import Override, show_overrides
+from api.graphql.own_account import account_of
 from api.graphql.policies import policy_named
 from api.graphql.subjects import refuse_other_stage
 from api.models import Role
@@ -122,7 +123,7 @@ class OverrideMutations:
     ) -> OverridePayload:
         """Give the customer more time on its own word, where its policy allows it."""
         context = info.context
-        account = await _own_account(context, input.account_id)
+        account = await account_of(context, input.account_id)
         row = await overrides.request_grace(
             account.id,
             input.until,
@@ -132,17 +133,6 @@ class OverrideMutations:
             now=context.now,
         )
         return await _answered(context, row)
-
-
-async def _own_account(context: Context, asked: str | None) -> models.Account:
-    own = context.scope.accounts()
-    if asked is not None:
-        own = own.filter(id=ids.key_of("Account", asked) or 0)
-    found = await own.limit(2)
-    if len(found) != 1:
-        told = "there is no such account" if asked or not found else "you have several: say which"
-        raise refusal(RefusalCode.NOT_FOUND, told, "accountId")
-    return found[0]
 
 
 async def _vote_to_suspend(
