@@ -173,9 +173,7 @@ async def _settle_one(subject: Subject, now: datetime) -> Stage:
             )
         return Stage.CURRENT
     if _fell(subject):
-        await Episode.filter(id=episode.id, ended_at=None).update(
-            admitted=eligibility.stage, admitted_at=now, awaits=None, awaits_since=None
-        )
+        await Episode.filter(id=episode.id, ended_at=None).update(admitted=eligibility.stage, admitted_at=now)
         await _record("stage.fell", subject, episode.admitted, eligibility.stage, eligibility.reason, now)
         return eligibility.stage
     if episode.awaits_since is not None and episode.awaits.rank > eligibility.stage.rank:

@@ -11,7 +11,7 @@ from billing.models import Account, AuditEntry, Episode, Invoice, Notice, WorkIt
 from billing.refusal import RefusalCode, RefusalError
 from billing.rules.approvals import ApprovalState, SecondPerson
 from billing.rules.policy import GuardPolicy, Limit
-from billing.rules.terms import Stage
+from billing.rules.terms import NoticeState, OverrideKind, Stage
 from reconciler import breaker, pause
 from reconciler.guard_models import BreakerCover
 from reconciler.models import PlanSnapshot, ReconcilerState
@@ -129,16 +129,35 @@ async def test_does_not_take_a_queue_for_a_crowd(lite, crowd, debtor):
     assert await at(Stage.FINAL_NOTICE) == 4
 
 
-async def test_counts_anew_who_fell_and_is_eligible_again(crowd):
-    """What was seen before a fall is no excuse after it."""
-    stand = await crowd(3)
+@pytest.mark.parametrize("paused", [False, True])
+async def test_counts_anew_who_fell_or_was_held_by_the_ladder_again(crowd, factory, paused):
+    """What was seen before is no excuse after it, whether the stage was reached or only waited for."""
+    stand = await crowd(1)
+    if paused:
+        await pause.pause(reason="r", actor="admin:anna", now=stand.clock.now())
     await stand.settle()
-    await Episode.filter(ended_at=None).update(awaits_since=stand.clock.now() - DAY)
-    for invoice in await Invoice.all():
-        await stand.pay(invoice)
+    assert (await Episode.get()).awaits is Stage.FINAL_NOTICE
+    account = await Account.get()
+    now = stand.clock.now()
+    await factory.override(account, kind=OverrideKind.EXTEND_GRACE, expires_at=now + DAY)
+    await note_fact(account.id, now=now)
+
     await stand.settle()
 
-    assert not await Episode.filter(ended_at=None, awaits_since__isnull=False).exists()
+    assert (await Episode.get()).awaits_since is None
+
+
+async def test_forgets_what_was_awaited_at_a_stage_that_adds_nothing(lite, delinquent):
+    """Else it would look as if it still waited for a stage that it has left behind."""
+    account, _, _ = await delinquent()
+    now = lite.clock.now()
+    await Episode.filter(account_id=account.id).update(awaits=Stage.SUSPENDED, awaits_since=now)
+    lite.clock.advance(40 * DAY)
+
+    await lite.settle()
+
+    episode = await Episode.get(account_id=account.id)
+    assert (episode.admitted, episode.awaits, episode.awaits_since) == (Stage.RETAINED, None, None)
 
 
 async def test_two_persons_release_whom_the_plan_held_back(stand, debtor):
@@ -184,6 +203,69 @@ async def test_a_release_covers_nobody_who_came_later(crowd, debtor):
     }
     released = await Episode.filter(ended_at=None).exclude(account_id__in=[one.id for one, _, _ in new])
     assert {episode.admitted for episode in released} == {Stage.FINAL_NOTICE}
+
+
+async def test_a_release_counts_anew_whom_nobody_has_looked_at(crowd, debtor, factory):
+    """Who gathered behind the open breaker after that plan is a crowd of its own, however long it has waited."""
+    stand = await crowd(4)
+    await stand.settle()
+    digest = stand.last.plan.digest
+    for account, _, _ in [await debtor() for _ in range(4)]:
+        late = stand.clock.now() - timedelta(hours=73)
+        episode = await Episode.create(
+            account_id=account.id, started_at=late, admitted=Stage.PAST_DUE, admitted_at=late
+        )
+        invoice = await Invoice.get(account_id=account.id)
+        await Invoice.filter(id=invoice.id).update(overdue_at=late, overdue_seen_at=late)
+        await factory.notice(
+            account, episode_id=episode.id, invoice_ids=[invoice.id], created_at=late,
+            state=NoticeState.DELIVERED, delivered_at=late,
+        )  # fmt: skip
+    await stand.settle()
+    assert held(stand) == ["BREAKER"] * 8
+    stand.clock.advance(timedelta(hours=3))
+    await vote(stand, ANNA, digest)
+    await vote(stand, BEN, digest)
+
+    await stand.settle()
+
+    assert await is_open()
+    assert held(stand) == ["BREAKER"] * 4
+
+
+async def test_a_release_settles_the_count_of_whom_it_let_through(lite, crowd, debtor):
+    """Those who had passed before it opened were looked at too: one more account is no crowd."""
+    await crowd(0)
+    for _ in range(4):
+        await debtor()
+        await lite.settle()
+        lite.clock.advance(timedelta(minutes=10))
+    lite.clock.advance(timedelta(hours=72) - timedelta(minutes=40))
+    for _ in range(4):
+        await lite.settle()
+        lite.clock.advance(timedelta(minutes=10))
+    assert (await at(Stage.FINAL_NOTICE), await is_open()) == (3, True)
+    await release(lite)
+    await lite.settle()
+    assert await at(Stage.FINAL_NOTICE) == 4
+
+    view = await lite.passes._survey.world([], lite.mode, lite.clock.now())
+    sudden = (await breaker.read(view, lite.clock.now())).sudden
+
+    assert not any(sudden.values())
+
+
+async def test_a_release_covers_nobody_whom_another_brake_held_back(crowd):
+    """In a plan of a paused time nobody could see whom the breaker would hold."""
+    stand = await crowd(4)
+    await stand.settle()
+    await pause.pause(reason="r", actor="admin:anna", now=stand.clock.now())
+    await stand.turn()
+    assert held(stand) == ["PAUSED"] * 4
+
+    await release(stand)
+
+    assert await BreakerCover.all().count() == 0
 
 
 async def test_a_release_covers_no_other_reason(crowd, factory):

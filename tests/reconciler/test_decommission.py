@@ -171,6 +171,18 @@ async def test_a_vote_on_another_debt_joins_nobodys(lite, approvable):
     assert (await vote(lite, account, BEN)).state is ApprovalState.PENDING
 
 
+async def test_a_fall_voids_it_although_nothing_was_paid(lite, approvable, factory):
+    """Staff gave more time: the account has left the stage that asks."""
+    account, _, _ = await approvable()
+    await vote(lite, account, ANNA)
+    await factory.override(account, kind=OverrideKind.EXTEND_GRACE, expires_at=lite.clock.now() + DAY)
+    await note_fact(account.id, now=lite.clock.now())
+
+    await lite.settle()
+
+    assert (await Approval.get()).state is ApprovalState.VOID
+
+
 @pytest.mark.parametrize("kind", [OverrideKind.EXEMPT, OverrideKind.EXTEND_GRACE, OverrideKind.FREEZE])
 async def test_an_override_protects_from_it(lite, approvable, factory, kind):
     """While it lasts nobody approves, and the warning from before it counts no more."""

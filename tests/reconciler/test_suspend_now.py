@@ -120,6 +120,8 @@ async def test_needs_overdue_debt(lite, factory, debtor):
     await vote(lite, debtor_account, ANNA)
 
     await lite.pay(invoice)
+    with pytest.raises(RefusalError):
+        await vote(lite, debtor_account, BEN)
     await lite.settle()
 
     assert (await Approval.get()).state is ApprovalState.VOID

@@ -47,7 +47,7 @@ async def test_two_admins_suspend_at_once_and_the_payment_gives_everything_back(
 
         tale.pay()
         await tale.reaches("CURRENT", settled=True)
-        assert tale.essence() == before
+        await tale.until("everything is as it was", lambda: tale.essence() == before)
 
 
 async def test_a_restored_database_restricts_nobody_until_an_admin_has_looked(theatre: Any) -> None:
@@ -57,8 +57,10 @@ async def test_a_restored_database_restricts_nobody_until_an_admin_has_looked(th
         async with theatre.opened(plot, world) as known:
             await known.begin(guests=(1101,))
         shutil.copyfile(theatre.folder / "abeyance.db", theatre.folder / "backup.db")
-        async with theatre.opened(plot, world, known):
-            await asyncio.sleep(3.0)
+        marker = theatre.folder / "state" / "generation"
+        counted = int(marker.read_text())
+        async with theatre.opened(plot, world, known) as going_on:
+            await going_on.until("passes go on", lambda: int(marker.read_text()) > counted + 5)
         shutil.move(theatre.folder / "backup.db", theatre.folder / "abeyance.db")
 
         async with theatre.opened(plot, world, known) as tale:
