@@ -15,6 +15,7 @@ from tortoise.transactions import in_transaction
 
 from billing import audit, invoice_parts
 from billing.accounts import note_fact
+from billing.cards import usable
 from billing.invoice_parts import OutsidePayment, hold
 from billing.models import Account, Invoice
 from billing.money_models import Card, Charge, ChargeState, LedgerKind, PartSource, TransactionKind
@@ -123,7 +124,7 @@ async def intend_for_invoice(wanted: InvoiceCharge, *, now: datetime) -> Charge:
 async def intend_top_up(wanted: TopUp, card: Card, *, now: datetime) -> tuple[Charge, bool]:
     """Commit the intent, or find the one of the same request; return it and whether it is new.
 
-    Refuses a key that was used for something else.
+    Refuses a key that was used for something else, and a card or a currency that is not the account's any more.
     """
     key = _top_up_key(card.account.external_id, wanted.idempotency_key)
     columns = {
@@ -136,9 +137,14 @@ async def intend_top_up(wanted: TopUp, card: Card, *, now: datetime) -> tuple[Ch
     try:
         async with in_transaction():
             await hold(card.account_id)
+            await _refuse_changed(card.id, wanted, now=now)
             return await _create(card, columns, actor=wanted.actor, now=now), True
     except IntegrityError:
-        charge = await Charge.get(idempotency_key=key)
+        return same_top_up(await Charge.get(idempotency_key=key), wanted), False
+
+
+def same_top_up(charge: Charge, wanted: TopUp) -> Charge:
+    """Return the charge that was begun under the key of a top-up; refuses one that was for something else."""
     same = (charge.amount, charge.currency, charge.on_session) == (
         wanted.amount.minor,
         wanted.amount.currency,
@@ -150,7 +156,7 @@ async def intend_top_up(wanted: TopUp, card: Card, *, now: datetime) -> tuple[Ch
             "this key was used for another top-up; take a new one",
             "idempotencyKey",
         )
-    return charge, False
+    return charge
 
 
 async def top_up_of(account_external_id: str, idempotency_key: str) -> Charge | None:
@@ -298,20 +304,23 @@ async def _create(card: Card, columns: dict[str, Any], *, actor: str, now: datet
     return charge
 
 
+async def _refuse_changed(card_id: int, wanted: TopUp, *, now: datetime) -> None:
+    """Refuse what was changed since the card was chosen; within the transaction that holds the account."""
+    card = await Card.get(id=card_id).select_related("account")
+    if not usable(card, card.account.time_zone, now=now):
+        raise refusal(RefusalCode.NOT_FOUND, "there is no such usable card", "cardId")
+    if card.account.currency != wanted.amount.currency:
+        message = f"the account's currency is {card.account.currency}"
+        raise refusal(RefusalCode.CURRENCY_MISMATCH, message, "amount")
+
+
 async def _allow(charge: Charge, wanted: InvoiceCharge, *, now: datetime) -> None:
     """Check, with the intent written, everything that may have changed until then."""
     invoice = await Invoice.get(id=wanted.invoice_id)
     card = await Card.get(id=wanted.card_id).select_related("account")
     if invoice.status is not InvoiceStatus.OPEN or not 0 < wanted.amount <= invoice.amount_due:
         raise NotAskedError(NotAsked.NOT_OPEN)
-    fact = rules.CardFact(
-        id=card.id,
-        is_default=card.is_default,
-        added_at=card.added_at,
-        exp_year=card.exp_year,
-        exp_month=card.exp_month,
-    )
-    if card.removed_at is not None or not rules.usable(fact, zone=card.account.time_zone, now=now):
+    if not usable(card, card.account.time_zone, now=now):
         raise NotAskedError(NotAsked.NOT_USABLE)
     at_stripe = invoice.origin is InvoiceOrigin.STRIPE
     if not at_stripe and rules.amount_problem(Money(wanted.amount, invoice.currency)) is not None:

@@ -88,8 +88,13 @@ async def top_up(gateway: CardGateway, clock: Clock, wanted: TopUp) -> Outcome:
     problem = amount_problem(wanted.amount)
     if problem is not None:
         raise refusal(RefusalCode.INVALID, problem, "amount")
-    card = await _card_for(wanted, now=now)
-    charge, new = await charge_rows.intend_top_up(wanted, card, now=now)
+    known = await charge_rows.top_up_of(account.external_id, wanted.idempotency_key)
+    if known is not None:
+        # Whatever became of the card since: who asks again must hear what became of the money.
+        charge, new = charge_rows.same_top_up(known, wanted), False
+    else:
+        card = await _card_for(wanted, now=now)
+        charge, new = await charge_rows.intend_top_up(wanted, card, now=now)
     if new:
         return await _carry_out(gateway, clock, charge)
     if charge.state is ChargeState.INTENDED and await charge_rows.claim(charge, now=now):
