@@ -27,7 +27,7 @@ from billing.money_models import (
     ReservationState,
     TransactionKind,
 )
-from billing.rules.cards import NotAsked, scheduled
+from billing.rules.cards import NotAsked, chargeable, scheduled
 from billing.rules.policy import Policy
 from billing.rules.settlement import Payable, Purse, Purses, Share, Use, in_order, settlement
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
@@ -290,7 +290,7 @@ async def _ask_cards(account_id: int, occasion: Occasion, means: Means, ask: Ask
             wanted = InvoiceCharge(
                 invoice_id=one.id,
                 card_id=card.id,
-                amount=one.amount_due,
+                amount=_amount(invoices[one.id]),
                 occasion=name,
                 actor=occasion.actor,
             )
@@ -299,6 +299,13 @@ async def _ask_cards(account_id: int, occasion: Occasion, means: Means, ask: Ask
             if not _next_card(outcome):
                 break
     return tuple(outcomes)
+
+
+def _amount(invoice: Invoice) -> int:
+    """Return what a card is asked for: all that Stripe takes at once; of Stripe's own invoice always all of it."""
+    if invoice.origin is InvoiceOrigin.STRIPE:
+        return invoice.amount_due
+    return chargeable(invoice.amount_due, invoice.currency) or invoice.amount_due
 
 
 def _next_card(outcome: Outcome) -> bool:

@@ -204,14 +204,26 @@ _WHOLE = frozenset({"ISK", "UGX"})
 
 def amount_problem(amount: Money) -> str | None:
     """Return what is wrong with charging this amount by card, and what would be right; null when Stripe takes it."""
-    least = _MINIMUM.get(amount.currency, 1)
-    most = _MOST_IDR if amount.currency == "IDR" else _MOST
+    least, most, step = _limits(amount.currency)
     if amount.minor < least:
         return f"the least that a card can be charged is {Money(least, amount.currency)}"
     if amount.minor > most:
         return f"the most that a card can be charged at once is {Money(most, amount.currency)}"
-    step = 100 if amount.currency in _WHOLE else 10 if amount.currency in THREE_DECIMAL else 1
     if amount.minor % step:
         # docs.stripe.com/currencies#three-decimal: the last digit must be 0.
         return f"cards are charged in steps of {Money(step, amount.currency)}"
     return None
+
+
+def chargeable(minor: int, currency: str) -> int:
+    """Return the most, of an amount in minor units, that a card can be charged at once; 0 when that is nothing."""
+    least, most, step = _limits(currency)
+    found = min(minor, most)
+    found -= found % step
+    return found if found >= least else 0
+
+
+def _limits(currency: str) -> tuple[int, int, int]:
+    """Return the least and the most that a card is charged, and in which steps, in minor units."""
+    step = 100 if currency in _WHOLE else 10 if currency in THREE_DECIMAL else 1
+    return _MINIMUM.get(currency, 1), _MOST_IDR if currency == "IDR" else _MOST, step

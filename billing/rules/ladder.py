@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from billing.rules.cards import chargeable
 from billing.rules.climb import Climber, NextStage, course, next_climb
 from billing.rules.disputes import shielded_until
 from billing.rules.facts import AccountFacts, CoverageFacts, DisputeFact, EpisodeFact, InvoiceFact, NoticeFact
@@ -203,11 +204,17 @@ def _at_rest(
 
 
 def _owed(facts: AccountFacts) -> list[InvoiceFact]:
-    """Return the invoices that are debt now or at a known instant."""
+    """Return the invoices that are debt now or at a known instant.
+
+    A rest that no card can be charged is none: else a payment that leaves it would end worse than no payment at all,
+    after which the card pays the whole.
+    """
     return [
         invoice
         for invoice in facts.invoices
-        if invoice.overdue_at and invoice.currency == facts.currency and invoice.owed > 0
+        if invoice.overdue_at
+        and invoice.currency == facts.currency
+        and chargeable(invoice.owed, invoice.currency)
     ]
 
 

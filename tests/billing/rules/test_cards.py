@@ -14,6 +14,7 @@ from billing.rules.cards import (
     CardFact,
     NotAsked,
     amount_problem,
+    chargeable,
     due_attempt,
     expires_at,
     in_order,
@@ -189,3 +190,16 @@ def test_it_knows_which_amounts_a_card_can_be_charged(amount: int, currency: str
     problem = amount_problem(Money(amount, currency))
     assert (problem is None) is right
     assert problem is None or currency in problem
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "charged"),
+    [
+        (0, "EUR", 0), (49, "EUR", 0), (50, "EUR", 50), (12_345, "EUR", 12_345), (100_000_001, "EUR", 99_999_999),
+        (12_345, "KWD", 12_340), (9, "KWD", 0), (50_050, "ISK", 50_000), (29, "GBP", 0), (1, "TWD", 1), (-50, "EUR", 0),
+    ],
+)  # fmt: skip
+def test_it_charges_as_much_as_stripe_takes(amount: int, currency: str, charged: int) -> None:
+    """The most of an amount that a card can be charged at once, which Stripe then takes."""
+    assert chargeable(amount, currency) == charged
+    assert charged == 0 or amount_problem(Money(charged, currency)) is None

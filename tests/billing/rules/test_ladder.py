@@ -367,3 +367,13 @@ def test_it_shields_by_the_whole_of_what_is_disputed(standard: Policy) -> None:
     facts = account(Stage.FINAL_NOTICE, invoices=(half,), notices=told(Stage.PAST_DUE, Stage.FINAL_NOTICE))
     reached = eligible(facts, standard, T + timedelta(days=20))
     assert (reached.stage, reached.next and reached.next.waiting_for) == (Stage.FINAL_NOTICE, "dispute")
+
+
+@pytest.mark.parametrize(
+    ("left", "currency", "owed"), [(49, "EUR", 0), (50, "EUR", 50), (9, "KWD", 0), (10, "KWD", 10)]
+)
+def test_it_counts_no_rest_that_a_card_cannot_be_charged(left: int, currency: str, owed: int) -> None:
+    """However many such rests there are: a payment that left one must not be worse than none."""
+    rests = tuple(invoice(number, amount=left, currency=currency) for number in range(1, 6))
+    found = debt(replace(account(invoices=rests), currency=currency), T + DAY)
+    assert (found.amount if found else 0) == 5 * owed
