@@ -90,6 +90,12 @@ def wire(simulator: Any) -> Any:
     return _module("stripe_peer").Wire(simulator)
 
 
+@pytest.fixture
+def deaths(monkeypatch: pytest.MonkeyPatch, wire: Any) -> Any:
+    """A process that dies wherever a test lets it: see `tests/crashes.py`."""
+    return _module("crashes").Deaths(monkeypatch, wire)
+
+
 @pytest_asyncio.fixture
 async def gateway(wire: Any) -> AsyncIterator[StripeGateway]:
     """The product's gateway to it."""
