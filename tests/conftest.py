@@ -277,6 +277,7 @@ _POSTGRES_MATTERS = (
     "api/test_database.py",
     "api/test_leadership.py",
     "api/graphql/test_both_databases.py",
+    "billing/races",
     "billing/stripe/test_processing.py",
     "billing/test_approvals.py",
     "billing/test_audit_seal.py",
