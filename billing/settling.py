@@ -303,9 +303,8 @@ async def _ask_cards(account_id: int, occasion: Occasion, means: Means, ask: Ask
 
 def _amount(invoice: Invoice) -> int:
     """Return what a card is asked for: all that Stripe takes at once; of Stripe's own invoice always all of it."""
-    if invoice.origin is InvoiceOrigin.STRIPE:
-        return invoice.amount_due
-    return chargeable(invoice.amount_due, invoice.currency) or invoice.amount_due
+    due: int = invoice.amount_due
+    return due if invoice.origin is InvoiceOrigin.STRIPE else chargeable(due, invoice.currency) or due
 
 
 def _next_card(outcome: Outcome) -> bool:
