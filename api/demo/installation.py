@@ -65,6 +65,8 @@ class Plot:
     #: The time of the product and of the world around it.
     clock: Clock = field(default_factory=SystemClock)
     seed: int = 20261120
+    #: Further settings of the product, by name.
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +202,7 @@ def settings_in(folder: Path, plot: Plot, world: Outside) -> Settings:
         smtp_url=SecretStr(world.mailbox.url) if plot.mail else None,
         mail_from="Abeyance demo <billing@demo.example>",
         facts_max_age=plot.facts_max_age,
+        **plot.more,
     )
 
 

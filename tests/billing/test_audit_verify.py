@@ -38,7 +38,8 @@ async def tamper(sqlite_database: str, clock: Any) -> Callable[..., Awaitable[No
 CHANGES = [
     "reason = 'none'", "before = '{}'", "after = '{}'", "actor = 'admin:bob'", "kind = 'hold.lifted'", "account_id = 2",
     "account_id = NULL", "subject_id = '9'", "subject_type = 'Account'", "at = '2020-01-01 00:00:00+00:00'",
-    "facts_version = 3", "hash = replace(hash, substr(hash, 1, 1), 'x')", "digest = '0'", "salt = '00'",
+    "facts_version = 3", "id = id + 100",
+    "hash = replace(hash, substr(hash, 1, 1), 'x')", "digest = '0'", "salt = '00'",
 ]  # fmt: skip
 
 
