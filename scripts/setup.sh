@@ -98,8 +98,9 @@ for file in $locks; do
 done
 install --require-hashes --only-binary :all: "$@"
 # Published as source alone: an archive of Python without a compiled part, built with the setuptools locked above.
+# Without a cache, because a wheel that is built would be kept in a home that may not be writable.
 case $locks in
-  *requirements-peer.lock*) install --require-hashes --no-build-isolation -r requirements-peer.lock ;;
+  *requirements-peer.lock*) install --require-hashes --no-cache-dir --no-build-isolation -r requirements-peer.lock ;;
 esac
 install --no-build-isolation --no-index -e .
 wanted >"$unfinished"
