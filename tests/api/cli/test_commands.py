@@ -234,7 +234,7 @@ def test_a_simulator_serves_until_it_is_interrupted(tmp_path: Path, arguments: t
         assert response.status_code < 500
     finally:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
 
