@@ -77,8 +77,9 @@ class Situation(staging.Tale):  # type: ignore[misc]
         if account:
             known = {"externalId": STORY, "name": "Story", "currency": "EUR", "timeZone": "Europe/Zurich"}
             await self.change("accountUpsert", known | account, "account { id }", Role.CONTROL)
-        self._looks = bool(servers)
+        self._looks = True  # at least once, because nobody is restricted before every site was read
         await self.turn()
+        self._looks = bool(servers)
 
     async def turn(self) -> None:
         """Let the product do everything that it would do at this moment: read, decide, act, tell."""

@@ -73,7 +73,7 @@ class Door:
         person = None if role is Role.CUSTOMER else f"{role.lower()}-{self.person}"
         if (role, account or person) not in self._tokens:
             self._tokens[role, account or person] = await tokens.create(
-                f"{role} {account}" if self.person == "anna" else f"{role} {person}",
+                f"{role} {account or person}",
                 role,
                 now=self.clock.now(),
                 actor="test",
