@@ -69,7 +69,7 @@ async def test_cents_that_are_missing_are_nobodys_fault(situation: Any) -> None:
         await tale.owes(100)
         await tale.after(10 * DAY, step=10 * DAY)
         assert (await tale.stage(), await tale.is_told()) == ("CURRENT", None)
-        await tale.owes(1)
+        await tale.owes(60)
         assert await tale.stage() == "PAST_DUE"
 
 

@@ -216,6 +216,8 @@ def _started(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [ABEYANCE, *arguments], cwd=tmp_path, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # A suite that runs in the background of a shell has Ctrl-C ignored, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )  # fmt: skip
 
 
