@@ -14,7 +14,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -114,17 +114,7 @@ class SmtpMailer:
 
     async def greet(self) -> str:
         """Connect and log in as for a letter, send none, and return the server's name; raise `MailDelayedError`."""
-        server = self._server
-        client = aiosmtplib.SMTP(
-            hostname=server.host,
-            port=server.port,
-            username=server.user,
-            password=server.password,
-            use_tls=server.tls,
-            start_tls=server.starttls,
-            tls_context=self._tls,
-            timeout=self._patience,
-        )
+        client = aiosmtplib.SMTP(**self._connection())
         try:
             async with asyncio.timeout(self._patience), client:
                 await client.noop()
@@ -132,14 +122,13 @@ class SmtpMailer:
             raise self._silent() from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise self._unusable(error) from error
-        return f"{server.host}:{server.port}"
+        return f"{self._server.host}:{self._server.port}"
 
     async def send(self, letter: Letter) -> tuple[str, ...]:
         """Hand a letter to the server: see `Mailer.send`."""
         to = usable(letter.to)
         if not to:
             raise MailRefusedError("none of the addresses is one that mail can be sent to")
-        server = self._server
         message = self._message(letter, to)
         try:
             async with asyncio.timeout(self._patience):
@@ -147,14 +136,7 @@ class SmtpMailer:
                     message,
                     sender=self._sender.addr_spec,
                     recipients=to,
-                    hostname=server.host,
-                    port=server.port,
-                    username=server.user,
-                    password=server.password,
-                    use_tls=server.tls,
-                    start_tls=server.starttls,
-                    tls_context=self._tls,
-                    timeout=self._patience,
+                    **self._connection(),
                 )
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise _refusal([(one.recipient, one.code, one.message) for one in error.recipients]) from error
@@ -165,6 +147,19 @@ class SmtpMailer:
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise self._unusable(error) from error
         return tuple(address for address in to if address not in refused)
+
+    def _connection(self) -> dict[str, Any]:
+        server = self._server
+        return {
+            "hostname": server.host,
+            "port": server.port,
+            "username": server.user,
+            "password": server.password,
+            "use_tls": server.tls,
+            "start_tls": server.starttls,
+            "tls_context": self._tls,
+            "timeout": self._patience,
+        }
 
     def _silent(self) -> MailDelayedError:
         return MailDelayedError(f"{self._server.host} did not answer within {self._patience:g} seconds")

@@ -4,6 +4,9 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
+from tortoise.transactions import in_transaction
+
+from billing import usage
 from billing.clock import Clock
 from billing.models import Account, Episode, Invoice, Notice, Override, StripeEvent
 from billing.money_models import Card, Charge
@@ -47,6 +50,13 @@ class Factory:
             "added_at": self._clock.now(),
         }
         return await Card.create(**(values | given))
+
+    async def metered_server(self, account: Account, rate: int = 1_000_000) -> Server:
+        """A server whose hours run from now on, for a cent an hour unless told otherwise."""
+        server = await self.server(account, rate=rate)
+        async with in_transaction():
+            await usage.follow(server, at=self._clock.now(), now=self._clock.now())
+        return server
 
     async def charge(self, card: Card, **given: Any) -> Charge:
         """A top-up of 20.00 that Stripe was not asked for yet."""

@@ -6,9 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tortoise.transactions import in_transaction
 
-from billing import usage
 from billing.advance_notices import queue_ahead
 from billing.clock import ManualClock
 from billing.models import Account, Notice
@@ -31,22 +29,6 @@ def means(clock: ManualClock, policies: Mapping[str, Policy]) -> Means:
     return Means(clock=clock, policies=policies)
 
 
-async def _run(factory: Any, account: Account, clock: ManualClock, rate: int = CENT) -> Any:
-    """A server whose hours run from now on."""
-    server = await factory.server(account, rate=rate)
-    async with in_transaction():
-        await usage.follow(server, at=clock.now(), now=clock.now())
-    return server
-
-
-async def _save_card(account: Account, clock: ManualClock, **given: Any) -> Card:
-    values = {
-        "stripe_payment_method_id": f"pm_{account.id}", "fingerprint": "f", "brand": "visa", "last4": "4242",
-        "exp_month": 11, "exp_year": 2026, "added_at": clock.now(),
-    }  # fmt: skip
-    return await Card.create(account=account, **(values | given))
-
-
 async def _told(account: Account) -> list[Notice]:
     return await Notice.filter(account_id=account.id).order_by("id")
 
@@ -61,9 +43,9 @@ async def test_it_tells_whose_money_ends_and_what_follows(
     """Until when, the servers, the date of the stop and the one after which removal is reviewed; and once."""
     account, rich = await factory.account(), await factory.account()
     for one, voucher in ((account, 300), (rich, 10_000)):
-        server = await _run(factory, one, clock)
+        server = await factory.metered_server(one)
         await wallet.voucher(one, voucher)
-    server = await _run(factory, account, clock, rate=2 * CENT)
+    server = await factory.metered_server(account, rate=2 * CENT)
     assert await queue_ahead(means) == 1
     [notice] = await _told(account)
     assert (notice.template, notice.state, notice.stage) == ("funds_low", NoticeState.PENDING, None)
@@ -82,7 +64,7 @@ async def test_it_is_told_again_only_when_the_end_moves_to_another_day(
 ) -> None:
     """Not by time, not by an invoice that is settled, and at most once a day."""
     account = await factory.account()
-    await _run(factory, account, clock)
+    await factory.metered_server(account)
     await wallet.voucher(account, 600)
     assert await queue_ahead(means) == 1
     clock.advance(2 * DAY)
@@ -90,7 +72,7 @@ async def test_it_is_told_again_only_when_the_end_moves_to_another_day(
     await wallet.cash(account, 1)
     await settle(account.id, occasion=Occasion(), means=means)
     assert await queue_ahead(means) == 0
-    await _run(factory, account, clock, rate=3 * CENT)
+    await factory.metered_server(account, rate=3 * CENT)
     assert await queue_ahead(means) == 1
     await wallet.voucher(account, 200)
     assert await queue_ahead(means) == 0
@@ -105,7 +87,7 @@ async def test_it_says_when_the_money_is_used_up(
 ) -> None:
     """Whoever was not told before is told then."""
     account = await factory.account()
-    await _run(factory, account, clock)
+    await factory.metered_server(account)
     await wallet.voucher(account, 300)
     clock.advance(timedelta(hours=301))
     assert await queue_ahead(means) == 1
@@ -125,11 +107,11 @@ async def test_nobody_is_told_where_nothing_would_follow(
         free_plan=why == "free plan", email=None if why == "no address" else "a@example.org"
     )
     if why != "nothing runs":
-        await _run(factory, account, clock)
+        await factory.metered_server(account)
     if why != "no money":
         await wallet.voucher(account, 300)
     if why == "card":
-        await _save_card(account, clock, exp_year=2030)
+        await factory.card(account, exp_year=2030, exp_month=11)
     if why == "exempt":
         await factory.override(account)
     if why == "in debt":
@@ -147,7 +129,7 @@ async def test_an_exemption_that_is_over_or_of_one_server_holds_nothing(
 ) -> None:
     """Only one of the whole account that is in force does; and another kind does not."""
     account = await factory.account()
-    server = await _run(factory, account, clock)
+    server = await factory.metered_server(account)
     await wallet.voucher(account, 300)
     await factory.override(account, revoked_at=clock.now(), revoked_by="anna")
     await factory.override(account, placed_at=clock.now() - DAY, expires_at=clock.now())
@@ -164,8 +146,8 @@ async def test_it_reads_page_after_page(
     monkeypatch.setattr("billing.advance_notices.PAGE", 2)
     for _ in range(5):
         account = await factory.account()
-        await _run(factory, account, clock)
-        await _run(factory, account, clock)
+        await factory.metered_server(account)
+        await factory.metered_server(account)
         await wallet.voucher(account, 300)
         await wallet.cash(account, 10)
     assert await queue_ahead(means) == 5
@@ -182,9 +164,9 @@ async def test_it_tells_before_a_card_expires(factory: Any, clock: ManualClock, 
         await factory.account(policy="considerate"),
         await factory.account(),
     )
-    await _save_card(account, clock)
-    await _save_card(gentle, clock, exp_month=12)
-    await _save_card(later, clock, exp_month=12)
+    await factory.card(account, exp_month=11, exp_year=2026)
+    await factory.card(gentle, exp_month=12, exp_year=2026)
+    await factory.card(later, exp_month=12, exp_year=2026)
     assert await queue_ahead(means) == 1
     [notice] = await _told(account)
     assert notice.template == "card_expiring"
@@ -202,21 +184,21 @@ async def test_it_tells_before_a_card_expires(factory: Any, clock: ManualClock, 
 async def test_a_renewed_card_is_told_of_anew(factory: Any, clock: ManualClock, means: Means) -> None:
     """The same row with another expiry; a removed one is told of no more."""
     account = await factory.account()
-    card = await _save_card(account, clock)
+    card = await factory.card(account, exp_month=11, exp_year=2026)
     assert await queue_ahead(means) == 1
     await Card.filter(id=card.id).update(exp_month=12, version=2)
     assert await queue_ahead(means) == 0
     clock.advance(datetime(2026, 12, 20, tzinfo=UTC) - clock.now())
     assert await queue_ahead(means) == 1
     other = await factory.account()
-    await _save_card(other, clock, exp_month=12, removed_at=clock.now())
+    await factory.card(other, exp_month=12, removed_at=clock.now(), exp_year=2026)
     assert await queue_ahead(means) == 0
 
 
 @on_sqlite
 async def test_a_policy_may_keep_quiet_about_cards(factory: Any, clock: ManualClock, means: Means) -> None:
     """For its own accounts, or altogether."""
-    await _save_card(await factory.account(), clock)
+    await factory.card(await factory.account(), exp_month=11, exp_year=2026)
     quiet = replace(means.policies["standard"], before_card_expiry=None)
     some = replace(means, policies={**means.policies, "standard": quiet})
     assert await queue_ahead(some) == 0

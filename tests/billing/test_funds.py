@@ -34,22 +34,6 @@ def means(clock: ManualClock, policies: Mapping[str, Policy]) -> Means:
     return Means(clock=clock, policies=policies)
 
 
-async def _run(factory: Any, account: Account, clock: ManualClock, rate: int = CENT) -> Any:
-    """A server whose hours run from now on."""
-    server = await factory.server(account, rate=rate)
-    async with in_transaction():
-        await usage.follow(server, at=clock.now(), now=clock.now())
-    return server
-
-
-async def _save_card(account: Account, clock: ManualClock, **given: Any) -> Card:
-    values = {
-        "stripe_payment_method_id": f"pm_{account.id}", "fingerprint": "f", "brand": "visa", "last4": "4242",
-        "exp_month": 12, "exp_year": 2030, "added_at": clock.now(),
-    }  # fmt: skip
-    return await Card.create(account=account, **(values | given))
-
-
 async def _of(account: Account, means: Means) -> Funds:
     return (await funds.of_accounts([account.id], means, now=means.clock.now()))[account.id]
 
@@ -62,8 +46,8 @@ async def test_it_reads_what_each_account_has_and_owes(
     rich, poor = await factory.account(), await factory.account(currency="USD", time_zone="UTC")
     await wallet.cash(rich, 700)
     await wallet.voucher(rich, 300)
-    await _save_card(rich, clock)
-    await _run(factory, rich, clock)
+    await factory.card(rich)
+    await factory.metered_server(rich)
     owed = await factory.invoice(poor, origin=InvoiceOrigin.STRIPE, total=900, amount_due=400)
     taken_back = await factory.invoice(poor, origin=InvoiceOrigin.ADJUSTMENT)
     await factory.invoice(poor, currency="EUR")
@@ -88,7 +72,7 @@ async def test_a_card_counts_until_it_expires_or_is_removed(
 ) -> None:
     """In its owner's zone."""
     account = await factory.account()
-    card = await _save_card(account, clock, exp_month=12, exp_year=2026)
+    card = await factory.card(account, exp_month=12, exp_year=2026)
     assert (await _of(account, means)).has_card
     ends = expires_at(2026, 12, account.time_zone)
     [(_, at_last)] = (await funds.of_accounts([account.id], means, now=ends - timedelta(seconds=1))).items()
@@ -104,8 +88,8 @@ async def test_it_counts_usage_since_the_last_invoice_alone(
 ) -> None:
     """What ended before, and what is invoiced, is not to be paid twice; what ended since is."""
     account = await factory.account()
-    first = await _run(factory, account, clock)
-    await _run(factory, account, clock)
+    first = await factory.metered_server(account)
+    await factory.metered_server(account)
     clock.advance(timedelta(hours=10))
     first.retired_at = clock.now()
     async with in_transaction():
@@ -122,7 +106,7 @@ async def test_a_card_is_needed_for_a_server_that_no_purse_covers(
     """Without servers it is not, and a voucher for the coming month sets it free."""
     account = await factory.account()
     assert not await funds.needs_card(account.id, means, now=clock.now())
-    await _run(factory, account, clock)
+    await factory.metered_server(account)
     assert await funds.needs_card(account.id, means, now=clock.now())
     await wallet.voucher(account, 729)
     assert await funds.needs_card(account.id, means, now=clock.now())
@@ -172,7 +156,7 @@ async def test_the_runway_stays_when_an_invoice_is_settled(
 ) -> None:
     """Money that is spent on what was counted already changes nothing."""
     account = await factory.account()
-    await _run(factory, account, clock)
+    await factory.metered_server(account)
     await wallet.voucher(account, 300)
     await wallet.cash(account, 200)
     await factory.invoice(account, total=350, amount_due=350)
