@@ -92,6 +92,16 @@ async def known(loss: Loss) -> bool:
     return await LedgerTransaction.exists(source=source, source_id=source_id)
 
 
+async def losses_of(payment_id: str) -> list[int]:
+    """Return the ledger transactions with which Stripe took back of a payment of ours, and did not bring it back."""
+    rows = LedgerTransaction.filter(
+        source__in=("stripe_dispute", "stripe_refund"), source_id__startswith=f"{payment_id}/"
+    )
+    taken = [int(ident) for (ident,) in await rows.values_list("id")]
+    back = await LedgerTransaction.filter(reverses_id__in=taken).values_list("reverses_id")
+    return sorted({*taken} - {int(ident) for (ident,) in back})
+
+
 async def regain(fact: Fact, *, actor: str, now: datetime) -> bool:
     """Book back a loss that was none in the end, such as a refund that the bank sent back, once.
 

@@ -148,7 +148,8 @@ async def take_back(
     """Take an entry that brought money in back, once; voucher money never is.
 
     If the balance still has all of it, that is the end of it. Otherwise the whole is owed anew, on an invoice with a
-    fresh grace that the balance pays in part. What the entry had settled stays settled. `within` runs with the booking.
+    fresh grace that the balance pays in part. What the entry had settled stays settled. Refuses a payment by card
+    of which Stripe has given something back, or lost it to the bank: that is booked. `within` runs with the booking.
     """
     told, now = required_reason(reason), means.clock.now()
     async with in_transaction():
@@ -156,6 +157,9 @@ async def take_back(
         if entry is None:
             raise refusal(RefusalCode.NOT_FOUND, "there is no such ledger entry", "entryId")
         await invoice_parts.hold(entry.account_id)
+        if entry.source == "stripe_payment" and await adjustments.losses_of(entry.source_id):
+            message = "Stripe has given back or lost some of this payment, which was booked by itself: the rest stays"
+            raise refusal(RefusalCode.CONFLICT, message, "entryId")
         reversal = await ledger.reverse(
             entry.id,
             fact=("reversal", str(entry.id)),

@@ -12,10 +12,11 @@ from billing import adjustments, audit, invoice_parts, ledger
 from billing.accounts import note_fact
 from billing.adjustments import Loss, LossKind
 from billing.clock import Clock
-from billing.models import Invoice
+from billing.models import Account, Invoice
 from billing.money_models import Charge, ChargeState, LedgerKind, LedgerTransaction, LedgerTransfer
 from billing.rules.terms import InvoiceOrigin
 from billing.stripe.gateway import Object, StripeGateway
+from billing.stripe.mirror import tell_staff_of_disputes
 from billing.stripe.reading import DISPUTE_OVER, came_back, took
 from billing.stripe.refresh import Refreshed
 
@@ -39,10 +40,22 @@ async def refresh_contested(gateway: StripeGateway, clock: Clock, payment_intent
     now = clock.now()
     async with in_transaction():
         await invoice_parts.hold(charge.account_id)
+        await _tell_staff(charge, invoice, disputes, now=now)
         changed = [await _note_open(invoice.id, disputes, now=now)] if invoice else []
         for kind, objects in ((LossKind.DISPUTE, disputes), (LossKind.REFUND, refunds)):
             changed += [await _lose(charge, kind, found, now=now) for found in objects]
     return Refreshed.CHANGED if any(changed) else Refreshed.UNCHANGED
+
+
+async def _tell_staff(
+    charge: Charge, invoice: Invoice | None, disputes: Sequence[Object], *, now: datetime
+) -> None:
+    if disputes:
+        about = f"invoice {invoice.number or invoice.id}" if invoice else "a top-up"
+        account = await Account.get(id=charge.account_id)
+        await tell_staff_of_disputes(
+            {str(one["id"]): one["status"] for one in disputes}, about, account, now=now
+        )
 
 
 async def _note_open(invoice_id: int, disputes: Sequence[Object], *, now: datetime) -> bool:
@@ -81,18 +94,16 @@ async def _lose(charge: Charge, kind: LossKind, found: Object, *, now: datetime)
         invoice_id=charge.invoice_id,
         description=f"{kind} {found['id']} of a payment by card",
     )
-    if await adjustments.known(loss):
+    if await adjustments.known(loss) or await _reversed(payment):
         return False
     from_balance = await _still_balance(charge, amount) if kind is LossKind.REFUND else 0
     return await adjustments.lose(loss, from_balance=from_balance, actor=ACTOR, now=now)
 
 
-async def _regained(payment: str) -> Sequence[int]:
-    """The refunds of a payment that came back to us, as ledger transactions."""
-    rows = LedgerTransaction.filter(
-        source="stripe_refund_regained", source_id__startswith=f"{payment}/", reverses_id__not_isnull=True
-    )
-    return [int(ident) for (ident,) in await rows.values_list("reverses_id")]
+async def _reversed(payment: str) -> bool:
+    """Whether staff have taken the whole payment back already: its money is not taken a second time."""
+    arrived = await LedgerTransaction.get_or_none(source="stripe_payment", source_id=payment)
+    return arrived is not None and await LedgerTransaction.exists(reverses_id=arrived.id)
 
 
 async def _still_balance(charge: Charge, amount: int) -> int:
@@ -104,10 +115,8 @@ async def _still_balance(charge: Charge, amount: int) -> int:
         credit__kind=LedgerKind.BALANCE,
     )
     given_back = LedgerTransfer.filter(
-        transaction__source="stripe_refund",
-        transaction__source_id__startswith=f"{payment}/",
-        debit__kind=LedgerKind.BALANCE,
-    ).exclude(transaction_id__in=await _regained(payment))
+        transaction_id__in=await adjustments.losses_of(payment), debit__kind=LedgerKind.BALANCE
+    )
     arrived_sum, given_back_sum = [
         sum(await rows.values_list("amount", flat=True))  # type: ignore[arg-type]
         for rows in (arrived, given_back)

@@ -18,6 +18,7 @@ from billing.rules import due
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 from billing.stripe.gateway import InvoiceReading, NeedsHumanError, Object
 from billing.stripe.reading import (
+    DISPUTE_OVER,
     MirroredInvoice,
     MirroredSubscription,
     UnreadableError,
@@ -193,9 +194,28 @@ async def tell_staff_of_refusal(error: NeedsHumanError, *, now: datetime) -> Non
     await work_queue.open_item("stripe.access", "stripe.access", at=now, title=title, detail=str(error))
 
 
+async def tell_staff_of_disputes(
+    statuses: Mapping[str, str], about: str, account: Account, *, now: datetime
+) -> None:
+    """Let the work queue follow disputes by id and status: who answers one must, and what a lost one took is told."""
+    for dispute, status in sorted(statuses.items()):
+        if status not in DISPUTE_OVER:
+            detail = f"A payment of {about} of {account.name} is disputed; answer {dispute} at Stripe."
+            await _open_once("stripe.dispute", dispute, account, now=now, detail=detail)
+            continue
+        await work_queue.resolve(
+            f"stripe.dispute:{dispute}", at=now, by=ACTOR, resolution="the dispute is closed"
+        )
+        if status == "lost":
+            detail = (
+                f"The dispute {dispute} over {about} of {account.name} is lost; its amount was taken back."
+            )
+            await _open_once("stripe.dispute_lost", dispute, account, now=now, detail=detail)
+
+
 def _columns(found: MirroredInvoice, row: Invoice | None, *, zone: str, now: datetime) -> dict[str, Any]:
     columns = asdict(found)
-    for other in ("customer_id", "first_attempt_at", "open_disputes", "closed_disputes", "lost_disputes"):
+    for other in ("customer_id", "first_attempt_at", "disputes"):
         del columns[other]
     attempts = [found.first_attempt_at] if found.first_attempt_at else []
     overdue_at = due.overdue_at(due_on=found.due_on, zone=zone, unsuccessful_attempts=attempts)
@@ -241,16 +261,7 @@ async def _tell_staff(found: MirroredInvoice, account: Account, *, now: datetime
             f"Invoice {invoice} is in {found.currency}, the account {account.name} in {account.currency}."
         )
         await _open_once("stripe.currency", found.stripe_invoice_id, account, now=now, detail=detail)
-    for dispute in found.open_disputes:
-        detail = f"A payment of invoice {invoice} of {account.name} is disputed; answer {dispute} at Stripe."
-        await _open_once("stripe.dispute", dispute, account, now=now, detail=detail)
-    for dispute in found.closed_disputes:
-        await work_queue.resolve(
-            f"stripe.dispute:{dispute}", at=now, by=ACTOR, resolution="the dispute is closed"
-        )
-    for dispute in found.lost_disputes:
-        detail = f"The dispute {dispute} over invoice {invoice} of {account.name} is lost; its amount was taken back."
-        await _open_once("stripe.dispute_lost", dispute, account, now=now, detail=detail)
+    await tell_staff_of_disputes(found.disputes, f"invoice {invoice}", account, now=now)
 
 
 async def _open_once(kind: str, subject: str, account: Account, *, now: datetime, detail: str) -> None:

@@ -186,6 +186,8 @@ async def _refresh(
         added = await cards.adopt(CardGateway(batch.gateway), batch.clock, object_id)
         return Refreshed.UNKNOWN if added is None else Refreshed.CHANGED if added else Refreshed.UNCHANGED
     if kind == "contested":
+        # The payment itself first: its own news may be late or lost, and what was given back of it counts all the same.
+        await charges.refresh_payment(CardGateway(batch.gateway), batch.clock, object_id, customer=customer)
         return await refresh_contested(batch.gateway, batch.clock, object_id)
     refresh = refresh_invoice if kind == "invoice" else refresh_subscription
     return await refresh(batch.gateway, batch.clock, object_id, customer=customer, within=within)

@@ -60,9 +60,8 @@ class MirroredInvoice:
     pdf_url: str | None
     lines: list[dict[str, Any]]
     payments: list[dict[str, Any]]
-    open_disputes: tuple[str, ...]
-    closed_disputes: tuple[str, ...]
-    lost_disputes: tuple[str, ...]
+    #: The status of each dispute of its payments, by id.
+    disputes: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +142,7 @@ def _mirrored_invoice(reading: InvoiceReading, zone: str) -> MirroredInvoice:
             for line in invoice["lines"]["data"]
         ],
         payments=_payments(reading),
-        open_disputes=tuple(sorted(id_of(dispute) for dispute in open_disputes)),
-        closed_disputes=tuple(sorted(id_of(d) for d in reading.disputes if d["status"] in DISPUTE_OVER)),
-        lost_disputes=tuple(sorted(id_of(d) for d in reading.disputes if d["status"] == "lost")),
+        disputes={id_of(dispute): str(dispute["status"]) for dispute in reading.disputes},
     )
 
 

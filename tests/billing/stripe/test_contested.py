@@ -4,21 +4,27 @@ from typing import Any
 
 import pytest
 
-from billing import invoice_parts, ledger
+from billing import charges, invoice_parts, ledger
+from billing.charge_rows import TopUp
 from billing.invoice_parts import OutsidePayment
-from billing.models import Account, Invoice
+from billing.models import Account, Invoice, WorkItem, WorkState
+from billing.money_back import take_back
 from billing.money_models import (
     Card,
     Charge,
     ChargeState,
     LedgerKind,
+    LedgerTransaction,
     LedgerTransfer,
     PartSource,
     TransactionKind,
 )
+from billing.refusal import RefusalCode, RefusalError
+from billing.rules.money import Money
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 from billing.settling import Means
 from billing.settling_sweep import settle_due
+from simulators.stripe.cards import REQUIRES_ACTION
 
 
 @pytest.fixture
@@ -155,3 +161,86 @@ async def test_it_ignores_what_is_none_of_ours(world):
     world.simulator.money_back.refund({"payment_intent": made.id})
     await world.deliver()
     assert await Invoice.all().count() == 0
+
+
+async def entry_of(world: Any) -> int:
+    """The ledger entry that the card's payment brought."""
+    return (await LedgerTransaction.get(account_id=world.account.id, source="stripe_payment")).id
+
+
+async def taken_back(world: Any, means: Means) -> None:
+    """Staff take the card's payment back in the ledger, which sends nothing."""
+    await take_back(await entry_of(world), reason="a mistake", actor="anna", means=means)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_it_takes_nothing_more_after_staff_took_the_entry_back(world, wallet, means, lost):
+    """Who reverses a payment and then refunds the card at Stripe, or loses its dispute, took the money once."""
+    charge = await charged(world, 500)
+    await wallet.cash(world.account, 500)
+    await taken_back(world, means)
+    assert (await wallet.holds(world.account)).balance == 500
+    if lost:
+        dispute = world.simulator.money_back.open_dispute(charge)["id"]
+        world.simulator.close_dispute(dispute, won=False)
+    else:
+        world.simulator.money_back.refund({"charge": charge})
+    await world.deliver()
+    await settle_due(means)
+    assert ((await wallet.holds(world.account)).balance, await owed(world)) == (500, [])
+    assert await _house(LedgerKind.STRIPE) == 0
+    assert await ledger.proven() == []
+
+
+async def test_it_lets_staff_take_nothing_back_that_stripe_gave_back(world, wallet, means):
+    """Until the bank has sent the refund back to us: then all of it is there again."""
+    charge = await charged(world, 500)
+    await wallet.cash(world.account, 500)
+    refund = world.simulator.money_back.refund({"charge": charge, "amount": 200})["id"]
+    await world.deliver()
+    with pytest.raises(RefusalError) as refused:
+        await taken_back(world, means)
+    assert refused.value.problems[0].code is RefusalCode.CONFLICT
+    assert (await wallet.holds(world.account)).balance == 800
+    world.simulator.money_back.fail_refund(refund)
+    await world.deliver()
+    await taken_back(world, means)
+    assert ((await wallet.holds(world.account)).balance, await owed(world)) == (500, [])
+
+
+async def test_it_tells_staff_of_a_dispute_and_of_its_end(world, means):
+    """Stripe waits for an answer until a day that nobody else tells them of."""
+    charge = await charged(world, 500)
+    dispute = world.simulator.money_back.open_dispute(charge)["id"]
+    await world.deliver()
+    [item] = await WorkItem.all()
+    assert (item.kind, item.account_id) == ("stripe.dispute", world.account.id)
+    assert dispute in item.detail
+    world.simulator.close_dispute(dispute, won=False)
+    await world.deliver()
+    items = await WorkItem.all().order_by("id")
+    assert [(one.kind, one.state) for one in items] == [
+        ("stripe.dispute", WorkState.RESOLVED),
+        ("stripe.dispute_lost", WorkState.OPEN),
+    ]
+
+
+@pytest.mark.parametrize("first", ["refund", "payment"])
+async def test_it_follows_a_refund_whichever_it_hears_of_first(
+    world: Any, save_card: Any, card_gateway: Any, wallet: Any, first: str
+) -> None:
+    """A customer confirms a payment and is refunded at Stripe: both count, in whatever order they are told."""
+    await save_card(world)
+    world.simulator.answer_next(REQUIRES_ACTION)
+    wish = TopUp(account_id=world.account.id, amount=Money(500, "EUR"), idempotency_key="k", actor="ada")
+    await charges.top_up(card_gateway, world.clock, wish)
+    [payment] = world.simulator.store.oldest_first("payment_intent")
+    world.simulator.authenticate(payment["id"])
+    world.simulator.money_back.refund({"payment_intent": payment["id"], "amount": 200})
+    events = world.news()
+    about = [one for one in events if one["type"].startswith(("refund.", "charge.refund"))]
+    rest = [one for one in events if one not in about]
+    for some in (about, rest) if first == "refund" else (rest, about):
+        await world.deliver(some)
+    assert (await wallet.holds(world.account)).balance == 300
+    assert await ledger.proven() == []
