@@ -284,6 +284,8 @@ async def _credit(charge: Charge, payment_id: str, received: int, *, now: dateti
         description="Top-up by card" if top_up else "Payment by card",
     )
     await invoice_parts.take(payment, actor=_STRIPE, now=now)
+    if charge.invoice_id is not None:
+        await invoice_parts.let_off(charge.invoice_id, actor=_STRIPE, now=now)
 
 
 async def _create(card: Card, columns: dict[str, Any], *, actor: str, now: datetime) -> Charge:

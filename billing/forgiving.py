@@ -7,12 +7,11 @@ from datetime import datetime
 
 from tortoise.transactions import in_transaction
 
-from billing import audit, invoice_parts, ledger, reservations
+from billing import audit, invoice_parts, reservations
 from billing.accounts import note_fact
-from billing.invoice_parts import ChangedMeanwhileError, Part
-from billing.ledger import Move
+from billing.invoice_parts import ChangedMeanwhileError
 from billing.models import Invoice
-from billing.money_models import LedgerKind, PartSource, Reservation, TransactionKind
+from billing.money_models import Reservation
 from billing.refusal import RefusalCode, RefusalError, refusal, required_reason
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 from billing.settling import Means
@@ -54,31 +53,7 @@ async def _write_off(invoice: Invoice, reason: str, *, actor: str, now: datetime
         async with in_transaction():
             await invoice_parts.hold(invoice.account_id)
             invoice = await _open(invoice.id)
-            booked = await ledger.book(
-                TransactionKind.WRITTEN_OFF,
-                invoice.account_id,
-                [
-                    Move(
-                        debit=LedgerKind.WRITTEN_OFF,
-                        credit=LedgerKind.INVOICES_PAID,
-                        amount=invoice.amount_due,
-                    )
-                ],
-                fact=("write_off", str(invoice.id)),
-                at=now,
-                actor=actor,
-                description=reason,
-                invoice_id=invoice.id,
-            )
-            if booked is None:
-                raise ChangedMeanwhileError(f"invoice {invoice.id} was written off meanwhile")
-            part = Part(
-                source=PartSource.WRITE_OFF,
-                source_id=str(invoice.id),
-                amount=invoice.amount_due,
-                transaction_id=booked.id,
-            )
-            await invoice_parts.pay(invoice, part, actor=actor, now=now)
+            await invoice_parts.write_off(invoice, reason=reason, actor=actor, now=now)
             for row in await Reservation.filter(invoice_id=invoice.id, state__in=reservations.OPEN):
                 await reservations.free(row, actor=actor, now=now, why="the invoice was forgiven")
             await _record(invoice, reason, actor=actor, now=now)

@@ -15,6 +15,7 @@ from billing import audit, ledger
 from billing.ledger import Fact, Move
 from billing.models import Account, Invoice
 from billing.money_models import InvoicePart, LedgerKind, LedgerTransaction, PartSource, TransactionKind
+from billing.rules.cards import in_steps
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 
 
@@ -140,6 +141,39 @@ async def pay(invoice: Invoice, part: Part, *, actor: str, now: datetime) -> Non
         before={"amount_paid": invoice.amount_paid, "amount_due": invoice.amount_due},
         after=columns,
     )
+
+
+async def write_off(invoice: Invoice, *, reason: str, actor: str, now: datetime) -> None:
+    """Close an open invoice of ours, as it was read by the caller, without what is left of it: the house bears that.
+
+    Raises `ChangedMeanwhileError` when it is not as it was read.
+    """
+    booked = await ledger.book(
+        TransactionKind.WRITTEN_OFF,
+        invoice.account_id,
+        [Move(debit=LedgerKind.WRITTEN_OFF, credit=LedgerKind.INVOICES_PAID, amount=invoice.amount_due)],
+        fact=("write_off", str(invoice.id)),
+        at=now,
+        actor=actor,
+        description=reason,
+        invoice_id=invoice.id,
+    )
+    if booked is None:
+        raise ChangedMeanwhileError(f"invoice {invoice.id} was written off meanwhile")
+    part = Part(
+        source=PartSource.WRITE_OFF,
+        source_id=str(invoice.id),
+        amount=invoice.amount_due,
+        transaction_id=booked.id,
+    )
+    await pay(invoice, part, actor=actor, now=now)
+
+
+async def let_off(invoice_id: int, *, actor: str, now: datetime) -> None:
+    """Close an invoice of ours of which a card has paid all but what is below the steps in which cards are charged."""
+    invoice = await Invoice.get(id=invoice_id)
+    if invoice.status is InvoiceStatus.OPEN and not in_steps(invoice.amount_due, invoice.currency):
+        await write_off(invoice, reason="no card can be charged with so little", actor=actor, now=now)
 
 
 async def note(invoice: Invoice, part: Part, *, now: datetime) -> None:

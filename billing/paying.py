@@ -15,7 +15,7 @@ from billing.charges import Outcome
 from billing.models import Invoice
 from billing.money_models import Card, Charge, ChargeState
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal
-from billing.rules.cards import NotAsked, amount_problem
+from billing.rules.cards import NotAsked, amount_problem, in_steps
 from billing.rules.money import Money
 from billing.rules.settlement import Purse
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
@@ -190,7 +190,9 @@ def _short(lacking: Money) -> Problem:
 
 def _refuse_amount(lacking: Money, invoice: Invoice) -> None:
     """Refuse a rest that no card is charged with, before the purses pay theirs; Stripe knows its own invoices."""
-    problem = amount_problem(lacking) if invoice.origin is not InvoiceOrigin.STRIPE else None
+    # What is below the steps in which cards are charged is let off, unless it is all that is left.
+    asked = Money(in_steps(lacking.minor, lacking.currency) or lacking.minor, lacking.currency)
+    problem = amount_problem(asked) if invoice.origin is not InvoiceOrigin.STRIPE else None
     if problem is not None:
         message = f"{lacking} are left for the card, and {problem}: pay all by card, or top up the balance"
         raise refusal(RefusalCode.INVALID, message, "sources")
@@ -232,12 +234,17 @@ async def _ask(gateway: CardGateway, means: Means, wish: Wish, card: Card) -> Ou
     wanted = InvoiceCharge(
         invoice_id=invoice.id,
         card_id=card.id,
-        amount=invoice.amount_due,
+        amount=_asked_for(invoice),
         occasion=wish.occasion,
         on_session=True,
         actor=wish.actor,
     )
     return await charges.charge_for_invoice(gateway, means.clock, wanted)
+
+
+def _asked_for(invoice: Invoice) -> int:
+    due: int = invoice.amount_due
+    return due if invoice.origin is InvoiceOrigin.STRIPE else in_steps(due, invoice.currency)
 
 
 async def _not_asked(why: NotAsked | None, wish: Wish) -> Answer:

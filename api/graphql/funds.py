@@ -14,6 +14,7 @@ from api.graphql.scalars import Money
 from api.graphql.subjects import account_subject
 from billing.models import Account
 from billing.rules import funds as rules
+from billing.rules.cards import at_least
 from billing.rules.facts import AccountFacts
 from billing.rules.funds import MoneyTrouble
 from billing.rules.money import Money as Amount
@@ -57,7 +58,7 @@ async def money_trouble_of(context: Context, subject: Subject) -> tuple[MoneyTro
 
 
 async def restoring_payment(context: Context, account_id: int) -> Money | None:
-    """Return the smallest payment after which the account climbs no more; null when nothing is overdue."""
+    """Return the smallest top-up after which the account climbs no more; null when nothing is overdue."""
     subject = await account_subject(context, account_id)
     debt = subject.eligibility.debt
     if debt is None or not isinstance(subject.facts, AccountFacts):
@@ -71,4 +72,4 @@ async def restoring_payment(context: Context, account_id: int) -> Money | None:
         funds.purses,
         tolerance=subject.policy.tolerated(debt.currency),
     )
-    return Money.of(amount, debt.currency)
+    return Money.of(at_least(amount, debt.currency), debt.currency)

@@ -223,6 +223,18 @@ def chargeable(minor: int, currency: str) -> int:
     return found if found >= least else 0
 
 
+def in_steps(minor: int, currency: str) -> int:
+    """Return an amount in minor units without what is below the steps in which cards are charged."""
+    return minor - minor % _limits(currency)[2]
+
+
+def at_least(minor: int, currency: str) -> int:
+    """Return the smallest amount, in minor units, that a card can be charged with so that this much arrives."""
+    least, _, step = _limits(currency)
+    found = max(minor, least) if minor > 0 else 0
+    return found + -found % step
+
+
 def _limits(currency: str) -> tuple[int, int, int]:
     """Return the least and the most that a card is charged, and in which steps, in minor units."""
     step = 100 if currency in _WHOLE else 10 if currency in THREE_DECIMAL else 1

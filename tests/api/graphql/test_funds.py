@@ -116,6 +116,15 @@ async def test_it_names_the_smallest_payment_that_restores(door: Any, factory: A
     assert (await _seen(door, tolerated))["payToRestore"] == {"amount": "0.00", "currency": "EUR"}
 
 
+async def test_it_names_a_payment_that_a_card_can_make(door: Any, factory: Any) -> None:
+    """Never less than the provider charges: the button under it must not be refused."""
+    owing, gulf = await factory.account(), await factory.account(currency="KWD")
+    await factory.invoice(owing, total=120, amount_due=120)
+    await factory.invoice(gulf, total=12_345, amount_due=12_345, currency="KWD")
+    assert (await _seen(door, owing))["payToRestore"] == {"amount": "0.50", "currency": "EUR"}
+    assert (await _seen(door, gulf))["payToRestore"] == {"amount": "12.350", "currency": "KWD"}
+
+
 @pytest.mark.parametrize("role", [Role.CONTROL, Role.INFRA])
 async def test_those_who_see_no_money_get_the_answer_without_amounts(
     door: Any, factory: Any, clock: Any, role: Role

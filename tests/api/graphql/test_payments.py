@@ -338,6 +338,23 @@ async def test_a_rest_that_no_card_takes_is_refused_whole(portal: Any, factory: 
     assert (await _paid(portal, invoice, sources=["CARD"]))["state"] == "SUCCEEDED"
 
 
+async def test_what_no_card_can_be_charged_with_is_let_off(portal: Any, factory: Any) -> None:
+    """Dinars are charged in steps of ten fils: the customer pays the invoice, and the house bears the last digit."""
+    await Account.filter(id=portal.account.id).update(currency="KWD")
+    await portal.save()
+    given = {"currency": "KWD", "overdue_at": portal.door.clock.now() + timedelta(days=3)}
+    invoice = await factory.invoice(portal.account, total=12_345, amount_due=12_345, **given)
+    payload = await _paid(portal, invoice)
+    assert (payload["errors"], payload["state"], payload["invoice"]["status"]) == ([], "SUCCEEDED", "PAID")
+    assert [one["source"] for one in payload["invoice"]["payments"]] == ["CARD", "WRITE_OFF"]
+    assert (_received(portal), await _purses(portal)) == (12_340, (0, 0))
+    small = await factory.invoice(portal.account, total=9, amount_due=9, **given)
+    payload = await _paid(portal, small, idempotencyKey="key-2")
+    assert _codes(payload) == [("INVALID", ["input", "sources"])]
+    assert "steps of 0.010 KWD" in payload["errors"][0]["message"]
+    assert await ledger.proven() == []
+
+
 @pytest.mark.parametrize(
     ("given", "refused"),
     [
