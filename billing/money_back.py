@@ -5,7 +5,7 @@ itself comes through `billing.adjustments`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tortoise.transactions import in_transaction
@@ -13,7 +13,7 @@ from tortoise.transactions import in_transaction
 from billing import adjustments, audit, invoice_parts, ledger
 from billing.adjustments import Loss, LossKind
 from billing.invoice_parts import OutsidePayment, Taken
-from billing.ledger import Move
+from billing.ledger import Fact, Move
 from billing.models import Account, Invoice
 from billing.money_models import LedgerKind, LedgerTransaction, LedgerTransfer, PartSource, TransactionKind
 from billing.refusal import RefusalCode, refusal, required_reason
@@ -24,6 +24,9 @@ from billing.settling import Means, Occasion, pay_from_purses, settle
 
 _LONGEST_REFERENCE = 140
 """As long as a SEPA transfer's; the fact's name has to hold it."""
+
+MOST = 10**15
+"""Minor units of one booking: more than anybody pays, and far from what 64 bits hold of a whole balance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +67,8 @@ async def record_payment(
 ) -> Taken:
     """Book a transfer: to the named invoice, the rest to the balance; then settle. `within` runs with the booking.
 
-    Refuses what was recorded before, another currency than the account's, an amount that is not above zero, an instant
-    in the future, and an invoice that is not the account's or not open.
+    Refuses what was recorded and not taken back, another currency than the account's, an amount that is not above
+    zero or is beyond `MOST`, an instant in the future, and an invoice that is not the account's or not open.
     """
     now = means.clock.now()
     reference = " ".join(asked.reference.split())
@@ -89,6 +92,8 @@ async def record_payment(
         description=f"transfer {reference}",
     )
     async with in_transaction():
+        await invoice_parts.hold(asked.account_id)
+        payment = replace(payment, fact=await _unspent(payment.fact))
         taken = await invoice_parts.take(payment, actor=actor, now=now)
         if taken is None:
             raise refusal(
@@ -188,6 +193,18 @@ async def take_back(
     return TakenBack(reversal=reversal, invoice=await Invoice.get(id=drafted.id) if drafted else None)
 
 
+async def _unspent(fact: Fact) -> Fact:
+    """Return the name for a transfer: one that was taken back, such as from the wrong invoice, is recorded anew."""
+    source, name = fact
+    times, known = 1, await LedgerTransaction.get_or_none(source=source, source_id=name)
+    while known is not None and await LedgerTransaction.exists(reverses_id=known.id):
+        times += 1
+        # Two blanks are in no reference.
+        fact = (source, f"{name}  {times}")
+        known = await LedgerTransaction.get_or_none(source=source, source_id=fact[1])
+    return fact
+
+
 async def _check_amount(account_id: int, amount: Money) -> None:
     account = await Account.get_or_none(id=account_id)
     if account is None:
@@ -197,6 +214,9 @@ async def _check_amount(account_id: int, amount: Money) -> None:
         raise refusal(RefusalCode.CURRENCY_MISMATCH, message, "amount", "currency")
     if amount.minor <= 0:
         raise refusal(RefusalCode.INVALID, "give an amount above zero", "amount", "amount")
+    if amount.minor > MOST:
+        most = Money(MOST, amount.currency)
+        raise refusal(RefusalCode.INVALID, f"give at most {most} at once", "amount", "amount")
 
 
 async def _named_at_stripe(asked: BankPayment) -> bool:

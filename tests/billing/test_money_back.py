@@ -7,7 +7,7 @@ import pytest
 
 from billing import ledger
 from billing.models import Account, AuditEntry, Invoice
-from billing.money_back import BankPayment, grant_credit, record_payment, take_back
+from billing.money_back import MOST, BankPayment, grant_credit, record_payment, take_back
 from billing.money_models import InvoicePart, LedgerTransaction, PartSource, TransactionKind
 from billing.refusal import RefusalCode, RefusalError
 from billing.rules.money import Money
@@ -72,12 +72,27 @@ async def test_it_records_the_same_money_once(clock, wallet, means, account):
     assert (await wallet.holds(account)).balance == 1000
 
 
+async def test_it_records_money_anew_that_was_taken_back(clock, wallet, means, account):
+    """Recorded by mistake, such as for the wrong invoice; each time once."""
+    for _ in range(3):
+        await record_payment(transfer(account, clock), actor="anna", means=means)
+        with pytest.raises(RefusalError) as refused:
+            await record_payment(transfer(account, clock), actor="bert", means=means)
+        assert code(refused) is RefusalCode.CONFLICT
+        assert (await wallet.holds(account)).balance == 500
+        booked = await entry(TransactionKind.PAYMENT_RECORDED)
+        await take_back(booked, reason="the wrong invoice", actor="anna", means=means)
+        assert (await wallet.holds(account)).balance == 0
+    assert await ledger.proven() == []
+
+
 async def test_it_refuses_what_cannot_be(factory, clock, means, account):
     """With the field that is wrong, and without a trace."""
     closed = await factory.invoice(account, status=InvoiceStatus.PAID, amount_due=0)
     strange = await factory.invoice(await factory.account())
     for given, wanted, field in (
         ({"minor": 0}, RefusalCode.INVALID, "amount"),
+        ({"minor": MOST + 1}, RefusalCode.INVALID, "amount"),
         ({"amount": Money(5, "USD")}, RefusalCode.CURRENCY_MISMATCH, "amount"),
         ({"reference": "  "}, RefusalCode.INVALID, "reference"),
         ({"received_at": clock.now() + timedelta(days=1)}, RefusalCode.INVALID, "receivedAt"),
