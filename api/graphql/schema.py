@@ -34,6 +34,7 @@ from api.graphql.card_changes import CardMutations
 from api.graphql.decisions import DecisionMutations
 from api.graphql.documents import Documents
 from api.graphql.enforcement import EnforcementMutations
+from api.graphql.executor import PlainReading
 from api.graphql.forecast import ForecastQueries
 from api.graphql.invoices import InvoiceQueries
 from api.graphql.limits import LimitOperations
@@ -134,6 +135,7 @@ def build_schema(*, dev: bool = False) -> strawberry.Schema:
         subscription=Subscription,
         types=[PlanStep],
         extensions=extensions,
+        execution_context_class=PlainReading,
         config=StrawberryConfig(
             name_converter=_Names(),
             scalar_map=SCALARS,
