@@ -44,7 +44,7 @@ from reconciler.rules.terms import Mode, StepState
 log = structlog.get_logger("abeyance.health")
 
 #: Checks that are shown and do not make the process unready.
-_TOLD_ONLY = frozenset({"brakes", "state_folder", "observation", "ledger", "site_tokens"})
+_TOLD_ONLY = frozenset({"brakes", "policy_files", "state_folder", "observation", "ledger", "site_tokens"})
 #: No check may keep a prober waiting longer.
 PATIENCE = timedelta(seconds=2)
 #: What a run needs at least in its folder.
@@ -83,13 +83,14 @@ class Health:
     async def ready(self, _: Request) -> Response:
         """Answer each check; 503 when one fails that serving rests on. Texts name no secret and no address.
 
-        A site that does not answer, a full state folder or a ledger that does not add up is trouble for people and no
-        reason to turn customers away.
+        A site that does not answer, a full state folder, policy files that are refused while the last good ones stay in
+        force, or a ledger that does not add up is trouble for people and no reason to turn customers away.
         """
         checks = {
             "database": await self._asked(self._database),
             "schema": await self._asked(self._schema),
             "policies": await self._asked(self._policies),
+            "policy_files": await self._asked(self._policy_files),
             "brakes": await self._asked(self._brakes),
             "last_pass": await self._asked(self._last_pass),
             "state_folder": await self._asked(self._state_folder),
@@ -131,11 +132,12 @@ class Health:
         return Check(ok=False, said=f"the code knows {known}, the database has {present or 'none'}")
 
     async def _policies(self) -> Check:
+        loaded = self.policies()
+        return Check(ok="standard" in loaded, said=", ".join(sorted(loaded)))
+
+    async def _policy_files(self) -> Check:
         problem = self.policy_problem()
-        loaded = ", ".join(sorted(self.policies()))
-        if problem is not None:
-            return Check(ok=False, said=f"in force: {loaded}; the files are refused: {problem}")
-        return Check(ok="standard" in self.policies(), said=loaded)
+        return Check(ok=problem is None, said=f"refused: {problem}" if problem else "are in force")
 
     async def _brakes(self) -> Check:
         state = await ReconcilerState.get_or_none(id=1) or ReconcilerState(id=1)

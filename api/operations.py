@@ -124,6 +124,7 @@ async def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM: the API, and the reconciler whenever no other process has that job.
 
+    SIGHUP lets it read the policy files at once.
     `pace` replaces the spans that the settings name.
     """
     listener = listen(settings.listen)
@@ -132,7 +133,12 @@ async def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     with listener:
-        async with opened(settings, pace) as runtime, answering(_app(runtime), listener) as url:
+        async with (
+            opened(settings, pace) as runtime,
+            runtime.watching(),
+            answering(_app(runtime), listener) as url,
+        ):
+            loop.add_signal_handler(signal.SIGHUP, runtime.policy_watch.reload)
             if ready is not None:
                 ready(url)
             standby = False

@@ -22,6 +22,7 @@ from api.health import Health
 from api.jwks import KeySet, from_url
 from api.jwt import JwtAuthenticator
 from api.money_turns import MoneyTurns
+from api.policy_watch import SETTLED_SECONDS, PolicyWatch
 from api.ports import Ports
 from api.settings import EXAMPLES, Settings, SettingsError
 from api.stripe_turns import StripeTurns
@@ -105,6 +106,13 @@ class Runtime:
         self.staff = _staff(settings)
         self.changes = Changes()
         self.loop = Loop(clock=self.clock, run_pass=self._pass, heard=self.heard)
+        self.policy_watch = PolicyWatch(
+            self.policies,
+            clock=self.clock,
+            every=self.pace.tick,
+            settled=SETTLED_SECONDS / self.pace.scale,
+            changed=self.wake,
+        )
         self.outbox = Worker(name="outbox", turn=self.deliver)
         self.unknown = Worker(name="unknown", turn=self.resolve_unknown)
         self.trail = Trail(settings, clock=self.clock, rng=self.rng)
@@ -230,7 +238,7 @@ class Runtime:
 
     def policy_map(self) -> Mapping[str, Policy]:
         """Return the policies in force by name."""
-        return {name: self.policies.get(name) for name in self.policies.names}
+        return self.policies.all
 
     # -- the work -------------------------------------------------------------------------------------------------
 
@@ -297,6 +305,17 @@ class Runtime:
         self.loop.wake()
 
     @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Follow the policy files until the end of the block, whether or not this process reconciles."""
+        task = asyncio.create_task(self.policy_watch.looking.run(), name="policies")
+        self.policy_watch.looking.wake()
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Reconcile until the end of the block; what runs then is stopped and its outcome written down."""
         await self.recover()
@@ -315,6 +334,7 @@ class Runtime:
                 ("inbox", self.stripe.inbox.run()),
                 ("outbox", self.outbox.run()),
                 ("unknown", self.unknown.run()),
+                ("policy trouble", self.policy_watch.telling.run()),
                 *((worker.name, worker.run()) for worker in self.trail.workers),
                 *((worker.name, worker.run()) for worker in self.money.workers),
                 # Facts first: nothing restricts before a sweep and an observation, and restores need not wait a tick.
@@ -325,6 +345,7 @@ class Runtime:
         schedule.start()
         await self.tick()
         self.money.wake_all()
+        self.policy_watch.telling.wake()
         try:
             yield
         finally:

@@ -5,7 +5,7 @@ rules' business.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,23 @@ class PolicySet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FolderText:
+    """What lies in a folder at one moment, not yet understood."""
+
+    folder: Path
+    #: The text of each policy file by its name, and what could not be read.
+    texts: Mapping[str, str]
+    problems: tuple[Problem, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that was found; the same again means that nothing has changed."""
+        return _digest(
+            {**self.texts, "": "\n".join(map(str, self.problems))} if self.problems else self.texts
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReloadReport:
     """What a reload did: `changed` whether other policies are in force now, `problems` why it kept the old ones."""
 
@@ -50,8 +67,11 @@ def load_policies(folder: Path, *, templates: Collection[str], required: Collect
     `templates` are the notices that exist; `required` are names that must be there beside `standard`, such as those
     that accounts are assigned to. Raises `PoliciesRefused` with every problem of every file.
     """
-    problems: list[Problem] = []
-    texts = _read_folder(folder, problems)
+    return _understood(read_folder(folder), templates=templates, required=required)
+
+
+def _understood(found: FolderText, *, templates: Collection[str], required: Collection[str]) -> PolicySet:
+    folder, texts, problems = found.folder, found.texts, list(found.problems)
     policies: dict[str, Policy] = {}
     guard: GuardPolicy | None = None
     for name in sorted(texts, key=lambda name: (name != STANDARD, name)):
@@ -80,8 +100,14 @@ def _missing(path: Path, remedy: str) -> Problem:
     return Problem(file=str(path), line=0, where="", reason="does not exist but is needed", remedy=remedy)
 
 
-def _read_folder(folder: Path, problems: list[Problem]) -> dict[str, str]:
+def read_folder(folder: Path) -> FolderText:
     """Return the text of each policy file by its name; what cannot be read becomes a problem."""
+    problems: list[Problem] = []
+    texts = _texts(folder, problems)
+    return FolderText(folder=folder, texts=texts, problems=tuple(problems))
+
+
+def _texts(folder: Path, problems: list[Problem]) -> dict[str, str]:
     texts: dict[str, str] = {}
     try:
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -128,21 +154,17 @@ def _digest(texts: Mapping[str, str]) -> str:
 class PolicyBook:
     """The policies in force. Loads at once, and raises `PoliciesRefused` if there is no good state to begin with."""
 
-    def __init__(self, load: Callable[[], PolicySet]) -> None:
-        self._load = load
-        self._set = load()
+    def __init__(self, folder: Path, *, templates: Collection[str]) -> None:
+        self._folder, self._templates = folder, templates
+        found = read_folder(folder)
+        self._set = _understood(found, templates=templates, required=())
+        self._judged = found.digest
         self._problems: tuple[str, ...] = ()
 
     @classmethod
     def of_folder(cls, folder: Path, *, templates: Collection[str]) -> "PolicyBook":
         """Return the book of a folder; every policy that was in force must still be there at a reload."""
-        book: PolicyBook | None = None
-
-        def load() -> PolicySet:
-            return load_policies(folder, templates=templates, required=book.names if book else ())
-
-        book = cls(load)
-        return book
+        return cls(folder, templates=templates)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -150,9 +172,19 @@ class PolicyBook:
         return tuple(sorted(self._set.policies))
 
     @property
+    def all(self) -> Mapping[str, Policy]:
+        """The policies in force by name, of one moment: a reload replaces them all together."""
+        return self._set.policies
+
+    @property
     def digest(self) -> str:
         """The digest of the policies in force."""
         return self._set.digest
+
+    @property
+    def judged(self) -> str:
+        """The digest of the folder as it was read last, taken or refused."""
+        return self._judged
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -166,12 +198,18 @@ class PolicyBook:
         except KeyError:
             raise KeyError(f"no policy {name!r} is in force; use one of: {', '.join(self.names)}") from None
 
-    def reload(self) -> ReloadReport:
-        """Read the folder again; on any problem keep the last good policies and report why."""
+    def look(self) -> FolderText:
+        """Return what lies in the folder now; nothing is taken over."""
+        return read_folder(self._folder)
+
+    def reload(self, found: FolderText | None = None) -> ReloadReport:
+        """Take over the folder as it is now, or as it was `found`; on any problem keep the last good policies."""
+        found = found or self.look()
         try:
-            loaded = self._load()
+            loaded = _understood(found, templates=self._templates, required=self.names)
         except PoliciesRefused as refused:
-            self._problems = tuple(map(str, refused.problems))
+            self._judged, self._problems = found.digest, tuple(map(str, refused.problems))
             return ReloadReport(changed=False, problems=self._problems)
-        changed, self._set, self._problems = loaded.digest != self._set.digest, loaded, ()
+        changed = loaded.digest != self._set.digest
+        self._set, self._judged, self._problems = loaded, found.digest, ()
         return ReloadReport(changed=changed)

@@ -48,6 +48,14 @@ async def resolve(dedupe_key: str, *, at: datetime, by: str, resolution: str) ->
     return changed > 0
 
 
+async def resolve_kind(kind: str, *, but: str, at: datetime, by: str, resolution: str) -> int:
+    """Close every open item of a kind except the one under the key `but`; return how many."""
+    standing = WorkItem.filter(kind=kind).exclude(dedupe_key=but).exclude(state=WorkState.RESOLVED)
+    return await standing.update(
+        state=WorkState.RESOLVED, resolved_at=at, resolved_by=by, resolution=resolution
+    )
+
+
 async def resolve_server(server_id: int, *, at: datetime, by: str, resolution: str) -> int:
     """Close every open item about a server because it is nobody's any more; return how many."""
     standing = WorkItem.filter(server_id=server_id).exclude(state=WorkState.RESOLVED)

@@ -71,11 +71,13 @@ class SafeModeCause(Model):
 
 
 class LadderInForce(Model):
-    """The stages of one policy as the last pass read them. Written by `reconciler.policy_changes`."""
+    """One policy as the last pass read it. Written by `reconciler.policy_changes`."""
 
     name = fields.CharField(max_length=64, primary_key=True)
     #: list of [stage, `after` in seconds, `min_notice` in seconds].
     rungs: Any = fields.JSONField()
+    #: Everything that it says, by key, as text.
+    says: Any = fields.JSONField()
     since = fields.DatetimeField()
 
     class Meta:

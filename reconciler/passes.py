@@ -74,38 +74,40 @@ class Passes:
     async def run(self) -> PassResult:
         """Evaluate everything that is due and act on it as far as mode and guard allow."""
         async with self._one:
-            return await self._run()
+            return await self._run(self.policies())
 
     async def look(self) -> tuple[Plan, render.Names]:
         """Return the plan as of now with the names to show it, changing and sending nothing."""
-        now = self.clock.now()
-        found = await subjects.load(await self._due(now), self.policies(), now)
+        now, policies = self.clock.now(), self.policies()
+        found = await subjects.load(await self._due(now), policies, now)
         view = await self._survey.world(found, await modes.in_force(self.mode), now)
-        plan = await self._guarded(propose(view), view)
+        plan = await self._guarded(propose(view), view, policies)
         return plan, await names(plan)
 
-    async def _run(self) -> PassResult:
+    async def _run(self, policies: Mapping[str, Policy]) -> PassResult:
+        """One pass under the policies of one moment: files that change meanwhile are for the next."""
         mode, now = await modes.in_force(self.mode), self.clock.now()
         await modes.enter(mode, now)
-        await approved.follow(self.second_person, self.policies(), now)
+        # Before anybody is judged by it: a ladder that became shorter voids the warnings that were given on the old.
+        changed = await policy_changes.follow(policies, now)
+        await approved.follow(self.second_person, policies, now)
         await holds.close_expired(now)
         due = await self._due(now)
         newly_overdue = await invoices.note_overdue(due, now=now)
-        found = await self._settle(await subjects.load(due, self.policies(), now), mode, now)
+        found = await self._settle(await subjects.load(due, policies, now), mode, policies, now)
         view = await self._survey.world(found, mode, now)
         proposed = propose(view)
         self._submit(proposed, mode, restricting=False)
         if mode is Mode.APPLY and (asked := await self._asking.about(_to_be_restricted(proposed, view))):
-            found = await self._again(found, asked)
+            found = await self._again(found, asked, policies)
             view = await self._survey.world(found, mode, self.clock.now())
             proposed = propose(view)
             self._submit(proposed, mode, restricting=False)
-        await policy_changes.follow(self.policies(), self.clock.now())
         if self.safety is not None:
             await self.safety.check()
         if mode is Mode.APPLY:
             await breaker.note(view.climbs, self.clock.now())
-        plan = await self._guarded(proposed, view, watching=mode is Mode.APPLY)
+        plan = await self._guarded(proposed, view, policies, watching=mode is Mode.APPLY)
         await payment_shield.note(plan, self.clock.now())
         admitted = await self._admit(plan, found) if mode is Mode.APPLY else 0
         self._submit(plan, mode, restricting=True)
@@ -113,7 +115,7 @@ class Passes:
         return PassResult(
             plan=plan,
             admitted=admitted,
-            again=admitted > 0 or len(due) == MAX_ACCOUNTS,
+            again=admitted > 0 or changed or len(due) == MAX_ACCOUNTS,
             next_at=await _next_at(now),
             newly_overdue=newly_overdue,
         )
@@ -122,7 +124,9 @@ class Passes:
         due = Account.filter(next_change_at__lte=now).order_by("next_change_at", "id")
         return [int(account_id) for account_id in await due.limit(MAX_ACCOUNTS).values_list("id", flat=True)]  # type: ignore[call-overload]
 
-    async def _settle(self, found: Sequence[Subject], mode: Mode, now: datetime) -> list[Subject]:
+    async def _settle(
+        self, found: Sequence[Subject], mode: Mode, policies: Mapping[str, Policy], now: datetime
+    ) -> list[Subject]:
         """Settle each account by itself: one that fails is logged, stays due and stops no other."""
         climbing: list[int] = []
         for account_id, own in _by_account(found).items():
@@ -132,7 +136,7 @@ class Passes:
                     climbing.append(account_id)
             except Exception:
                 log.exception("account.not_settled", account_id=account_id)
-        return await subjects.load(climbing, self.policies(), now)
+        return await subjects.load(climbing, policies, now)
 
     def _submit(self, plan: Plan, mode: Mode, *, restricting: bool) -> None:
         """Dispatch one half of a plan: what is given back goes before anything that could take its time."""
@@ -140,14 +144,18 @@ class Passes:
             half = tuple(step for step in plan.steps if step.kind.restricts is restricting)
             self.dispatcher.submit(half, plan.digest)
 
-    async def _again(self, found: Sequence[Subject], asked: frozenset[int]) -> list[Subject]:
+    async def _again(
+        self, found: Sequence[Subject], asked: frozenset[int], policies: Mapping[str, Policy]
+    ) -> list[Subject]:
         """Return the climbing accounts on the newest facts."""
         climbing = {subject.account.id for subject in found}
         others = [subject for subject in found if subject.account.id not in asked]
-        return [*others, *await subjects.load(asked & climbing, self.policies(), self.clock.now())]
+        return [*others, *await subjects.load(asked & climbing, policies, self.clock.now())]
 
-    async def _guarded(self, proposed: Plan, view: World, *, watching: bool = False) -> Plan:
-        circumstances = await self._survey.circumstances(view, self.policies(), view.now)
+    async def _guarded(
+        self, proposed: Plan, view: World, policies: Mapping[str, Policy], *, watching: bool = False
+    ) -> Plan:
+        circumstances = await self._survey.circumstances(view, policies, view.now)
         tripped = guard.overload(circumstances)
         if watching and tripped and circumstances.breaker.open is None:
             await breaker.trip(tripped, self.clock.now())

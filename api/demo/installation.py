@@ -155,7 +155,11 @@ async def product(folder: Path, plot: Plot, world: Outside) -> AsyncIterator[Ins
 
     May be done again in the same folder, with the same database: that is a restart.
     """
-    async with assembled(folder, plot, world) as (installation, runtime), runtime.running():
+    async with (
+        assembled(folder, plot, world) as (installation, runtime),
+        runtime.watching(),
+        runtime.running(),
+    ):
         yield installation
 
 

@@ -82,6 +82,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('name', fields.CharField(primary_key=True, max_length=64)),
                 ('rungs', fields.JSONField()),
+                ('says', fields.JSONField()),
                 ('since', fields.DatetimeField()),
             ],
             options={'table': 'ladder_in_force', 'app': 'abeyance', 'pk_attr': 'name'},

@@ -53,7 +53,7 @@ async def test_it_is_ready_when_all_is_well(clock: ManualClock) -> None:
     assert told["ready"] is True
     assert set(told["checks"]) == {
         "database", "schema", "policies", "last_pass", "state_folder", "observation", "ledger", "site_tokens",
-        "brakes",
+        "brakes", "policy_files",
     }  # fmt: skip
     assert all(check["ok"] for check in told["checks"].values())
 
@@ -89,13 +89,13 @@ async def test_it_wants_the_schema_of_its_code(clock: ManualClock, monkeypatch: 
 
 
 @pytest.mark.usefixtures("sqlite_database")
-async def test_it_wants_policies_that_were_not_refused(clock: ManualClock) -> None:
-    """It says what is wrong with the files while the last good ones stay in force."""
+async def test_it_tells_of_refused_policies_and_stays_ready(clock: ManualClock) -> None:
+    """It says what is wrong with the files while the last good ones stay in force; without any it is not ready."""
     await _passed(clock)
     problem = "standard.yaml:3: after: is blank"
-    failing, text = await _failing(_health(clock, policy_problem=lambda: problem))
-    assert failing == {"policies"}
-    assert problem in text
+    response = await _get(_health(clock, policy_problem=lambda: problem), "/readyz")
+    assert (response.status_code, problem in response.text) == (200, True)
+    assert not response.json()["checks"]["policy_files"]["ok"]
     assert (await _failing(_health(clock, policies=dict)))[0] == {"policies"}
 
 

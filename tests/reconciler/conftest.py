@@ -398,7 +398,7 @@ class Stand:
         return Passes(
             clock=self.clock,
             mode=self.mode,
-            policies=lambda: self.policies,
+            policies=lambda: dict(self.policies),
             inventory=self.actions.inventory,
             dispatcher=dispatcher,
             freshness=self.freshness,

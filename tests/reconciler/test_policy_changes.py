@@ -1,5 +1,6 @@
 """A ladder that becomes shorter begins with a fresh notice, whether its file was changed or another one assigned."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -174,3 +175,59 @@ async def test_refuses_a_policy_or_an_account_that_is_not_there(gentle, factory)
         assert refused.value.problems[0].code is code
     await assign(gentle, account, "standard")
     assert not await AuditEntry.filter(kind="account.policy_assigned").exists()
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_writes_down_what_a_file_says_otherwise(policies, clock):
+    """Only what differs, with what it was before; the first state that is ever seen is no change."""
+    assert not await policy_changes.follow(policies, clock.now())
+    kinder = replace(
+        with_after(policies["standard"], Stage.FINAL_NOTICE, timedelta(hours=80)), tolerance={"EUR": 500}
+    )
+
+    changed = {**policies, "standard": kinder, "new": replace(kinder, name="new")}
+    assert await policy_changes.follow(changed, clock.now())
+    assert not await policy_changes.follow(changed, clock.now())
+    await policy_changes.follow({**policies, "standard": kinder}, clock.now())
+
+    told = await AuditEntry.filter(kind="policy.changed").get()
+    assert told.subject_id == "standard"
+    assert json.loads(told.before) == {
+        "stages.final_notice.after": "3 days, 0:00:00", "tolerance.EUR": "100", "tolerance.USD": "100"
+    }  # fmt: skip
+    assert json.loads(told.after) == {"stages.final_notice.after": "3 days, 8:00:00", "tolerance.EUR": "500"}
+    others = AuditEntry.filter(subject_id="new").order_by("id")
+    assert await others.values_list("kind", flat=True) == ["policy.added", "policy.removed"]
+
+
+async def test_a_kinder_policy_helps_at_once_whom_it_concerns(lite, debtor):
+    """A debt that is within the new tolerance ends its episode in the next pass, not in the next day."""
+    account, _, _ = await debtor()
+    await lite.settle()
+    assert await stage(account) is Stage.PAST_DUE
+    lite.policies["standard"] = replace(lite.policies["standard"], tolerance={"EUR": 10**9})
+
+    await lite.settle()
+
+    assert not await Episode.filter(account_id=account.id, ended_at=None).exists()
+
+
+async def test_a_pass_walks_one_ladder_from_its_first_step_to_its_last(lite, debtor, monkeypatch):
+    """A file that changes meanwhile is for the next pass, which voids the old warnings first."""
+    account, _, _ = await debtor()
+    await lite.settle()
+    lite.clock.advance(timedelta(hours=60))
+    await Account.filter(id=account.id).update(next_change_at=lite.clock.now())
+    short = with_after(lite.policies["standard"], Stage.FINAL_NOTICE, timedelta(hours=50))
+    follow = policy_changes.follow
+
+    async def followed(policies, now):
+        found = await follow(policies, now)
+        lite.policies["standard"] = short
+        return found
+
+    monkeypatch.setattr(policy_changes, "follow", followed)
+
+    await lite.turn()
+
+    assert await stage(account) is Stage.PAST_DUE
