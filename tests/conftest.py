@@ -96,6 +96,23 @@ def deaths(monkeypatch: pytest.MonkeyPatch, wire: Any) -> Any:
     return _module("crashes").Deaths(monkeypatch, wire)
 
 
+@pytest.fixture
+def theatre(tmp_path: Path, sqlite_url: str) -> Iterator[Any]:
+    """Where whole stories are staged, on a migrated database: see `tests/staging.py`.
+
+    Each ends by looking for calls that would have destroyed something.
+    """
+    staged = _module("staging").Theatre(folder=tmp_path)
+    yield staged
+    assert staged.destroying() == []
+
+
+@pytest.fixture
+def situation(theatre: Any) -> Any:
+    """Opens an installation whose clock stands in the test's hands: see `tests/moved.py`."""
+    return _module("moved").opener(theatre)
+
+
 @pytest_asyncio.fixture
 async def gateway(wire: Any) -> AsyncIterator[StripeGateway]:
     """The product's gateway to it."""

@@ -4,34 +4,22 @@ Owns the clock that can be moved and the turns that the product takes when it wa
 through HTTP, and the plays are real.
 """
 
-import importlib.util
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from api import operations
-from api.demo.installation import CHECKOUT, assembled, outside
+from api.demo.installation import CHECKOUT, assembled
 from api.demo.sample import guests_of, register
 from api.models import Role
 from api.runtime import Pace, Runtime
 from simulators.proxmox.sample import ACCOUNTS, STORY
 
-_STAGING = "abeyance_tests_staging"
-if (
-    _STAGING not in sys.modules
-):  # the tests are no package, so a module beside them is loaded by its path, once
-    _spec = importlib.util.spec_from_file_location(_STAGING, Path(__file__).parents[1] / "staging.py")
-    assert _spec is not None
-    assert _spec.loader is not None
-    sys.modules[_STAGING] = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(sys.modules[_STAGING])
-staging: Any = sys.modules[_STAGING]
+#: `tests/staging.py`: whoever asks for this module has loaded that one.
+staging: Any = sys.modules["abeyance_tests_staging"]
 
 #: Friday noon, so that a few days pass over a weekend.
 BEGINNING = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -136,22 +124,17 @@ class Situation(staging.Tale):  # type: ignore[misc]
         return [edge["node"]["kind"] for edge in edges]
 
 
-@pytest.fixture
-def situation(tmp_path: Path) -> Iterator[Callable[..., AbstractAsyncContextManager[Situation]]]:
-    """Opens an installation on simulators under the shipped policies; nobody may ever ask for a destruction."""
-    worlds: list[Any] = []
+def opener(theatre: Any) -> Callable[..., AbstractAsyncContextManager[Situation]]:
+    """Return what opens an installation on simulators under the shipped policies, in the theatre's folder."""
 
     @asynccontextmanager
     async def opened(**changes: Any) -> AsyncIterator[Situation]:
         clock = MovedClock()
-        plot = staging.Theatre(folder=tmp_path).plot(
+        plot = theatre.plot(
             **{"ladders": SHIPPED, "clock": clock, "pace": Pace(tick=60, observe=60, sweep=300)} | changes
         )
-        async with outside(plot) as world:
-            worlds.append(world)
-            async with assembled(tmp_path, plot, world) as (scene, runtime):
-                yield Situation(scene=scene, runtime=runtime, clock=clock)
-                await runtime.dispatcher.aclose()
+        async with theatre.world(plot) as world, assembled(theatre.folder, plot, world) as (scene, runtime):
+            yield Situation(scene=scene, runtime=runtime, clock=clock)
+            await runtime.dispatcher.aclose()
 
-    yield opened
-    assert [call for world in worlds for call in world.cluster.destroying_calls] == []
+    return opened
