@@ -218,6 +218,8 @@ async def upgrade(url: str) -> UpgradeReport:
     async with _upgrade_lock(url), private_connection(url, foreign_keys=False) as connection:
         applied = await _applied(connection, url)
         _refuse_unknown(applied)
+        if applied == known_migrations():
+            return UpgradeReport(applied=(), version=applied[-1])
         executor = MigrationExecutor(connection, tortoise_config(url)["apps"])
         await MigrationRecorder(connection).ensure_schema(_editor(connection))
         state = State(models={}, apps=StateApps(default_connections={APP: "default"}))
