@@ -1,4 +1,4 @@
-"""The whole matrix: every field of every type, asked for by every role along a way that leads there."""
+"""The whole matrix: what each role may do, and every field of every type along a way that leads there."""
 
 from collections import deque
 from typing import Any
@@ -25,6 +25,39 @@ from api.models import Role
 SCHEMA = build_schema(sdl())
 OURS = build_ours(dev=True)
 ROOTS = {"Query": "query", "Mutation": "mutation", "Subscription": "subscription"}
+#: The rights of the contract, told once more and differently: operations by role. Everything else is denied.
+EVERYBODY = "node viewer policies server servers serversByExternalId"
+RIGHTS = {
+    Role.CUSTOMER: f"{EVERYBODY} account accounts invoice invoices serverPowerSet "
+    "cardSetupBegin cardAdd cardSetDefault cardRemove balanceTopUp invoicePay",
+    Role.SUPPORT: f"{EVERYBODY} account accounts invoice invoices plan run runs reconciler workQueue notices audit "
+    "forecast stages "
+    "approvals overridePlace overrideRevoke workItemResolve noticeMarkDelivered",
+    Role.ADMIN: f"{EVERYBODY} account accounts invoice invoices plan run runs reconciler workQueue notices audit "
+    "forecast stages policyPreview "
+    "approvals approvalWithdraw overridePlace overrideRevoke workItemResolve noticeMarkDelivered holdPlace "
+    "holdLift enforcementPause enforcementResume reconcileRequest actionRequest "
+    "runCancel stepRetry",
+    Role.INFRA: f"{EVERYBODY} plan run runs reconciler holdPlace holdLift enforcementPause reconcileRequest "
+    "forecast stages "
+    "actionRequest runCancel stepRetry",
+    Role.CONTROL: f"{EVERYBODY} account accounts accountUpsert serverRegister serverUpdate serverTransfer serverRetire "
+    "holdPlace holdLift",
+}
+#: The same of what the guard takes from persons.
+GUARD_RIGHTS = {
+    Role.CUSTOMER: "graceRequest",
+    Role.ADMIN: "breakerRelease safeModeRelease policyAssign decommissionApprove",
+}
+#: The same of what is about purses, vouchers and prices.
+MONEY_RIGHTS = {
+    Role.CUSTOMER: "prices vouchers voucherRedeem",
+    Role.SUPPORT: "prices vouchers voucherRedeem paymentRecord",
+    Role.ADMIN: "prices vouchers voucherRedeem paymentRecord invoiceForgive creditGrant ledgerReverse vouchersIssue "
+    "voucherRevoke priceSet",
+    Role.INFRA: "prices",
+    Role.CONTROL: "prices",
+}
 #: A type, the field that leads on, and the type that it leads to.
 Step = tuple[str, str, str]
 
@@ -53,6 +86,12 @@ def _call(name: str, field: GraphQLField, inside: str) -> str:
     ]
     arguments = f"({', '.join(needed)})" if needed else ""
     return f"{name}{arguments} {inside}"
+
+
+def _asked(root: str, name: str) -> str:
+    """Return the operation that asks for a root field with arguments as empty as they may be."""
+    field = SCHEMA.get_type(root).fields[name]  # type: ignore[union-attr]
+    return f"{ROOTS[root]} {{ {_call(name, field, '{ __typename }')} }}"
 
 
 def _ways() -> dict[str, list[list[Step]]]:
@@ -101,6 +140,9 @@ FIELDS = sorted(
 )
 
 
+OPERATIONS = sorted(one for one in FIELDS if one[0] in {"Query", "Mutation"})
+
+
 def _errors(role: Role, document: str) -> set[str]:
     """Return the codes of what the validation says to this role; nothing is executed."""
     from graphql import parse, validate
@@ -131,6 +173,27 @@ def test_every_field_is_refused_on_every_way_to_the_roles_without_it(role: Role)
     assert wrong == []
 
 
+@pytest.mark.usefixtures("sqlite_database")
+@pytest.mark.parametrize("role", list(Role))
+async def test_each_role_may_do_what_the_contract_says_and_nothing_else(
+    door: Any, factory: Any, role: Role
+) -> None:
+    """It answers `FORBIDDEN` to every operation that the contract does not give the role."""
+    account = (await factory.account()).external_id if role is Role.CUSTOMER else None
+    refused = set()
+    for root, field in OPERATIONS:
+        answer = await door.ask(role, _asked(root, field), account=account)
+        codes = {error["extensions"]["code"] for error in answer.get("errors", ())}
+        assert codes <= {"FORBIDDEN"}, (field, answer)
+        if codes:
+            refused.add(field)
+    assert {field for _, field in OPERATIONS} - refused == {
+        *RIGHTS[role].split(),
+        *MONEY_RIGHTS[role].split(),
+        *GUARD_RIGHTS.get(role, "").split(),
+    }
+
+
 def test_every_type_is_reached() -> None:
     """It leaves no type out that the schema has."""
     assert {noun for noun, _ in FIELDS} == set(WAYS)
@@ -140,11 +203,9 @@ def test_every_type_is_reached() -> None:
 async def test_without_a_token_nothing_is_told(door: Any) -> None:
     """It answers whoever is nobody the same, whatever the question."""
     told = set()
-    for root, word in ROOTS.items():
-        kind = SCHEMA.get_type(root)
-        for name, field in kind.fields.items():  # type: ignore[union-attr]
-            body = {"query": f"{word} {{ {_call(name, field, '{ __typename }')} }}"}
-            answer = await door.post(body)
+    for root in ROOTS:
+        for name in SCHEMA.get_type(root).fields:  # type: ignore[union-attr]
+            answer = await door.post({"query": _asked(root, name)})
             told.add((answer.status_code, answer.content))
     assert len(told) == 1
     assert next(iter(told))[0] == 401
