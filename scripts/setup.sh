@@ -1,30 +1,32 @@
 #!/bin/sh
-# Prepares .venv from the lock files: scripts/setup.sh run|dev
+# Prepares .venv from the lock files: scripts/setup.sh run|dev, or .venv-foreign for tools of others: scripts/setup.sh foreign
 # Needs Python 3.11 to 3.13 with venv; PYTHON names another one. Does nothing when nothing has changed since the last time.
 set -eu
 unset CDPATH PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET
 export PIP_USER=0  # a pip.conf with `user = true` would refuse to install into .venv
 cd "$(dirname "$0")/.."
-log=.venv/setup.log
-marker=.venv/abeyance-setup
-unfinished=.venv/abeyance-unfinished
 dev_locks="requirements-dev.lock requirements-schema.lock requirements-peer.lock"
 
 fail() { echo "setup: $1" >&2; exit 1; }
 
 kind=${1:-run}
+venv=.venv
 case $kind in
   run) locks=requirements.lock ;;
   dev) locks=$dev_locks ;;
-  *) echo "setup: say run or dev, not $kind" >&2; exit 2 ;;
+  foreign) locks=requirements-foreign.lock venv=.venv-foreign ;;
+  *) echo "setup: say run, dev or foreign, not $kind" >&2; exit 2 ;;
 esac
+log=$venv/setup.log
+marker=$venv/abeyance-setup
+unfinished=$venv/abeyance-unfinished
 
 # What the marker of a complete set-up holds: where it is and what it was made from. A .venv is full of absolute paths, so
 # one that was moved or copied together with its checkout is not complete.
 # shellcheck disable=SC2086  # the names of the lock files hold no blanks
 wanted() { printf '%s\n' "$(pwd -P)" "$kind $(cat $locks pyproject.toml scripts/setup.sh | cksum)"; }
 
-works() { [ -x .venv/bin/python ] && .venv/bin/python -c 'import pip' 2>/dev/null; }
+works() { [ -x "$venv/bin/python" ] && "$venv/bin/python" -c 'import pip' 2>/dev/null; }
 
 ready() {
   [ -f "$marker" ] && [ ! -f "$unfinished" ] || return 1
@@ -47,7 +49,7 @@ find_python() {
 
 # One set-up at a time in a checkout. The lock is the kernel's and ends with the processes that hold it, so it is never stale.
 lock() {
-  [ -w . ] && [ -w scripts/setup.sh ] || fail "$(pwd -P) is not writable, and .venv belongs into it: copy the checkout to a folder of your own"
+  [ -w . ] && [ -w scripts/setup.sh ] || fail "$(pwd -P) is not writable, and $venv belongs into it: copy the checkout to a folder of your own"
   exec 9>>scripts/setup.sh
   "$python" -c '
 import fcntl, signal, sys
@@ -66,11 +68,11 @@ except OSError:
 make_venv() {
   if [ -f "$unfinished" ] || ! works || { [ -f "$marker" ] && [ "$(head -n 1 "$marker")" != "$(pwd -P)" ]; }; then
     # Renamed first, so that an interrupted removal leaves nothing that looks like a .venv.
-    if [ -e .venv ] || [ -L .venv ]; then mv .venv ".venv.old.$$" && rm -rf ".venv.old.$$"; fi
-    echo "Preparing .venv with $("$python" --version) ..." >&2
-    mkdir .venv
+    if [ -e "$venv" ] || [ -L "$venv" ]; then mv "$venv" "$venv.old.$$" && rm -rf "$venv.old.$$"; fi
+    echo "Preparing $venv with $("$python" --version) ..." >&2
+    mkdir "$venv"
     : >"$unfinished"
-    "$python" -m venv .venv >"$log" 2>&1 || fail "no virtual environment could be made with $python: $(last_line)"
+    "$python" -m venv "$venv" >"$log" 2>&1 || fail "no virtual environment could be made with $python: $(last_line)"
   fi
   : >"$unfinished"
   rm -f "$marker"
@@ -80,7 +82,7 @@ make_venv() {
 last_line() { sed -n 's/^ERROR: //; /[^ ]/h; ${x;p;}' "$log"; }
 
 install() {
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps "$@" >"$log" 2>&1 && return
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps "$@" >"$log" 2>&1 && return
   rm -f "$unfinished"  # pip has put back what it had begun; only an interruption leaves half a package
   fail "the packages could not be installed: $(last_line); is a package index reachable? More is in $log"
 }
@@ -102,6 +104,6 @@ install --require-hashes --only-binary :all: "$@"
 case $locks in
   *requirements-peer.lock*) install --require-hashes --no-cache-dir --no-build-isolation -r requirements-peer.lock ;;
 esac
-install --no-build-isolation --no-index -e .
+[ "$kind" = foreign ] || install --no-build-isolation --no-index -e .
 wanted >"$unfinished"
 mv "$unfinished" "$marker"

@@ -10,7 +10,7 @@ from billing import usage
 from billing.clock import Clock
 from billing.models import Account, Episode, Invoice, Notice, Override, StripeEvent
 from billing.money_models import Card, Charge
-from billing.rules.terms import HoldCause, InvoiceOrigin, InvoiceStatus, OverrideKind, Stage
+from billing.rules.terms import HoldCause, InvoiceOrigin, InvoiceStatus, NoticeState, OverrideKind, Stage
 from reconciler.models import Hold, Observation, Server, Step
 from reconciler.rules.terms import Deployment, GuestKind, Lane, Power, StepKind, StepState
 
@@ -137,6 +137,20 @@ class Factory:
             "dedupe_key": f"notice-{next(self._numbers)}",
         }
         return await Notice.create(**(values | given))
+
+    async def owing(self, account: Account, admitted: Stage, *, hours: int) -> Invoice:
+        """An invoice that is overdue for so many hours, its account admitted to a stage, with the notices delivered."""
+        since = self._clock.now() - timedelta(hours=hours)
+        invoice = await self.invoice(account, overdue_at=since)
+        episode = await self.episode(
+            account, started_at=since, admitted=admitted, admitted_at=self._clock.now()
+        )
+        for stage in (Stage.PAST_DUE, Stage.FINAL_NOTICE, Stage.SUSPENDED):
+            await self.notice(
+                account, episode_id=episode.id, stage=stage, invoice_ids=[invoice.id], state=NoticeState.DELIVERED,
+                created_at=since, delivered_at=since + timedelta(minutes=1),
+            )  # fmt: skip
+        return invoice
 
     async def override(self, account: Account, **given: Any) -> Override:
         """An exemption for 30 days."""

@@ -1,6 +1,8 @@
 """The doors as a client sees them: an application over a real database, with a token for every role."""
 
-from collections.abc import Mapping
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ from starlette.applications import Starlette
 from api import tokens
 from api.app import create_app
 from api.models import Role
+from api.operations import answering
 from api.ports import Ports
 from billing.clock import ManualClock
 from billing.models import Account
@@ -148,6 +151,13 @@ class Door:
         if self._app is None or self._app[0] != (self.ports, self.dev):
             self._app = (self.ports, self.dev), create_app(self.ports, dev=self.dev)
         return self._app[1]
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """Answer on a real socket until the end of the block, as `abeyance serve` does; yields the URL of GraphQL."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            async with answering(self.app(), listener) as base:
+                yield f"{base}/graphql"
 
     async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Send any request to the application."""

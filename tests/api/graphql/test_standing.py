@@ -8,7 +8,7 @@ import pytest
 
 from api.models import Role
 from billing.models import Account, Episode, Subscription
-from billing.rules.terms import InvoiceStatus, NoticeState, OverrideKind, Stage
+from billing.rules.terms import InvoiceStatus, OverrideKind, Stage
 from reconciler.rules.terms import Mode
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
@@ -31,17 +31,10 @@ async def _seen(door: Any, account: Account, role: Role = Role.CUSTOMER) -> dict
     return dict(data["account"])
 
 
-async def _owing(factory: Any, clock: Any, admitted: Stage, hours: int) -> Account:
+async def _owing(factory: Any, admitted: Stage, hours: int) -> Account:
     """An account whose invoice is overdue for so many hours, admitted to a stage, with its notice delivered."""
     account: Account = await factory.account()
-    since = clock.now() - timedelta(hours=hours)
-    invoice = await factory.invoice(account, overdue_at=since)
-    episode = await factory.episode(account, started_at=since, admitted=admitted, admitted_at=clock.now())
-    for stage in (Stage.PAST_DUE, Stage.FINAL_NOTICE, Stage.SUSPENDED):
-        await factory.notice(
-            account, episode_id=episode.id, stage=stage, invoice_ids=[invoice.id], state=NoticeState.DELIVERED,
-            created_at=since, delivered_at=since + timedelta(minutes=1),
-        )  # fmt: skip
+    await factory.owing(account, admitted, hours=hours)
     return account
 
 
@@ -68,7 +61,7 @@ async def test_it_stands_since_its_last_debt_was_paid(door: Any, factory: Any, c
 
 async def test_a_debt_is_shown_with_what_follows(door: Any, factory: Any, clock: Any) -> None:
     """It names amount, anchor, stage, effects, what comes next and what goes on working."""
-    account = await _owing(factory, clock, Stage.FINAL_NOTICE, 80)
+    account = await _owing(factory, Stage.FINAL_NOTICE, 80)
     await factory.invoice(account, total=250, amount_due=250, overdue_at=clock.now() - timedelta(hours=1))
     seen = await _seen(door, account)
     standing = seen["standing"]
@@ -86,18 +79,18 @@ async def test_a_debt_is_shown_with_what_follows(door: Any, factory: Any, clock:
     assert seen["edit"] == {"allowed": True, "code": "OK"}
 
 
-async def test_a_suspended_account_is_locked(door: Any, factory: Any, clock: Any) -> None:
+async def test_a_suspended_account_is_locked(door: Any, factory: Any) -> None:
     """It is told so, loudly, and its gates follow."""
-    seen = await _seen(door, await _owing(factory, clock, Stage.SUSPENDED, 130))
+    seen = await _seen(door, await _owing(factory, Stage.SUSPENDED, 130))
     assert seen["standing"]["effects"] == ["LOCK_BACKUPS", "STOP_SERVERS", "LOCK_ACCOUNT"]
     assert (seen["announcement"]["code"], seen["announcement"]["severity"]) == ("SUSPENDED", "CRITICAL")
     assert seen["deploy"]["code"] == "ACCOUNT_SUSPENDED"
     assert seen["edit"]["code"] == "ACCOUNT_LOCKED"
 
 
-async def test_what_was_not_admitted_is_told_to_no_customer(door: Any, factory: Any, clock: Any) -> None:
+async def test_what_was_not_admitted_is_told_to_no_customer(door: Any, factory: Any) -> None:
     """It shows a customer the lower stage alone, with no word of the one held back; staff see that it waits."""
-    account = await _owing(factory, clock, Stage.PAST_DUE, 80)
+    account = await _owing(factory, Stage.PAST_DUE, 80)
     seen = await _seen(door, account)
     assert (seen["standing"]["stage"], seen["standing"]["reasonCode"]) == ("PAST_DUE", "past_due")
     assert seen["standing"]["next"] is None
@@ -107,9 +100,9 @@ async def test_what_was_not_admitted_is_told_to_no_customer(door: Any, factory: 
     assert staff["next"] == {"stage": "FINAL_NOTICE", "at": "2026-11-20T09:00:00Z", "waitingFor": "guard"}
 
 
-async def test_a_payment_counts_before_the_next_pass(door: Any, factory: Any, clock: Any) -> None:
+async def test_a_payment_counts_before_the_next_pass(door: Any, factory: Any) -> None:
     """It stands at the lower of eligible and admitted: a paid invoice opens everything at once."""
-    account = await _owing(factory, clock, Stage.SUSPENDED, 130)
+    account = await _owing(factory, Stage.SUSPENDED, 130)
     await account.invoices.all().update(status=InvoiceStatus.PAID, amount_due=0)
     seen = await _seen(door, account)
     assert seen["standing"]["stage"] == "CURRENT"
@@ -134,9 +127,9 @@ async def test_plan_mode_is_silent(door: Any, factory: Any, clock: Any) -> None:
     assert (await _seen(door, account, Role.ADMIN))["standing"]["next"]["stage"] == "PAST_DUE"
 
 
-async def test_an_exempt_account_is_open(door: Any, factory: Any, clock: Any) -> None:
+async def test_an_exempt_account_is_open(door: Any, factory: Any) -> None:
     """It stands at `CURRENT` whatever it owes."""
-    account = await _owing(factory, clock, Stage.SUSPENDED, 130)
+    account = await _owing(factory, Stage.SUSPENDED, 130)
     await factory.override(account, kind=OverrideKind.EXEMPT)
     seen = await _seen(door, account)
     assert (seen["standing"]["stage"], seen["deploy"]["allowed"]) == ("CURRENT", True)
@@ -196,9 +189,9 @@ FILTER = "query($f: AccountFilter) { accounts(filter: $f) { totalCount edges { n
 
 async def test_accounts_are_found(door: Any, factory: Any, clock: Any) -> None:
     """It narrows by stage, debt, policy, override and text, alone and together."""
-    owing = await _owing(factory, clock, Stage.SUSPENDED, 130)
+    owing = await _owing(factory, Stage.SUSPENDED, 130)
     calm = await factory.account(name="Calm", policy="considerate")
-    late = await _owing(factory, clock, Stage.PAST_DUE, 1)
+    late = await _owing(factory, Stage.PAST_DUE, 1)
     await factory.override(late)
     await factory.override(calm, placed_at=clock.now() - timedelta(days=1), expires_at=clock.now())
 

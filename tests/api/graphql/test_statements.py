@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from billing.money_models import (
 from billing.rules.terms import InvoiceOrigin, Stage
 from reconciler.models import RestorePart
 
+CHECKOUT = Path(__file__).parents[3]
 PAGES = {
     "servers": """{ servers(first: 100) { edges { node { externalId status inSync restoring power { observed }
         holds { cause } gates(actions: [START, CREATE_BACKUP]) { code } coverage { stage }
@@ -44,6 +46,8 @@ PAGES = {
     "forecast": "{ forecast(days: 9, first: 100) { totalCount edges { node { to account { externalId } } } } }",
     "audit": "{ audit(first: 100) { edges { node { kind subject { id } } } } }",
 }
+
+PORTAL_HOME = (CHECKOUT / "clients/operations/PortalHome.graphql").read_text()
 
 
 class Counted:
@@ -137,6 +141,28 @@ async def test_a_page_of_many_takes_as_many_statements_as_a_page_of_few(
     assert len(next(iter(data.values()))["edges"]) >= 12
     assert 0 < len(few.statements) < 30
     assert len(many.statements) == len(few.statements), "\n".join(sorted(many.statements))
+
+
+async def test_the_home_page_of_a_portal_takes_as_many_statements_for_twenty_servers_as_for_one(
+    door: Any, factory: Any, sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks the same number of questions, with all gates and ten invoices too."""
+    account = await factory.account()
+    await factory.episode(account, admitted=Stage.SUSPENDED)
+    await door.token(Role.CUSTOMER, account.external_id)
+    counts = []
+    for servers, invoices in ((1, 1), (19, 9)):
+        for _ in range(servers):
+            await factory.hold(await factory.server(account))
+        for _ in range(invoices):
+            await factory.invoice(account)
+        counted = Counted()
+        with counted.counting(monkeypatch):
+            data = await door.data(Role.CUSTOMER, PORTAL_HOME, account=account.external_id)
+        counts.append(len(counted.statements))
+    home = data["viewer"]["account"]
+    assert (len(home["servers"]["edges"]), len(home["invoices"]["edges"])) == (20, 10)
+    assert 0 < counts[0] == counts[1] < 20
 
 
 async def test_a_statement_of_account_takes_as_many_statements_however_long_it_is(
