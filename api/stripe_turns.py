@@ -17,7 +17,7 @@ from billing.rules.terms import InvoiceStatus
 from billing.stripe.gateway import StripeGateway, StripeReadError
 from billing.stripe.processing import WrongStripeAccountError, process_due
 from billing.stripe.refresh import Agreement, adopt_customer, refetch_account
-from billing.stripe.sweep import full_sweep
+from billing.stripe.sweep import full_sweep, tell_of_silence
 from reconciler import safety
 from reconciler.guard_models import SafeModeKind
 
@@ -72,6 +72,7 @@ class StripeTurns:
             if isinstance(problem, WrongStripeAccountError):
                 await self._doubt(problem)
         else:
+            await tell_of_silence(now=self.clock.now())
             await self.money.touched_customers(swept.customers)
             if swept.invoices:
                 self.money.sweeping.wake()

@@ -26,6 +26,9 @@ LEFT_ALONE = "left alone"
 TRIES_UNTIL_TOLD = 5
 #: A person is told as well when it is not known for this long whether something was given back.
 UNKNOWN_UNTIL_TOLD = timedelta(minutes=10)
+#: Stops of the same guest within a day, with nothing given back between them, after which a person is told.
+STOPS_UNTIL_TOLD = 3
+_DAY = timedelta(days=1)
 
 _GIVEN_BACK = {
     StepKind.START: POWER_PARTS,
@@ -156,9 +159,35 @@ async def _tell(step: Step, fate: StepFate, report: TargetReport, at: datetime) 
         )
     elif fate is StepFate.DONE:
         await work_queue.resolve(key, at=at, by=ACTOR, resolution="it worked in the end")
+        if step.kind in {StepKind.STOP, StepKind.START}:
+            await _watch_for_flapping(step, at)
     elif step.lane is Lane.RESTORE and step.attempt >= TRIES_UNTIL_TOLD:
         # Failed with a word that later may help, or of unknown end: both leave the customer without what is theirs.
         await _tell_delayed(step, f"did not work {step.attempt} times; it is tried on", report.message, at)
+
+
+async def _watch_for_flapping(step: Step, at: datetime) -> None:
+    """Ask a person about a guest that comes back again and again although it is held; giving it back ends that."""
+    key = f"server_flaps:{step.server_id}"
+    if step.kind is StepKind.START:
+        await work_queue.resolve(key, at=at, by=ACTOR, resolution="it was given back")
+        return
+    done = Step.filter(server_id=step.server_id, state=StepState.DONE)
+    given_back = await done.filter(kind=StepKind.START).order_by("-id").first()
+    stops = done.filter(kind=StepKind.STOP, outcome=Outcome.CHANGED, finished_at__gt=at - _DAY)
+    times = await stops.filter(id__gt=given_back.id if given_back else 0).count()
+    if times < STOPS_UNTIL_TOLD:
+        return
+    await work_queue.open_item(
+        "server_flaps",
+        key,
+        at=at,
+        title=f"A guest on site {step.site} keeps coming back",
+        detail=f"it was stopped {times} times within a day, and something starts it again: high availability, a "
+        "schedule, or somebody at the platform. It is stopped on while a hold asks for it.",
+        account_id=step.account_id,
+        server_id=step.server_id,
+    )
 
 
 async def tell_of_waiting(step: Step, at: datetime) -> None:

@@ -4,6 +4,7 @@ Owns the clock that can be moved and the turns that the product takes when it wa
 through HTTP, and the plays are real.
 """
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -26,6 +27,7 @@ BEGINNING = datetime(2026, 11, 20, 12, tzinfo=UTC)
 #: Long enough for every settling time and back-off, short enough for no stage.
 MOMENT = timedelta(minutes=5)
 WORK = "{ workQueue(first: 20, state: OPEN) { edges { node { kind } } } }"
+SERVER = "query($id: String!) { server(externalId: $id) { id explanation { rule text by until } } }"
 SHIPPED = {
     file.stem: file.read_text(encoding="utf-8") for file in (CHECKOUT / "billing/policies").glob("*.yaml")
 }
@@ -100,6 +102,30 @@ class Situation(staging.Tale):  # type: ignore[misc]
         self.scene.stripe.pay_invoice(invoice or self.invoice, out_of_band=True)
         await self.turn()
 
+    async def suspended(self, *guests: int, policy: str = "standard") -> str:
+        """Register the account with these guests and let it reach its suspension; return the invoice."""
+        await self.begin(guests=guests, policy=policy)
+        return await self.falls_behind()
+
+    async def falls_behind(self) -> str:
+        """Let the account owe and climb until it is suspended; return the invoice."""
+        invoice = await self.owes()
+        for days in (3, 2):
+            await self.after(timedelta(days=days), step=timedelta(days=days))
+        assert await self.stage() == "SUSPENDED", await self.held_back()
+        return invoice
+
+    async def joins(self, name: str) -> tuple[str, str]:
+        """Register another account without servers; return its customer at Stripe and its id."""
+        customer, _ = await register(self.scene, name, "standard", [])
+        found = await self.ask("query($id: String!) { account(externalId: $id) { id } }", id=name)
+        return customer, str(found["account"]["id"])
+
+    async def stands(self, name: str) -> str:
+        """Return where another account stands."""
+        query = "query($id: String!) { account(externalId: $id) { standing { stage } } }"
+        return str((await self.ask(query, id=name))["account"]["standing"]["stage"])
+
     async def ask(self, query: str, role: Role = Role.ADMIN, **variables: Any) -> Any:
         """Ask the API in a role."""
         return await self.scene.portal(role).ask(query, variables)
@@ -108,6 +134,36 @@ class Situation(staging.Tale):  # type: ignore[misc]
         """Change something through the API in a role, and return what was asked to be shown."""
         kind = name[0].upper() + name[1:] + "Input"
         return await self.scene.portal(role).change(name, kind, dict(wanted), shown)
+
+    async def attempt(self, name: str, wanted: Mapping[str, Any], shown: str, role: Role) -> Any:
+        """The same, refusals included; and take a turn, whatever came of it."""
+        kind = name[0].upper() + name[1:] + "Input"
+        answer = await self.scene.portal(role).attempt(name, kind, dict(wanted), shown)
+        await self.turn()
+        return answer
+
+    async def decides(self, kind: str, span: timedelta, role: Role = Role.ADMIN, **more: Any) -> Any:
+        """Let staff place an override for so long from now, and take a turn."""
+        wanted = {"accountId": await self.id(), "kind": kind, "reason": f"a case for {kind.lower()}"}
+        until = {"expiresAt": (self.clock.now() + span).isoformat()}
+        placed = await self.change("overridePlace", wanted | until | more, "override { id }", role)
+        await self.turn()
+        return placed
+
+    async def abeyance(self, *arguments: str) -> tuple[int, str]:
+        """Run the command in a process of its own beside this one; return its exit code and all it said."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "api.cli", *arguments,
+            env=staging.environment(self.scene.settings),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode or 0, " ".join(said.decode().split())
+
+    async def server(self, vmid: int) -> dict[str, Any]:
+        """Return the id of a server of the account, and why it is as it is."""
+        found: dict[str, Any] = (await self.ask(SERVER, id=f"{STORY}-{vmid}"))["server"]
+        return found
 
     async def id(self) -> str:
         """Return the account's id."""

@@ -30,6 +30,11 @@ OVERLAP = timedelta(minutes=15)
 KEPT = timedelta(days=29)
 """Stripe lists events of 30 days (docs.stripe.com/api/events); a gap longer than this is read in full instead."""
 
+SILENCE_TOLD = timedelta(minutes=15)
+"""How long webhooks may be missing before people are told: one that is merely late is no alarm."""
+
+SILENT = "webhooks_silent"
+
 _STRIDE = timedelta(days=1)
 _STALE_DRAFT = timedelta(days=1)
 _BATCH = 500
@@ -153,6 +158,20 @@ async def webhook_silence(*, now: datetime) -> timedelta | None:
         missed = missed.filter(created_at__gt=row.last_webhook_at)
     first = await missed.order_by("created_at").first()
     return now - first.created_at if first else None
+
+
+async def tell_of_silence(*, now: datetime) -> None:
+    """Let people know that webhooks are missing, once for each silence; a webhook that arrives ends it."""
+    silence = await webhook_silence(now=now)
+    told = []
+    if silence is not None and silence >= SILENCE_TOLD:
+        since = f"{now - silence:%Y-%m-%d %H:%M:%S} UTC"
+        detail = (
+            f"Since {since} no webhook of Stripe has told what happened there: the sweep found it, later. Compare the "
+            "endpoint at Stripe and its secret with ABEYANCE_STRIPE_WEBHOOK_SECRET."
+        )
+        told.append(work_queue.Trouble(key=since, title="Webhooks of Stripe do not arrive", detail=detail))
+    await work_queue.follow(SILENT, told, at=now, by="system:sweep")
 
 
 def _is_gap(cursor: datetime | None, now: datetime) -> bool:

@@ -212,6 +212,7 @@ def test_only_restrictions_are_slowed_down() -> None:
     [
         {**STOP, "procedure": ["read", "configure", "read_back"]},
         {**STOP, "procedure": ["compare", "read", "configure", "read_back"]},
+        {**STOP, "procedure": ["read", "shut_down", "compare", "read_back"]},
         {**STOP, "procedure": ["read", "compare", "shut_down"]},
         {**STOP, "procedure": ["read", "compare", "destroy", "read_back"]},
         {**STOP, "procedure": "read"},

@@ -78,9 +78,16 @@ async def test_commits_the_step_with_what_it_is_about_to_take(held, clock):
     assert (await Server.get(id=server.id)).marker == "m1"
 
 
-async def test_commits_nothing_on_facts_that_have_moved(held, clock):
-    """A payment, an override, a delivery between plan and dispatch: the step is planned anew."""
+@pytest.mark.parametrize("looked", [True, False])
+async def test_commits_nothing_on_facts_that_have_moved(held, clock, monkeypatch, looked):
+    """A payment, an override, a delivery between plan and dispatch: the step is planned anew, by two looks at it."""
     server, step = await held()
+    if not looked:
+
+        async def sees_nothing(steps, now):
+            return frozenset()
+
+        monkeypatch.setattr(recheck, "void", sees_nothing)
     await note_fact(server.account_id, now=clock.now())
 
     assert await commit(TARGET, step, "", stopping(server), clock.now()) is None
@@ -172,6 +179,7 @@ def test_names_the_obstacle(reading, report, message, retry):
 
     found = obstacle(server, reading, report)
 
+    assert found is not None
     assert message in found.message
     assert found.retry is retry
 

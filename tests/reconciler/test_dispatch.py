@@ -95,6 +95,15 @@ async def test_reads_deeply_before_it_restricts(stand, held, platform):
     assert step.run.finished_at is not None
 
 
+async def test_starts_nothing_that_the_guard_held_back(lite, held, platform):
+    """Not even a reading: who holds it back may be away because the facts are."""
+    (server,) = await held()
+
+    await carry_out(lite, [step_of(server, StepKind.STOP).hold_back("PAUSED", "paused by ida")])
+
+    assert (platform.runs, await states()) == ([], [])
+
+
 async def test_gives_back_without_reading_first(lite, taken, platform):
     """A restore needs no observation of its own: one run."""
     (server,) = await taken()

@@ -188,3 +188,29 @@ async def test_tells_a_person_of_a_restore_that_keeps_being_unknown(stopping, re
 
     (item,) = await WorkItem.all()
     assert (item.kind, "START" in item.title) == ("restore_delayed", True)
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_tells_of_a_guest_that_keeps_coming_back(stopping, record, factory, clock):
+    """Stopped three times within a day with nothing given back between: a person looks; given back, it is over."""
+    step = await stopping()
+    server = await Server.get(id=step.server_id)
+    flaps = WorkItem.filter(kind="server_flaps", server_id=server.id, state=WorkState.OPEN)
+
+    async def again(kind=StepKind.STOP):
+        lane = Lane.RESTRICT if kind is StepKind.STOP else Lane.RESTORE
+        return await record(await factory.step(server, kind=kind, lane=lane), Outcome.CHANGED)
+
+    await record(step, Outcome.CHANGED)
+    await again()
+    clock.advance(timedelta(hours=24))
+    await again()
+    assert not await flaps.exists()
+    await again(StepKind.START)
+    for _ in range(2):
+        await again()
+    assert not await flaps.exists()
+    await again()
+    assert "3 times" in (await flaps.get()).detail
+    await again(StepKind.START)
+    assert not await flaps.exists()

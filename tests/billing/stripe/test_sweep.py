@@ -26,6 +26,7 @@ from billing.stripe.sweep import (
     full_sweep,
     sweep_events,
     sweep_open_invoices,
+    tell_of_silence,
     webhook_silence,
 )
 from simulators.stripe import Trouble
@@ -263,6 +264,24 @@ async def test_it_tells_how_long_webhooks_are_silent(each_world: Any) -> None:
     for event in lost:
         await inbox.store(event, source="webhook", now=each_world.clock.now())
     assert await webhook_silence(now=each_world.clock.now()) is None
+
+
+async def test_it_tells_people_of_webhooks_that_do_not_arrive(world: Any) -> None:
+    """Not of one that is merely late, once for a silence, and no more once webhooks arrive."""
+    silent = WorkItem.filter(kind="webhooks_silent")
+    await full_sweep(world.gateway, world.clock)
+    world.create_invoice()
+    lost = world.news()
+    for minutes in (14, 1, 5):
+        world.clock.advance(timedelta(minutes=minutes))
+        await full_sweep(world.gateway, world.clock)
+        await tell_of_silence(now=world.clock.now())
+        assert await silent.count() == (0 if minutes == 14 else 1)
+    assert (await silent.get()).state == "OPEN"
+    for event in lost:
+        await inbox.store(event, source="webhook", now=world.clock.now())
+    await tell_of_silence(now=world.clock.now())
+    assert (await silent.get()).state == "RESOLVED"
 
 
 async def test_it_pins_the_first_account_that_it_sees(world: Any) -> None:

@@ -126,6 +126,13 @@ def test_holds_a_climb_with_effects_back_while_a_site_only_looks(build):
     assert checked(build, world) == [(StepKind.ADVANCE, "SITE_IN_PLAN")]
 
 
+def test_holds_a_climb_with_effects_back_on_a_site_that_nobody_knows(build):
+    """Of a site that left the inventory nothing is read any more."""
+    world = build.world(climbs=(build.climb(sites=frozenset({"gone"})),))
+
+    assert checked(build, world) == [(StepKind.ADVANCE, "SITE_UNKNOWN")]
+
+
 def test_takes_nothing_for_money_through_a_token_that_could_destroy(build):
     """Neither a climb with effects nor a stop for money; other causes' stops and every restore pass."""
     strong = SiteView(name="zrh1", mode=Mode.APPLY, complete_at=build.now, excess=("VM.Allocate on /vms",))

@@ -134,6 +134,8 @@ def test_keeps_the_server_off_while_another_cause_holds_it(build):
     server = build.server(observed=build.seen(Power.STOPPED), record=build.taken(), holds=(abuse,))
 
     assert kinds(propose(build.world(server))) == [StepKind.UNLOCK_BACKUPS]
+    unlocked = replace(server, record=build.taken(backups_locked=False))
+    assert kinds(propose(build.world(unlocked))) == []
 
 
 def test_starts_what_its_owner_asked_for(build):
