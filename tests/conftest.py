@@ -113,6 +113,12 @@ def situation(theatre: Any) -> Any:
     return _module("moved").opener(theatre)
 
 
+@pytest.fixture
+def validation() -> Any:
+    """Tells the validation of the launch policy on a ground of the test's choice: see `tests/validation.py`."""
+    return _module("validation").Validation
+
+
 @pytest_asyncio.fixture
 async def gateway(wire: Any) -> AsyncIterator[StripeGateway]:
     """The product's gateway to it."""

@@ -21,9 +21,9 @@ async def _suspends(tale: Any) -> None:
     assert await tale.stage() == "SUSPENDED"
 
 
-async def test_a_payment_lifts_what_billing_holds_and_nothing_else(situation: Any) -> None:
+async def test_a_payment_lifts_what_billing_holds_and_nothing_else(situation: Any, stops: Any) -> None:
     """A server that is off for abuse stays off when the money arrives, and says so."""
-    async with situation() as tale:
+    async with situation(ladders=stops) as tale:
         await tale.begin(guests=(1101,))
         hold = {
             "serverId": await _server(tale, 1101), "cause": "ABUSE", "effects": ["STOP_SERVERS"], "reason": "spam",
@@ -41,22 +41,41 @@ async def test_a_payment_lifts_what_billing_holds_and_nothing_else(situation: An
         assert tale.power(1101) == "running"
 
 
-async def test_a_free_and_an_exempt_server_run_on_while_their_account_is_suspended(situation: Any) -> None:
-    """The others are stopped; the plan says of nobody that it was forgotten."""
-    async with situation() as tale:
+async def test_every_server_is_stopped_for_every_invoice_but_those_that_are_free_or_exempt(
+    situation: Any, stops: Any
+) -> None:
+    """Each spared one says why; what is stopped comes back with the last invoice and not before."""
+    async with situation(ladders=stops) as tale:
         await tale.begin(guests=(1101, 1102))
-        free = {"serverId": await _server(tale, 1102), "free": True}
-        await tale.change("serverUpdate", free, "server { id }", Role.CONTROL)
-        await _suspends(tale)
-        assert (tale.power(1101), tale.power(1102)) == ("stopped", "running")
-        assert {vmid: one["status"] for vmid, one in (await tale.servers()).items()} == {
-            "1101": "DELINQUENT", "1102": "ACTIVE",
+        neighbour = {
+            "accountExternalId": "acct-story", "externalId": "acct-story-1001", "name": "gift", "site": "demo",
+            "kind": "LXC", "guest": "1001", "sku": "small", "deployment": "SUCCEEDED", "free": True,
         }  # fmt: skip
+        await tale.change("serverRegister", neighbour, "server { id }", Role.CONTROL)
+        await tale.decides("EXEMPT", 60 * DAY, serverId=await _server(tale, 1102))
+        first = await tale.owes()
+        second = await tale.owes(1900)
+        await tale.after(5 * DAY, step=5 * DAY)
+        assert [tale.power(vmid) for vmid in (1101, 1102, 1001)] == ["stopped", "running", "running"]
+        assert {vmid: one["status"] for vmid, one in (await tale.servers()).items()} == {
+            "1101": "DELINQUENT", "1102": "ACTIVE", "1001": "ACTIVE",
+        }  # fmt: skip
+        rules = {vmid: (await tale.server(vmid))["explanation"] for vmid in (1101, 1102, 1001)}
+        assert rules[1101][0]["rule"] == "hold.billing"
+        assert any(
+            one["rule"] == "override.exempt" and "a case for exempt" in one["text"] for one in rules[1102]
+        )
+        assert any(one["rule"] == "free" for one in rules[1001])
+        await tale.pays(first)
+        assert (await tale.stage(), tale.power(1101)) == ("SUSPENDED", "stopped")
+        await tale.pays(second)
+        assert (await tale.stage(), tale.power(1101)) == ("CURRENT", "running")
+        assert (tale.asked(1102, "shutdown"), tale.asked(1001, "shutdown")) == (0, 0)
 
 
-async def test_a_customer_cannot_start_what_billing_stopped(situation: Any) -> None:
+async def test_a_customer_cannot_start_what_billing_stopped(situation: Any, stops: Any) -> None:
     """The gate refuses with what to do about it; nothing is started."""
-    async with situation() as tale:
+    async with situation(ladders=stops) as tale:
         await tale.begin(guests=(1101,))
         await _suspends(tale)
         wanted = {"serverId": await _server(tale, 1101), "power": "RUNNING"}
@@ -92,9 +111,11 @@ async def test_a_server_whose_subscription_ended_climbs_alone(situation: Any) ->
         assert tale.power(1101) == "running"
 
 
-async def test_a_guest_of_the_same_number_is_not_the_one_that_was_registered(situation: Any) -> None:
+async def test_a_guest_of_the_same_number_is_not_the_one_that_was_registered(
+    situation: Any, stops: Any
+) -> None:
     """Made anew since: refused, and a person is asked."""
-    async with situation() as tale:
+    async with situation(ladders=stops) as tale:
         await tale.begin(guests=(1101,))
         await _suspends(tale)
         await tale.pays()

@@ -17,37 +17,17 @@ async def _suspended(tale: Any, *guests: int) -> None:
     assert await tale.stage() == "SUSPENDED"
 
 
-async def test_a_server_that_its_owner_had_stopped_stays_off_after_the_payment(situation: Any) -> None:
+async def test_a_server_that_its_owner_had_stopped_stays_off_after_the_payment(
+    situation: Any, stops: Any
+) -> None:
     """It was off before, so nothing of ours is to be undone."""
-    async with situation() as tale:
+    async with situation(ladders=stops) as tale:
         assert tale.power(1103) == "stopped"
         await _suspended(tale, 1101, 1103)
         assert tale.asked(1103, "shutdown") == 0
         await tale.pays()
         assert (tale.power(1101), tale.power(1103)) == ("running", "stopped")
         assert tale.asked(1103, "start") == 0
-
-
-async def test_a_guest_that_an_operator_started_is_stopped_again_and_counted(situation: Any) -> None:
-    """Only after the plan was derived anew; a guest that keeps coming back waits for a person."""
-    async with situation() as tale:
-        await _suspended(tale, 1101)
-        tale.world.cluster.start_by_hand(1101)
-        await tale.after(HOUR, step=HOUR)
-        assert (tale.power(1101), tale.asked(1101, "shutdown")) == ("stopped", 2)
-
-
-async def test_a_guest_that_vanished_is_missing_and_never_recreated(situation: Any) -> None:
-    """Two complete readings, a task for people; back again, it is held only after it was warned about."""
-    async with situation() as tale:
-        await tale.begin(guests=(1101,))
-        tale.world.cluster.lose_guest(1101)
-        await tale.turn()
-        assert (await tale.servers())["1101"]["status"] == "ACTIVE"
-        await tale.turn()
-        assert (await tale.servers())["1101"]["status"] == "MISSING"
-        assert "server_missing" in await tale.work()
-        assert tale.writes() == []
 
 
 async def test_a_site_that_shows_nothing_at_all_has_lost_a_privilege_and_not_its_guests(
@@ -63,13 +43,13 @@ async def test_a_site_that_shows_nothing_at_all_has_lost_a_privilege_and_not_its
 
 
 async def test_a_server_registered_while_suspended_is_stopped_only_after_a_warning_that_names_it(
-    situation: Any,
+    situation: Any, stops: Any
 ) -> None:
     """The door for new ones is shut; one that appears anyway has its day."""
-    async with situation() as tale:
+    async with situation(ladders=stops) as tale:
         await _suspended(tale, 1101)
         gate = (await tale.account())["gate"]
-        assert (gate["allowed"], gate["code"]) == (False, "ACCOUNT_SUSPENDED")
+        assert (gate["allowed"], gate["code"]) == (False, "PAYMENT_OVERDUE")
         late = {
             "accountExternalId": "acct-story", "externalId": "acct-story-1102", "name": "late", "site": "demo",
             "kind": "VM", "guest": "1102", "sku": "small", "deployment": "SUCCEEDED",

@@ -34,9 +34,9 @@ async def _redeem(tale: Any, code: str, key: str = "first") -> Any:
     return answer
 
 
-async def test_a_voucher_that_covers_the_debt_brings_the_servers_back(situation: Any) -> None:
+async def test_a_voucher_that_covers_the_debt_brings_the_servers_back(situation: Any, stops: Any) -> None:
     """At once, without a person; what is left over stays in the purse."""
-    async with situation() as tale:
+    async with situation(ladders=stops) as tale:
         await _suspended(tale, 1101)
         answer = await _redeem(tale, await _voucher(tale, "30.00"))
         assert answer["errors"] == []

@@ -122,9 +122,11 @@ async def test_a_guest_that_vanished_and_came_back_is_held_again_only_after_a_wa
         await _stopped_with(tale, 1101)
         kept, pool = replace(cluster.guests[1101]), "customer-acct-story"
         cluster.lose_guest(1101)
+        asked, seen = tale.writes(), []
         for _ in range(2):
             await tale.turn()
-        assert (await tale.servers())["1101"]["status"] == "MISSING"
+            seen.append((await tale.servers())["1101"]["status"])
+        assert (seen, tale.writes()) == (["DELINQUENT", "MISSING"], asked)
         assert "server_missing" in await tale.work()
         cluster.guests[1101] = kept
         cluster.move_to_pool(1101, pool)
