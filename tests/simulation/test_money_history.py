@@ -2,6 +2,7 @@
 
 After every step the purses and invoices are those of the model, the books add up, no purse is below zero, what is
 settled stays settled, and nothing that is known already changes anything when it is told again, in whatever order.
+Servers run at prices that change; each month's end issues what their hours come to, and no late news changes it.
 """
 
 import asyncio
@@ -12,9 +13,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from math import floor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -27,10 +31,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tortoise.exceptions import IntegrityError
 from tortoise.transactions import in_transaction
 
 from api.database import open_database
-from billing import adjustments, invoice_parts, ledger, settling
+from billing import adjustments, invoice_parts, issuing, ledger, settling, usage
 from billing.adjustments import Loss, LossKind
 from billing.clock import ManualClock
 from billing.forgiving import forgive
@@ -38,18 +43,28 @@ from billing.invoice_parts import OutsidePayment
 from billing.ledger import Move
 from billing.models import Account, Invoice
 from billing.money_back import BankPayment, grant_credit, record_payment, take_back
-from billing.money_models import InvoicePart, LedgerKind, PartSource, TransactionKind, Voucher
+from billing.money_models import InvoicePart, LedgerKind, PartSource, TransactionKind, UsageInterval, Voucher
+from billing.prices import NewPrice, set_price
 from billing.refusal import RefusalError
 from billing.rules.money import Money
+from billing.rules.months import end_of
 from billing.rules.policy import BillingPolicy, Policy
 from billing.rules.settlement import Payable, Purses, Settlement, settlement
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 from billing.settling import Means, Occasion, settle
+from reconciler import metering
+from reconciler.models import Server
+from reconciler.rules.terms import Deployment, GuestKind
 
-pytestmark = pytest.mark.nightly
-
-
+nightly = pytest.mark.nightly
+HISTORIES = int(os.environ.get("ABEYANCE_HISTORIES", "12"))
 START = datetime(2026, 11, 20, 9, tzinfo=UTC)
+#: Before the end of a year, before a change of the clocks, before a leap day.
+STARTS = (START, datetime(2027, 3, 20, 9, tzinfo=UTC), datetime(2028, 2, 10, 9, tzinfo=UTC))
+ZONE = "Europe/Berlin"
+#: The rates of two sizes, in millionths of a cent an hour; 0 costs nothing.
+SKUS, RATES = ("small", "large"), (684_932, 33_333_333, 1_000_000, 0)
+HOUR = timedelta(hours=1)
 POLICIES = {
     "standard": Policy(name="standard", stages=()),
     "whole": Policy(name="whole", stages=(), billing=BillingPolicy(partial_from_purses=False)),
@@ -69,10 +84,31 @@ class Owed:
 
 
 @dataclass
+class Run:
+    """One span of one server at one rate as the model sees it."""
+
+    server: int
+    rate: int
+    began: datetime
+    ended: datetime | None = None
+
+
+def first_of_month(instant: datetime, later: int) -> datetime:
+    """Midnight of the first, where the customer lives, of the month of an instant or of a later one."""
+    local = instant.astimezone(ZoneInfo(ZONE))
+    year, month = divmod(local.year * 12 + local.month - 1 + later, 12)
+    return datetime(year, month + 1, 1, tzinfo=ZoneInfo(ZONE)).astimezone(UTC)
+
+
+@dataclass
 class Model:
     """What should be: written without a look at the product."""
 
     whole: bool
+    #: When the month that is invoiced next began; null: nothing ever cost anything.
+    month: datetime | None = None
+    prices: list[tuple[str, datetime, int]] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
     voucher: int = 0
     balance: int = 0
     owed: list[Owed] = field(default_factory=list)
@@ -96,6 +132,37 @@ class Model:
                 if vouchers + cash < missing:
                     one.due = missing - vouchers - cash
 
+    def price_at(self, sku: str, at: datetime) -> int:
+        """The last price that had begun by then; without one nothing is charged."""
+        begun = [(since, rate) for name, since, rate in self.prices if name == sku and since <= at]
+        return max(begun)[1] if begun else 0
+
+    def end_months(self, now: datetime) -> None:
+        """Bill every month that is over: per server and rate its seconds, rounded half up once."""
+        while self.month is not None and (end := first_of_month(self.month, 1)) <= now:
+            seconds: dict[tuple[int, int], int] = {}
+            for run in self.runs:
+                span = min(run.ended or end, end) - max(run.began, self.month)
+                key = (run.server, run.rate)
+                seconds[key] = seconds.get(key, 0) + max(0, int(span.total_seconds()))
+            exact = [Fraction(rate * time, 3_600 * 10**6) for (_, rate), time in seconds.items()]
+            total = sum(floor(cents + Fraction(1, 2)) for cents in exact)
+            if total:
+                self.owed.append(Owed(total=total, due=total))
+            self.month = end
+
+    def runs_at(self, server: int, rate: int, at: datetime) -> None:
+        """From an instant on a server runs at this rate (0: not at all); what is billed stands."""
+        if self.month is None:
+            self.month = first_of_month(at, 0) if rate else None
+        since = max(at, self.month or at)
+        for run in self.runs:
+            if run.server == server and run.ended is None:
+                since = run.ended = max(since, run.began)
+        earlier = [run.ended for run in self.runs if run.server == server and run.ended]
+        if rate:
+            self.runs.append(Run(server=server, rate=rate, began=max([since, *earlier])))
+
     def put_back(self, one: Owed) -> None:
         """What was kept aside for what is closed is free again."""
         self.voucher += one.voucher_aside
@@ -117,11 +184,15 @@ class MoneyHistory(RuleBasedStateMachine):
         self.database = open_database(f"sqlite://{file}")
         self.runner.run(self.database.__aenter__())
         self.clock = ManualClock(START)
+        self.servers: list[int] = []
         self.means = Means(clock=self.clock, policies=POLICIES)
         self.number = 0
         #: Every fact so far, ready to be told again.
         self.facts: list[Callable[[], Awaitable[object]]] = []
         self.reversible: list[tuple[int, int, int]] = []
+        #: Transfers by their entries, as they are told, with the amount; and those that were taken back.
+        self.transfers: dict[int, tuple[Callable[[], Awaitable[object]], int, int | None]] = {}
+        self.taken_back: list[tuple[Callable[[], Awaitable[object]], int]] = []
         self.settled: set[int] = set()
 
     def teardown(self) -> None:
@@ -130,14 +201,92 @@ class MoneyHistory(RuleBasedStateMachine):
         self.runner.close()
         self.folder.cleanup()
 
-    @initialize(whole=st.booleans())
-    def begin(self, whole: bool) -> None:
-        """An account by one of two policies."""
+    @initialize(whole=st.booleans(), start=st.sampled_from(STARTS))
+    def begin(self, whole: bool, start: datetime) -> None:
+        """An account by one of two policies, some day before something happens to the calendar."""
+        self.clock.advance(start - START)
         self.model = Model(whole=whole)
         policy = "whole" if whole else "standard"
         self.account = self.runner.run(
-            Account.create(external_id="c", name="C", currency="EUR", policy=policy, created_at=START)
+            Account.create(
+                external_id="c", name="C", currency="EUR", policy=policy, time_zone=ZONE, created_at=START
+            )
         )
+        for sku, rate in zip(SKUS, RATES, strict=False):
+            self.price(sku, rate)
+            self.deploy(sku)
+
+    # -- servers and time
+
+    @rule(hours=st.sampled_from([1, 5, 100, 480, 744, 1700]), seconds=st.integers(0, 3_599))
+    def pass_time(self, hours: int, seconds: int) -> None:
+        """Up to more than two months, all at once; then the months that are over are invoiced, and not again."""
+        self.clock.advance(hours * HOUR + timedelta(seconds=seconds))
+        self.runner.run(issuing.issue_due(self.clock, POLICIES))
+        self.model.end_months(self.clock.now())
+        again = self.runner.run(issuing.issue_due(self.clock, POLICIES))
+        assert again.invoice_ids == ()
+
+    @rule(sku=st.sampled_from(SKUS), rate=st.sampled_from(RATES))
+    def price(self, sku: str, rate: int) -> None:
+        """From now on; whatever runs goes on at what it was deployed for."""
+        self.pass_time(0, 1)
+        asked = NewPrice(sku=sku, currency="EUR", rate=rate)
+        self.runner.run(set_price(asked, actor="anna", now=self.clock.now()))
+        self.model.prices.append((sku, self.clock.now(), rate))
+
+    @rule(sku=st.sampled_from(SKUS))
+    def deploy(self, sku: str) -> None:
+        """A server of some size, at the price of now."""
+        now, number = self.clock.now(), self._next()
+        told = {
+            "account_id": self.account.id, "external_id": f"s-{number}", "name": f"web-{number}", "site": "demo",
+            "kind": GuestKind.LXC, "sku": sku, "deployment": Deployment.SUCCEEDED, "deployed_at": now,
+            "joined_at": now, "created_at": now,
+        }  # fmt: skip
+
+        async def deployed() -> int:
+            async with in_transaction():
+                server = await Server.create(**await metering.priced(Server(), told, at=now))
+                await metering.follow(server.id, at=now, now=now)
+                return server.id
+
+        ident = self.runner.run(deployed())
+        self.servers.append(ident)
+        self.model.runs_at(ident, self.model.price_at(sku, now), now)
+
+    @precondition(lambda self: self.servers)
+    @rule(data=st.data(), sku=st.sampled_from(SKUS), late=st.sampled_from([0, 7, 900]))
+    def resize(self, data: st.DataObject, sku: str, late: int) -> None:
+        """At the price of the moment, which may be told late."""
+        ident = data.draw(st.sampled_from(self.servers))
+        server: Any = self.runner.run(_awaited(Server.get(id=ident)))
+        at = max(self.clock.now() - late * HOUR, server.resized_at or server.deployed_at)
+        if server.sku != sku:
+            self._change(server, {"sku": sku}, at)
+            self.model.runs_at(ident, self.model.price_at(sku, at), at)
+
+    @precondition(lambda self: self.servers)
+    @rule(data=st.data(), late=st.sampled_from([0, 7, 900]))
+    def retire(self, data: st.DataObject, late: int) -> None:
+        """Told late at times: what is invoiced stands."""
+        ident = data.draw(st.sampled_from(self.servers))
+        self.servers.remove(ident)
+        at = self.clock.now() - late * HOUR
+        server: Any = self.runner.run(_awaited(Server.get(id=ident)))
+        self._change(server, {"retired_at": at}, at)
+        self.model.runs_at(ident, 0, at)
+
+    def _change(self, server: Server, told: dict[str, Any], at: datetime) -> None:
+        """Change a server as its owner's platform tells it."""
+
+        async def changed() -> None:
+            async with in_transaction():
+                values = await metering.priced(server, told, at=at)
+                await Server.filter(id=server.id).update(**values)
+                await metering.follow(server.id, at=at, now=self.clock.now())
+
+        self.runner.run(changed())
 
     # -- facts
 
@@ -242,6 +391,19 @@ class MoneyHistory(RuleBasedStateMachine):
         else:
             self.model.owed.append(Owed(total=amount, due=amount, adjustment=True))
         self._tell(back)
+        if ident in self.transfers:
+            # Told again it would count again: that is what `anew` is for.
+            record, amount, place = self.transfers[ident]
+            self.facts.remove(record)
+            self.taken_back += [(record, amount)] if place is None else []
+
+    @precondition(lambda self: self.taken_back)
+    @rule(data=st.data())
+    def anew(self, data: st.DataObject) -> None:
+        """A transfer that was taken back by mistake is recorded once more."""
+        told = data.draw(st.sampled_from(self.taken_back))
+        self.taken_back.remove(told)
+        self._transferred(*told, None)
 
     @precondition(lambda self: self._open())
     @rule(data=st.data())
@@ -282,6 +444,7 @@ class MoneyHistory(RuleBasedStateMachine):
         assert purses.voucher_reserved == sum(one.voucher_aside for one in self.model.owed)
         assert purses.balance_reserved == sum(one.balance_aside for one in self.model.owed)
         assert self.runner.run(ledger.proven()) == []
+        self._months_stand(rows)
         paid = {row.id for row in rows if row.status is InvoiceStatus.PAID}
         assert self.settled <= paid
         self.settled = paid
@@ -289,6 +452,19 @@ class MoneyHistory(RuleBasedStateMachine):
             assert (row.status is InvoiceStatus.PAID) == (row.amount_due == 0)
             parts = self.runner.run(_awaited(InvoicePart.filter(invoice_id=row.id)))
             assert sum(part.amount for part in parts) == row.total - row.amount_due
+
+    def _months_stand(self, rows: list[Invoice]) -> None:
+        """What was issued follows from the usage to the cent, now as then, under numbers without a gap."""
+        series: dict[str, list[int]] = {}
+        for row in rows:
+            if row.period_start is not None:
+                lines = self.runner.run(issuing.recompute(row))
+                assert sum(line.amount for line in lines) == row.total
+            if row.number:
+                year, _, number = row.number.partition("-")
+                series.setdefault(year, []).append(int(number))
+        for numbers in series.values():
+            assert sorted(numbers) == list(range(1, len(numbers) + 1))
 
     # -- telling
 
@@ -302,10 +478,14 @@ class MoneyHistory(RuleBasedStateMachine):
         async def record() -> object:
             return await record_payment(asked, actor="anna", means=self.means)
 
+        self._transferred(record, amount, place)
+
+    def _transferred(self, record: Callable[[], Awaitable[object]], amount: int, place: int | None) -> None:
         taken: Any = self._tell(record)
         self._arrived(amount, place)
         self.model.settle()
         self.reversible.append((taken.transaction.id, amount, taken.to_balance))
+        self.transfers[taken.transaction.id] = (record, amount, place)
 
     def _arrived(self, amount: int, place: int | None) -> None:
         due = self.model.owed[place].due if place is not None else 0
@@ -374,22 +554,25 @@ def _search(sqlite_url: str, *, histories: int, phases: tuple[Phase, ...] = tupl
     run_state_machine_as_test(machine, settings=quick)
 
 
-def test_it_keeps_to_the_model_in_any_history(sqlite_url: str) -> None:
-    """Payments, vouchers, invoices, refunds, disputes, credits, reversals, forgiving, replays and reorders."""
-    _search(sqlite_url, histories=int(os.environ.get("ABEYANCE_HISTORIES", "12")))
+@pytest.mark.parametrize("histories", [3, pytest.param(HISTORIES, marks=nightly)], ids=["some", "many"])
+def test_it_keeps_to_the_model_in_any_history(sqlite_url: str, histories: int) -> None:
+    """Usage, prices, months; payments, vouchers, refunds, disputes, credits, reversals; told again, in any order."""
+    _search(sqlite_url, histories=histories)
 
 
 def _cash_first(payables: Iterable[Payable], purses: Purses) -> Settlement:
     return settlement(payables, Purses(balance=purses.balance) if purses.balance else purses)
 
 
+@nightly
 def test_it_would_see_another_order_of_the_purses(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is not the product's own rule: cash before vouchers is found."""
     monkeypatch.setattr(settling, "settlement", _cash_first)
     with pytest.raises(AssertionError):
-        _search(sqlite_url, histories=30, phases=(Phase.generate,))
+        _search(sqlite_url, histories=100, phases=(Phase.generate,))
 
 
+@nightly
 def test_it_would_see_a_payment_that_counts_twice(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the name of its fact a payment that is told again is booked again."""
     take = invoice_parts.take
@@ -398,5 +581,31 @@ def test_it_would_see_a_payment_that_counts_twice(sqlite_url: str, monkeypatch: 
         return await take(replace(payment, fact=("careless", str(uuid4()))), **given)
 
     monkeypatch.setattr(invoice_parts, "take", careless)
+    with pytest.raises(AssertionError):
+        _search(sqlite_url, histories=100, phases=(Phase.generate,))
+
+
+@nightly
+def test_it_would_see_late_news_that_change_an_invoiced_month(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interval that is closed where the news says, however long ago, takes hours off an invoice that is out.
+
+    The database refuses it as well.
+    """
+
+    async def careless(present: UsageInterval, because: usage.Ended, since: datetime) -> None:
+        end = max(since, present.started_at)
+        await UsageInterval.filter(id=present.id).update(ended_at=end, ended_because=because)
+
+    monkeypatch.setattr(usage, "_close", careless)
+    with pytest.raises((AssertionError, IntegrityError)):
+        _search(sqlite_url, histories=100, phases=(Phase.generate,))
+
+
+@nightly
+def test_it_would_see_months_that_end_elsewhere(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invoice up to midnight in London takes an hour of the next month from a customer in Berlin."""
+    monkeypatch.setattr(issuing, "end_of", lambda month, zone: end_of(month, "Europe/London"))
     with pytest.raises(AssertionError):
         _search(sqlite_url, histories=100, phases=(Phase.generate,))
