@@ -30,7 +30,7 @@ from simulators.proxmox.sample import ACCOUNTS, STORY, TOKEN_SECRET
 #: How long any one turn may take; a busy machine is slow, a wrong product never gets there.
 PATIENCE_SECONDS = 75.0
 #: Back-offs and settling times are twenty times shorter, looking is done every few seconds.
-BRISK = Pace(tick=1.0, observe=6.0, sweep=3.0, scale=20.0)
+BRISK = Pace(tick=1.0, observe=15.0, sweep=3.0, scale=20.0)
 ALL_EFFECTS = ("lock_backups", "stop_servers", "lock_account")
 STATE = """
 query($id: String!) {
@@ -135,7 +135,9 @@ class Tale:
         """Wait until the account stands at a stage and, if `settled`, all is as that asks."""
 
         async def there() -> bool:
-            return await self.stage() == stage and (not settled or await self.in_sync())
+            found = await self.account()
+            as_asked = all(edge["node"]["inSync"] for edge in found["servers"]["edges"])
+            return bool(found["standing"]["stage"] == stage and (as_asked or not settled))
 
         await self.until(f"the account stands at {stage}", there)
 

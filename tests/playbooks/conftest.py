@@ -1,4 +1,4 @@
-"""Runs the real plays with the real `ansible-playbook`, against the Proxmox VE simulator or containers of this machine.
+"""Runs the real plays as the product starts Ansible, against the Proxmox VE simulator or containers of this machine.
 
 Owns the clean environment of such a run and the reading of its results, item by item, as the product does.
 """
@@ -23,6 +23,7 @@ from simulators.proxmox.sample import TOKEN_SECRET, sample_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOKS = ROOT / "playbooks"
+LAUNCHER = ROOT / "reconciler/runs/launch.py"
 sys.path.insert(0, str(PLAYBOOKS / "plugins"))
 
 
@@ -68,7 +69,8 @@ class Player:
         extra.write_text(json.dumps({"target_nodes": list(chosen), **variables}))
         collected = self.home / f"results-{run}.jsonl"
         collected.touch()
-        command = [sys.executable, "-m", "ansible", "playbook", "-i", str(self.inventory / "hosts.yml")]
+        command = [sys.executable, "-I", str(LAUNCHER), str(os.getpid()), "playbook"]
+        command += ["-i", str(self.inventory / "hosts.yml")]
         command += ["-e", f"@{extra}", str(PLAYBOOKS / "actions" / f"{action}.yml")]
         ended = subprocess.run(
             [*command, *(["--check"] if check else [])],

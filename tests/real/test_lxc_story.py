@@ -138,7 +138,7 @@ async def test_real_containers_are_stopped_and_given_back_exactly(
         assert {name: machine.config(name) for name in before} == texts
         assert [machine.protected(name) for name in ours] == [[]] * 3
         assert [(machine.backups / name / "monday.tar.gz").read_text() for name in ours] == ["an archive"] * 3
-        assert len(tale.letters()) == 4
+        await tale.until("the good news arrives", lambda: len(tale.letters()) == 4)
     # The product has ended; what it started has not.
     assert _as_before(machine, before)
 

@@ -24,7 +24,7 @@ from reconciler.runs.execution import Execution
 
 #: A claim of a process that died comes back after this; the product waits minutes, which only cost time here.
 LEASE = timedelta(seconds=2)
-PACE = Pace(tick=1.0, observe=6.0, sweep=2.0, scale=20.0)
+PACE = Pace(tick=1.0, observe=15.0, sweep=2.0, scale=20.0)
 
 
 def _die() -> None:

@@ -15,7 +15,7 @@ START = datetime(2026, 11, 20, 9, tzinfo=UTC)
 #: The end of November and of the day on which its invoice is due, in Zurich.
 MONTH_END = datetime(2026, 11, 30, 23, tzinfo=UTC)
 OVERDUE = datetime(2026, 12, 15, 23, tzinfo=UTC)
-BRISK = Pace(tick=0.5, observe=3.0, sweep=1.0, scale=20.0)
+BRISK = Pace(tick=0.5, observe=15.0, sweep=1.0, scale=20.0)
 INVOICES = """
 query($id: String!) { account(externalId: $id) { invoices(first: 5) { edges { node {
   number origin status total { amount currency } amountDue { amount } dueOn
