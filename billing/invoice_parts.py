@@ -172,7 +172,8 @@ async def write_off(invoice: Invoice, *, reason: str, actor: str, now: datetime)
 async def let_off(invoice_id: int, *, actor: str, now: datetime) -> None:
     """Close an invoice of ours of which a card has paid all but what is below the steps in which cards are charged."""
     invoice = await Invoice.get(id=invoice_id)
-    if invoice.status is InvoiceStatus.OPEN and not in_steps(invoice.amount_due, invoice.currency):
+    due: int = invoice.amount_due
+    if invoice.status is InvoiceStatus.OPEN and due and not in_steps(due, invoice.currency):
         await write_off(invoice, reason="no card can be charged with so little", actor=actor, now=now)
 
 

@@ -67,6 +67,12 @@ def factory(clock: ManualClock) -> Any:
 
 
 @pytest.fixture
+def told_rounds(record_property: Callable[[str, object], None]) -> Callable[[int, int], None]:
+    """Call it with how many rounds a race ran and in how many processes: the end of the suite's output says so."""
+    return lambda rounds, processes: record_property("race", f"{rounds} rounds, {processes} processes")
+
+
+@pytest.fixture
 def receiver() -> Iterator[Any]:
     """A real HTTP server that keeps what it was sent: see `tests/receiver.py`."""
     made = _module("receiver").Receiver()
@@ -339,12 +345,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what each part of the suite took: seconds of its workers, set-up and tear-down included."""
+    """Print how the races were run, and what each part took: seconds of its workers, set-up and tear-down included."""
     took: Counter[str] = Counter()
+    races: dict[str, object] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
                 took["/".join(Path(report.nodeid.partition("::")[0]).parts[1:-1][:2])] += report.duration
+                for name, told in report.user_properties:
+                    if name == "race":
+                        races[report.nodeid] = told
+    if races:
+        terminalreporter.section("races")
+    for test, told in sorted(races.items()):
+        terminalreporter.write_line(f"{told}: {test.rpartition('/')[2]}")
     if took.total() < _WORTH_TELLING_SECONDS:
         return
     terminalreporter.section("what each part took, in seconds of a worker")

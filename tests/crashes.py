@@ -22,6 +22,8 @@ class Deaths:
 
     #: What a test suppresses.
     Died = Died
+    #: What is raised at the chosen place instead: a failure that the product lives to see.
+    error: type[BaseException] = Died
 
     def __init__(self, patch: pytest.MonkeyPatch, wire: Any) -> None:
         self.at, self.count, self.after = 0, 0, False
@@ -43,10 +45,10 @@ class Deaths:
             self.reached.add(name)
             dies = self.count == self.at
             if dies and not self.after:
-                raise Died("before")
+                raise self.error("before")
             answer = await real(*given, **more)
             if dies:
-                raise Died("after")
+                raise self.error("after")
             return answer
 
         return dying

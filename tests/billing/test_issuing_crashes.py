@@ -1,14 +1,12 @@
 """Issuing while the process dies, or the connection fails, at every statement and at every commit."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
-from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionWrapper
 from tortoise.exceptions import OperationalError
 from tortoise.transactions import in_transaction
 
@@ -21,55 +19,10 @@ from billing.rules.months import following, start_of
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus
 
-pytestmark = pytest.mark.nightly
-
-
 POLICIES = {"standard": Policy(name="standard", stages=())}
 FIRST = datetime(2026, 11, 1, tzinfo=UTC)
 RATE = 50_000_000
 ACCOUNTS = 3
-
-
-class Died(BaseException):
-    """The process is gone: nothing catches it."""
-
-
-class Failing:
-    """Counts the statements and commits of every connection, and fails at the chosen one, before or after it."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.at = 0
-        self.count = 0
-        self.after = False
-        self.error: type[BaseException] = Died
-        classes = (SqliteClient, SqliteTransactionWrapper, AsyncpgDBClient, TransactionWrapper)
-        names = ("execute_insert", "execute_many", "execute_query", "execute_query_dict", "commit")
-        for owner in classes:
-            for name in names:
-                if name in vars(owner):
-                    patch.setattr(owner, name, self._wrapped(vars(owner)[name]))
-
-    def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        async def failing(*given: Any, **more: Any) -> Any:
-            self.count += 1
-            fails = self.count == self.at
-            if fails and not self.after:
-                raise self.error("before")
-            answer = await real(*given, **more)
-            if fails:
-                raise self.error("after")
-            return answer
-
-        return failing
-
-    def arm(self, at: int, *, after: bool, error: type[BaseException]) -> None:
-        """Fail at the n-th statement from now on."""
-        self.at, self.after, self.error, self.count = at, after, error, 0
-
-    def disarm(self) -> int:
-        """Fail no more; return how many statements there were."""
-        self.at = 0
-        return self.count
 
 
 async def _servers(factory: Any) -> None:
@@ -88,21 +41,17 @@ async def _servers(factory: Any) -> None:
         )  # fmt: skip
 
 
-async def _months(clock: ManualClock, failing: Failing, error: type[BaseException]) -> int:
+async def _months(clock: ManualClock, deaths: Any, *, every: int) -> int:
     """Let each month's issuing fail at another place, until it gets through; return how many months that took."""
-    month, number, months = date(2026, 12, 1), 1, 0
-    for after in (False, True):
-        number = 1
-        while True:
-            clock.advance(start_of(month, "UTC") - clock.now())
-            failing.arm(number, after=after, error=error)
-            with suppress(error):
-                await issuing.issue_due(clock, POLICIES)
-            reached = failing.disarm()
+    month, months = date(2026, 12, 1), 0
+    for place in deaths.places(every=every):
+        clock.advance(start_of(month, "UTC") - clock.now())
+        deaths.arm(place)
+        with suppress(deaths.error):
             await issuing.issue_due(clock, POLICIES)
-            month, number, months = following(month), number + 1, months + 1
-            if reached < number - 1:
-                break
+        deaths.disarm()
+        await issuing.issue_due(clock, POLICIES)
+        month, months = following(month), months + 1
     return months
 
 
@@ -133,19 +82,23 @@ async def _faults(months: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("error", [Died, OperationalError])
+@pytest.mark.parametrize("error", [None, OperationalError], ids=["dies", "fails"])
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.nightly)], ids=["some", "all"])
 async def test_it_survives_a_failure_at_every_statement(
     database: str,
     clock: ManualClock,
     factory: Any,
+    deaths: Any,
     monkeypatch: pytest.MonkeyPatch,
-    error: type[BaseException],
+    error: type[BaseException] | None,
+    every: int,
 ) -> None:
     """Every month is issued once, whole, without a gap in the numbers, wherever the one before broke off."""
     await _servers(factory)
     monkeypatch.setattr(issuing, "TRY_AGAIN", issuing.TRY_AGAIN * 0)
-    months = await _months(clock, Failing(monkeypatch), error)
-    assert months > 40, "fewer places to fail than there are statements"
+    deaths.error = error or deaths.Died
+    months = await _months(clock, deaths, every=every)
+    assert {"commit", "execute_query", "execute_many"} <= deaths.reached
     assert await _faults(months) == []
     assert not await WorkItem.exclude(state="RESOLVED").exists()
 
@@ -156,13 +109,12 @@ async def _no_transaction() -> AsyncIterator[None]:
 
 
 async def test_it_would_be_noticed_if_it_were_no_transaction(
-    sqlite_database: str, clock: ManualClock, factory: Any, monkeypatch: pytest.MonkeyPatch
+    sqlite_database: str, clock: ManualClock, factory: Any, deaths: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the one transaction the same failures leave gaps and halves: the test above can fail."""
     await _servers(factory)
-    failing = Failing(monkeypatch)
     monkeypatch.setattr(issuing, "in_transaction", _no_transaction)
-    assert await _faults(await _months(clock, failing, Died)) != []
+    assert await _faults(await _months(clock, deaths, every=3)) != []
 
 
 async def test_it_leaves_the_claim_to_whoever_was_first(

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,10 @@ from billing.models import Account, Invoice, Notice
 from billing.money_models import InvoiceLine, MeteredAccount, UsageInterval
 from billing.rules.policy import Policy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.nightly]
+pytestmark = pytest.mark.postgres
+nightly = pytest.mark.nightly
 
-ACCOUNTS = 50
+ACCOUNTS, PROCESSES = 50, 4
 MONTHS = 3
 START = datetime(2026, 11, 1, tzinfo=UTC)
 POLICIES = {"standard": Policy(name="standard", stages=())}
@@ -65,7 +66,7 @@ def _run(url: str, parts: Sequence[str]) -> list[str]:
     return said
 
 
-async def _gaps_and_doubles(accounts: int = ACCOUNTS) -> list[str]:
+async def _gaps_and_doubles(accounts: int) -> list[str]:
     rows = await Invoice.all().order_by("number")
     wanted = [f"2027-{number:06d}" for number in range(1, accounts * MONTHS + 1)]
     months = Counter((row.account_id, row.period_start) for row in rows)
@@ -76,17 +77,22 @@ async def _gaps_and_doubles(accounts: int = ACCOUNTS) -> list[str]:
 
 
 @pytest.mark.parametrize("part", ["issue", "share"])
-async def test_it_issues_each_month_once_from_four_processes(postgres_url: str, part: str) -> None:
-    """Fifty accounts, three months, four processes, all over each other or side by side: no double and no gap."""
-    await _race(postgres_url, *[part] * 4)
+@pytest.mark.parametrize("accounts", [10, pytest.param(ACCOUNTS, marks=nightly)])
+async def test_it_issues_each_month_once_from_four_processes(
+    postgres_url: str, part: str, accounts: int, told_rounds: Callable[[int, int], None]
+) -> None:
+    """Accounts, three months, four processes, all over each other or side by side: no double and no gap."""
+    told_rounds(accounts * MONTHS, PROCESSES)
+    await _race(postgres_url, *[part] * PROCESSES, accounts=accounts)
     async with open_database(postgres_url):
-        assert await _gaps_and_doubles() == []
-        assert await Notice.all().count() == ACCOUNTS * MONTHS
-        assert await InvoiceLine.all().count() == 2 * ACCOUNTS * MONTHS
+        assert await _gaps_and_doubles(accounts) == []
+        assert await Notice.all().count() == accounts * MONTHS
+        assert await InvoiceLine.all().count() == 2 * accounts * MONTHS
         assert {row.total for row in await Invoice.all()} == {2 * days * 24 * 50 for days in (30, 31)}
         assert set(await MeteredAccount.all().values_list("month", flat=True)) == {date(2027, 2, 1)}
 
 
+@nightly
 async def test_it_bills_what_the_usage_says_while_that_changes(postgres_url: str) -> None:
     """News told late in the same moment change what is not invoiced yet, and nothing that is."""
     await _race(postgres_url, "change", "issue", "change", "issue")
@@ -112,7 +118,8 @@ async def test_it_bills_what_the_usage_says_while_that_changes(postgres_url: str
                 assert one.ended_at <= other.started_at
 
 
+@nightly
 async def test_it_would_be_noticed_if_numbers_were_taken_naively(postgres_url: str) -> None:
     """With a read and a later write of the next number, the same race does not come out clean."""
     with pytest.raises(AssertionError, match=r"duplicate key|IntegrityError"):
-        await _race(postgres_url, *["share_naively"] * 4, accounts=8)
+        await _race(postgres_url, *["share_naively"] * PROCESSES, accounts=8)

@@ -92,8 +92,8 @@ async def test_stays_closed_at_three_times_the_limit(crowd):
     assert await at(Stage.FINAL_NOTICE) == 3
 
 
-async def test_opens_for_a_crowd_that_comes_one_by_one(lite, crowd, debtor):
-    """Each debt has its own minute and its own pass; within an hour they are a crowd all the same."""
+async def one_by_one(lite, crowd, debtor):
+    """Let four debts begin ten minutes apart, and each come to its final notice in a pass of its own."""
     await crowd(0)
     for _ in range(4):
         await debtor()
@@ -103,6 +103,11 @@ async def test_opens_for_a_crowd_that_comes_one_by_one(lite, crowd, debtor):
     for _ in range(4):
         await lite.settle()
         lite.clock.advance(timedelta(minutes=10))
+
+
+async def test_opens_for_a_crowd_that_comes_one_by_one(lite, crowd, debtor):
+    """Each debt has its own minute and its own pass; within an hour they are a crowd all the same."""
+    await one_by_one(lite, crowd, debtor)
 
     assert await is_open()
     assert await at(Stage.FINAL_NOTICE) == 3
@@ -235,15 +240,7 @@ async def test_a_release_counts_anew_whom_nobody_has_looked_at(crowd, debtor, fa
 
 async def test_a_release_settles_the_count_of_whom_it_let_through(lite, crowd, debtor):
     """Those who had passed before it opened were looked at too: one more account is no crowd."""
-    await crowd(0)
-    for _ in range(4):
-        await debtor()
-        await lite.settle()
-        lite.clock.advance(timedelta(minutes=10))
-    lite.clock.advance(timedelta(hours=72) - timedelta(minutes=40))
-    for _ in range(4):
-        await lite.settle()
-        lite.clock.advance(timedelta(minutes=10))
+    await one_by_one(lite, crowd, debtor)
     assert (await at(Stage.FINAL_NOTICE), await is_open()) == (3, True)
     await release(lite)
     await lite.settle()

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ ROOT = Path(__file__).parents[3]
 class Racers:
     """Processes of our own, each with its own connections; started once, used by every race."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self) -> None:
+        self.rounds = 0
         self._processes = [
             subprocess.Popen(
-                [sys.executable, Path(__file__).parent / program, str(number)],
+                [sys.executable, Path(__file__).parent / "racer.py", str(number)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
             )
@@ -28,12 +29,14 @@ class Racers:
         ]  # fmt: skip
 
     def open(self, url: str) -> None:
-        """Let each process open the database."""
+        """Let each process open the database; the rounds are counted from here."""
+        self.rounds = 0
         assert self._ask([url] * PROCESSES) == ["open"] * PROCESSES
 
     def round(self, orders: list[dict[str, Any]]) -> list[str]:
         """Give each process one order at the same moment; return their answers: yes, no or a fault."""
         assert len(orders) == PROCESSES
+        self.rounds += 1
         return self._ask([json.dumps(order) for order in orders])
 
     def close(self) -> None:
@@ -57,17 +60,17 @@ class Racers:
         return answers
 
 
-@pytest.fixture(scope="module")
-def _processes(request: pytest.FixtureRequest) -> Iterator[Racers]:
-    # A module may name a program of its own, which speaks the same way.
-    racers = Racers(getattr(request.module, "PROGRAM", "racer.py"))
+@pytest.fixture(scope="session")
+def _processes() -> Iterator[Racers]:
+    racers = Racers()
     yield racers
     racers.end()
 
 
 @pytest.fixture
-def racers(_processes: Racers, database: str) -> Iterator[Racers]:
+def racers(_processes: Racers, database: str, told_rounds: Callable[[int, int], None]) -> Iterator[Racers]:
     """Four processes with the test's database open."""
     _processes.open(database)
     yield _processes
+    told_rounds(_processes.rounds, PROCESSES)
     _processes.close()

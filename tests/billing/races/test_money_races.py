@@ -116,13 +116,13 @@ async def test_it_catches_naive_redeeming(racers, factory):
     assert await _voucher_race(racers, accounts, codes, "redeem_naively") > 0
 
 
-@nightly
-async def test_it_never_spends_more_than_a_purse_has(racers, factory):
+@pytest.mark.parametrize("rounds", [10, pytest.param(ROUNDS, marks=nightly)])
+async def test_it_never_spends_more_than_a_purse_has(racers, factory, rounds):
     """Of two payments that each want everything exactly one is made, and every voucher counts in full."""
     account = await factory.account()
     await _open_purse(account)
-    assert await _purse_race(racers, account, await _codes(3 * ROUNDS), "spend") == 0
-    assert await LedgerTransaction.filter(kind="INVOICE_PAID").count() == ROUNDS
+    assert await _purse_race(racers, account, await _codes(3 * rounds), "spend") == 0
+    assert await LedgerTransaction.filter(kind="INVOICE_PAID").count() == rounds
     assert await ledger.proven() == []
 
 
@@ -135,12 +135,12 @@ async def test_it_catches_naive_spending(racers, factory):
     assert await _purse_race(racers, account, await _codes(3 * NAIVE_ROUNDS), "spend_naively") > 0
 
 
-@nightly
-async def test_it_books_a_fact_once(racers, factory):
+@pytest.mark.parametrize("rounds", [10, pytest.param(ROUNDS, marks=nightly)])
+async def test_it_books_a_fact_once(racers, factory, rounds):
     """Webhook, sweep and two admins at once: one booking per round."""
     account = await factory.account()
-    assert await _fact_race(racers, account, ROUNDS, "book_once") == 0
-    assert (await ledger.purses([account.id]))[account.id].balance == 5 * ROUNDS
+    assert await _fact_race(racers, account, rounds, "book_once") == 0
+    assert (await ledger.purses([account.id]))[account.id].balance == 5 * rounds
     assert await ledger.proven() == []
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -19,9 +19,12 @@ from billing.rules.terms import InvoiceStatus
 from simulators.stripe import Account as Simulator
 from simulators.stripe import serve_in_thread
 
-pytestmark = [pytest.mark.postgres, pytest.mark.nightly, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
+nightly = pytest.mark.nightly
 
 PROCESSES, ROUNDS, NAIVE_ROUNDS = 4, 200, 40
+several = pytest.mark.parametrize("rounds", [5, pytest.param(ROUNDS, marks=nightly)])
+Told = Callable[[int, int], None]
 
 
 @contextmanager
@@ -46,7 +49,7 @@ async def prepare(factory: Any, customer: str, card: str, clock: ManualClock, in
     return account
 
 
-def race(url: str, stripe_url: str, what: str, rounds: int = ROUNDS) -> None:
+def race(url: str, stripe_url: str, what: str, rounds: int) -> None:
     """Let the processes begin together; all must end well."""
     program = str(Path(__file__).parent / "charge_in_process.py")
     processes = [
@@ -74,34 +77,41 @@ def succeeded(simulator: Simulator) -> list[dict[str, Any]]:
     return [payment for payment in every if payment["status"] == "succeeded"]
 
 
-async def test_it_charges_one_wish_once(postgres_url: str, factory: Any, clock: ManualClock) -> None:
-    """Two hundred top-ups, each asked for by four processes at once: as many payments and their money, once."""
+@several
+async def test_it_charges_one_wish_once(
+    postgres_url: str, factory: Any, clock: ManualClock, told_rounds: Told, rounds: int
+) -> None:
+    """Top-ups, each asked for by four processes at once: as many payments and their money, once."""
+    told_rounds(rounds, PROCESSES)
     with at_stripe(clock) as (simulator, stripe_url, customer, card):
         async with open_database(postgres_url):
             account = await prepare(factory, customer, card, clock)
-        race(postgres_url, stripe_url, "top-up")
+        race(postgres_url, stripe_url, "top-up", rounds)
         async with open_database(postgres_url):
-            assert len(succeeded(simulator)) == ROUNDS
-            assert await Charge.filter(state=ChargeState.SUCCEEDED).count() == ROUNDS
-            assert (await ledger.purses([account.id]))[account.id].balance == 2000 * ROUNDS
+            assert len(succeeded(simulator)) == rounds
+            assert await Charge.filter(state=ChargeState.SUCCEEDED).count() == rounds
+            assert (await ledger.purses([account.id]))[account.id].balance == 2000 * rounds
             assert await ledger.proven() == []
 
 
+@several
 async def test_it_charges_one_invoice_once_whatever_the_reasons(
-    postgres_url: str, factory: Any, clock: ManualClock
+    postgres_url: str, factory: Any, clock: ManualClock, told_rounds: Told, rounds: int
 ) -> None:
     """Each process has a fact of its own that could help: whoever is first charges, nobody else does."""
+    told_rounds(rounds, PROCESSES)
     with at_stripe(clock) as (simulator, stripe_url, customer, card):
         async with open_database(postgres_url):
-            account = await prepare(factory, customer, card, clock, ROUNDS)
-        race(postgres_url, stripe_url, "invoice")
+            account = await prepare(factory, customer, card, clock, rounds)
+        race(postgres_url, stripe_url, "invoice", rounds)
         async with open_database(postgres_url):
-            assert len(succeeded(simulator)) == ROUNDS
-            assert await Invoice.filter(status=InvoiceStatus.PAID).count() == ROUNDS
+            assert len(succeeded(simulator)) == rounds
+            assert await Invoice.filter(status=InvoiceStatus.PAID).count() == rounds
             assert (await ledger.purses([account.id]))[account.id].balance == 0
             assert await ledger.proven() == []
 
 
+@nightly
 async def test_it_would_charge_twice_if_it_looked_first_and_wrote_afterwards(
     postgres_url: str, factory: Any, clock: ManualClock
 ) -> None:

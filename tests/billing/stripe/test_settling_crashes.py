@@ -1,12 +1,10 @@
-"""Settling an invoice of Stripe while the process dies at every commit and at every call, before and after it."""
+"""Settling an invoice of Stripe while the process dies at every statement, commit and request, before and after it."""
 
-from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-import httpx
 import pytest
-from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionWrapper
 
 from billing import ledger, reservations, settling_stripe
 from billing.money_models import Reservation, ReservationState
@@ -15,79 +13,24 @@ from billing.settling import Means, Occasion, settle
 from billing.settling_sweep import settle_due
 from billing.stripe.settle_gateway import SettleGateway
 
-pytestmark = pytest.mark.nightly
-
-
 VOUCHER, CASH = 300, 700
 
 
-class Died(BaseException):
-    """The process is gone: nothing catches it."""
-
-
-class Deaths:
-    """Counts commits, single writes and requests that write at Stripe, and dies at the chosen one."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, wire: Any) -> None:
-        self.at = 0
-        self.count = 0
-        self.after = False
-        patch.setattr(SqliteTransactionWrapper, "commit", self._dying(SqliteTransactionWrapper.commit))
-        real = SqliteClient.execute_query
-        patch.setattr(SqliteClient, "execute_query", self._dying(real, lambda given: "UPDATE" in given[1]))
-        send = type(wire).handle_async_request
-        patch.setattr(type(wire), "handle_async_request", self._dying(send, lambda given: _writes(given[1])))
-
-    def _dying(
-        self, real: Callable[..., Any], counts: Callable[[Any], bool] = lambda given: True
-    ) -> Callable[..., Any]:
-        async def dying(*given: Any, **more: Any) -> Any:
-            if not counts(given) or isinstance(given[0], SqliteTransactionWrapper) != (
-                "commit" in real.__name__
-            ):
-                return await real(*given, **more)
-            self.count += 1
-            dies = self.count == self.at
-            if dies and not self.after:
-                raise Died
-            answer = await real(*given, **more)
-            if dies:
-                raise Died
-            return answer
-
-        return dying
-
-    def arm(self, at: int, *, after: bool) -> None:
-        """Die at the n-th from now on."""
-        self.at, self.after, self.count = at, after, 0
-
-
-def _writes(request: httpx.Request) -> bool:
-    return request.method == "POST"
-
-
-async def _survives(world: Any, means: Means, wallet: Any, deaths: Deaths, *, after: bool) -> int:
-    """Let each settling die at another place and the sweep come after it; return at how many places it died."""
-    died = 0
-    while True:
+async def _survives(world: Any, means: Means, wallet: Any, deaths: Any, *, every: int) -> None:
+    """Let each settling die at another place, found by running, and the sweep come after it."""
+    for place in deaths.places(every=every):
         stripe_id = world.create_invoice(VOUCHER + CASH)
         await world.deliver()
         await wallet.voucher(world.account, VOUCHER)
         await wallet.cash(world.account, CASH)
-        deaths.arm(died + 1, after=after)
-        try:
+        deaths.arm(place)
+        with suppress(deaths.Died):
             await settle(world.account.id, occasion=Occasion(), means=means)
-            finished = True
-        except Died:
-            finished = False
-        deaths.arm(0, after=False)
-        if not finished:
-            world.clock.advance(timedelta(minutes=10))
-            await settle_due(means)
+        deaths.disarm()
+        world.clock.advance(timedelta(minutes=10))
+        await settle_due(means)
         await _in_order(world, wallet, stripe_id)
-        if finished:
-            return died
-        died += 1
+    assert {"commit", "request", "execute_query", "execute_insert"} <= deaths.reached
 
 
 async def _in_order(world: Any, wallet: Any, stripe_id: str) -> None:
@@ -110,27 +53,19 @@ def means(world: Any, policies: Any) -> Means:
     return Means(clock=world.clock, policies=policies, stripe=SettleGateway(world.gateway))
 
 
-@pytest.fixture
-def deaths(monkeypatch: pytest.MonkeyPatch, world: Any) -> Deaths:
-    """Armed by the test."""
-    return Deaths(monkeypatch, world.wire)
+@pytest.mark.parametrize("out_of_band", [False, True], ids=["records", "out-of-band"])
+@pytest.mark.parametrize(
+    "every", [29, pytest.param(1, marks=[pytest.mark.nightly, pytest.mark.timeout(900)])], ids=["some", "all"]
+)
+async def test_it_tells_stripe_once_wherever_it_dies(world, wallet, means, deaths, out_of_band, every):
+    """One payment record per reservation, or the whole at once; all of it booked, nothing left behind."""
+    if out_of_band:
+        means.stripe.payment_records = False
+        world.simulator.payments.records_enabled = False
+    await _survives(world, means, wallet, deaths, every=every)
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_it_reports_each_reservation_once_wherever_it_dies(world, wallet, means, deaths, after):
-    """One payment record per reservation, all of it booked, nothing left behind after the sweep."""
-    assert await _survives(world, means, wallet, deaths, after=after) == 10
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_it_pays_out_of_band_once_wherever_it_dies(world, wallet, means, deaths, after):
-    """The same without payment records."""
-    assert means.stripe is not None
-    means.stripe.payment_records = False
-    world.simulator.payments.records_enabled = False
-    assert await _survives(world, means, wallet, deaths, after=after) == 6
-
-
+@pytest.mark.nightly
 async def test_it_would_report_twice_if_the_key_were_not_of_the_row(
     world, wallet, means, deaths, monkeypatch
 ):
@@ -144,4 +79,4 @@ async def test_it_would_report_twice_if_the_key_were_not_of_the_row(
 
     monkeypatch.setattr(means.stripe, "report", report)
     with pytest.raises(AssertionError):
-        await _survives(world, means, wallet, deaths, after=True)
+        await _survives(world, means, wallet, deaths, every=3)

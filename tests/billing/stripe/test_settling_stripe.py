@@ -122,18 +122,23 @@ async def test_it_reserves_less_when_stripe_has_less_to_collect(world, wallet, m
     await consistent(world)
 
 
+def collects_meanwhile(world, stripe_id, amount):
+    """Let Stripe collect so much itself between our last look and the attaching."""
+
+    async def collect(path: str) -> None:
+        if path.endswith("report_payment"):
+            world.wire.before_answer = None
+            world.simulator.report_payment(stripe_id, amount)
+
+    world.wire.before_answer = collect
+
+
 async def test_it_takes_back_from_stripe_what_was_paid_twice(world, wallet, means):
     """Stripe collects a part between the last look and the attaching: the surplus becomes balance, not its credit."""
     stripe_id = world.create_invoice(1000)
     await world.deliver()
     await wallet.cash(world.account, 1000)
-
-    async def collect(path: str) -> None:
-        if path.endswith("report_payment"):
-            world.wire.before_answer = None
-            world.simulator.report_payment(stripe_id, 400)
-
-    world.wire.before_answer = collect
+    collects_meanwhile(world, stripe_id, 400)
     await run(world, means)
     assert world.simulator.get("invoice", stripe_id)["amount_overpaid"] == 400
     assert world.simulator.get("customer", world.customer)["balance"] == 0
@@ -147,13 +152,7 @@ async def test_it_frees_a_reservation_of_which_the_invoice_took_nothing(world, w
     stripe_id = world.create_invoice(1000)
     await world.deliver()
     await wallet.cash(world.account, 1000)
-
-    async def collect(path: str) -> None:
-        if path.endswith("report_payment"):
-            world.wire.before_answer = None
-            world.simulator.report_payment(stripe_id, 1000)
-
-    world.wire.before_answer = collect
+    collects_meanwhile(world, stripe_id, 1000)
     await run(world, means)
     assert await wallet.holds(world.account) == ledger.Purses(currency="EUR", balance=1000)
     last = await LedgerTransaction.all().order_by("-id").first()
