@@ -14,7 +14,7 @@ from billing.rules.durations import parse_duration
 
 #: At the default, the 120 hours until suspension take 50 seconds.
 DEFAULT_SPEED = "72h=30s"
-ONCE_SPEED = "72h=12s"
+ONCE_SPEED = "72h=6s"
 _SIDE = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 

@@ -18,6 +18,8 @@ from simulators.proxmox.sample import ACCOUNTS, PLATFORM_GUEST, STORY, SUSPENDED
 
 #: How long one turn of the story may take on a busy machine.
 PATIENCE_SECONDS = 120.0
+#: Of so many replays one has to show nothing: time alone may add a letter to one, a replay would add to each.
+REPLAYS = 3
 
 _STATE = """
 query($id: String!) {
@@ -119,12 +121,16 @@ class Story:
         self._check("and the refusal is in the audit trail", "action.refused" in kinds)
 
     async def _replayed(self) -> None:
-        """All of Stripe's events once more change nothing."""
-        letters, world = len(self.scene.mailbox.letters), self._essence()
-        for event in self.scene.stripe.events():
-            self.scene.stripe.deliveries.redeliver(event["id"], times=3)
-        await asyncio.sleep(1.0)
-        same = self._essence() == world and len(self.scene.mailbox.letters) == letters
+        """All of Stripe's events once more change nothing. It is done again where a reminder fell due meanwhile."""
+        same = False
+        for _ in range(REPLAYS):
+            letters, world = len(self.scene.mailbox.letters), self._essence()
+            for event in self.scene.stripe.events():
+                self.scene.stripe.deliveries.redeliver(event["id"], times=3)
+            await asyncio.sleep(1.0)
+            same = self._essence() == world and len(self.scene.mailbox.letters) == letters
+            if same:
+                break
         self._check("every webhook delivered three times more changes nothing", same)
 
     async def _paid(self, before: dict[str, Any]) -> None:
