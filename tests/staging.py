@@ -31,6 +31,8 @@ from simulators.proxmox.sample import ACCOUNTS, STORY, TOKEN_SECRET
 PATIENCE_SECONDS = 75.0
 #: Back-offs and settling times are twenty times shorter, looking is done every few seconds.
 BRISK = Pace(tick=1.0, observe=15.0, sweep=3.0, scale=20.0)
+#: Looks more often: for what is seen only by looking.
+WATCHFUL = replace(BRISK, observe=4.0)
 ALL_EFFECTS = ("lock_backups", "stop_servers", "lock_account")
 STATE = """
 query($id: String!) {
@@ -209,6 +211,8 @@ class Theatre:
     worlds: list[Outside] = field(default_factory=list)
     #: Writes policy files with a ladder of seconds.
     ladder = staticmethod(ladder)
+    #: A pace for stories in which much is seen only by looking.
+    watchful = WATCHFUL
     #: Only power is taken: for what happens around a stop.
     stops = ladder(effects=("stop_servers",))
 

@@ -74,7 +74,7 @@ async def test_without_mail_nobody_climbs(theatre: Any) -> None:
 
 async def test_it_converges_after_a_node_died_in_the_middle_of_a_stop(theatre: Any) -> None:
     """The shutdown is lost with its node: nothing is concluded from silence, and the guest is stopped afterwards."""
-    async with theatre.tale(ladders=theatre.stops) as tale:
+    async with theatre.tale(ladders=theatre.stops, pace=theatre.watchful) as tale:
         await tale.begin(guests=(1101, 1102))
         before = tale.essence()
         tale.world.cluster.behave(1102, shutdown_seconds=300)  # six seconds of the test
@@ -102,7 +102,7 @@ async def test_it_converges_after_a_node_died_in_the_middle_of_a_stop(theatre: A
 @pytest.mark.nightly
 async def test_it_leaves_a_guest_alone_while_a_backup_of_it_runs(theatre: Any) -> None:
     """A VM in its backup is not touched, its neighbour is; it is stopped once the backup has ended."""
-    async with theatre.tale(ladders=theatre.stops) as tale:
+    async with theatre.tale(ladders=theatre.stops, pace=theatre.watchful) as tale:
         await tale.begin(guests=(1101, 1102))
         tale.world.cluster.begin_backup(1102, "pbs", seconds=3600)
         tale.owe()
@@ -118,7 +118,7 @@ async def test_it_leaves_a_guest_alone_while_a_backup_of_it_runs(theatre: Any) -
 @pytest.mark.nightly
 async def test_it_finds_a_guest_again_that_was_moved_to_another_node(theatre: Any) -> None:
     """Moved while suspended: started where it is now; moved back while owing: stopped where it is then."""
-    async with theatre.tale(ladders=theatre.stops) as tale:
+    async with theatre.tale(ladders=theatre.stops, pace=theatre.watchful) as tale:
         await tale.begin(guests=(1101,))
         before = tale.essence()
         tale.world.cluster.migrate(1101, "pve2")
@@ -138,7 +138,7 @@ async def test_the_customer_cannot_restart_what_an_operator_can(
     """The customer's own token is refused by the platform; an operator's start is drift, undone once."""
     # The simulated overview is published twenty times as often as a real one.
     monkeypatch.setattr(observe, "OVERVIEW_LAG", observe.OVERVIEW_LAG / 20)
-    async with theatre.tale() as tale:
+    async with theatre.tale(pace=theatre.watchful) as tale:
         await tale.begin(guests=(1101,))
         before = tale.essence()
         tale.owe()
