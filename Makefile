@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything runs from .venv, which `make setup` fills from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-foreign demo test unit nightly bench-api test-stripe check format lock schema docs clients
+.PHONY: help setup setup-dev setup-foreign demo test unit nightly bench-api test-stripe check format lock schema docs clients words
 
 PY := .venv/bin/python
 # Much of the suite waits for real plays, so that a few more workers than processors pay.
@@ -66,6 +66,9 @@ docs: setup-dev ## Write the generated part of docs/policy.md anew
 
 clients: setup-dev setup-foreign ## Write the typed clients anew (needs Node.js)
 	@$(PY) -m clients.generate
+
+words: setup-dev ## Collect what customers read and compile its translations; LANGUAGE=fr begins another one
+	@sh scripts/words.sh $(LANGUAGE)
 
 lock: ## Write the lock files anew (needs uv)
 	@sh scripts/lock.sh

@@ -17,6 +17,7 @@ from billing.models import Invoice
 from billing.money_models import Charge, ChargeState
 from billing.rules.money import Money
 from billing.rules.terms import InvoiceStatus
+from billing.rules.words import Phrase, phrase
 from billing.stripe.card_gateway import CardGateway
 
 CONFIRM_PAYMENT = "CONFIRM_PAYMENT"
@@ -27,7 +28,7 @@ class CustomerTask:
     """One payment that waits for its customer."""
 
     kind: str
-    message: str
+    message: Phrase
     account_id: int
     charge_id: int
     #: Null: a top-up.
@@ -51,7 +52,7 @@ async def of_accounts(account_ids: Iterable[int], *, now: datetime) -> dict[int,
         amount = Money(charge.amount, charge.currency)
         task = CustomerTask(
             kind=CONFIRM_PAYMENT,
-            message=f"Your bank wants you to confirm a payment of {amount}.",
+            message=phrase("Your bank wants you to confirm a payment of %(amount)s.", amount=amount),
             account_id=charge.account_id,
             charge_id=charge.id,
             invoice_id=charge.invoice_id,

@@ -1,32 +1,32 @@
 """The words of the notices: templates, and the values that they may show.
 
-Owns rendering. A customer's words are values and never template text: they are put on one line, without control
-characters, before a template sees them. Decides nothing: what is due to whom is `billing.rules.notices`.
+Owns rendering. A template is English, and each of its sentences is looked up in the reader's language. A customer's
+words are values and never template text: they are put on one line, without control characters, before a template sees
+them. Decides nothing: what is due to whom is `billing.rules.notices`.
 """
 
+import textwrap
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-from babel import Locale, UnknownLocaleError
-from babel.dates import format_date, format_time
-from babel.numbers import format_currency
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from billing.rules.money import format_amount
+from billing.rules.announcements import still_works
+from billing.rules.money import Money
 from billing.rules.terms import Effect, Stage
+from billing.rules.words import phrase
+from billing.words import Words, catalog, foreign, glued, languages, unbound, words_of
 
 FOLDER = Path(__file__).parent / "templates"
-#: The language that has every template; another one may have some.
-FALLBACK = "en"
 SUBJECT = "Subject: "
 LONGEST_SUBJECT = 200
+#: Characters of a line, where words allow it.
+WIDTH = 76
 
 
 class TemplatesInvalid(Exception):  # noqa: N818 - it says what is wrong with the folder
@@ -46,7 +46,9 @@ class Reader:
 class NamedInvoice:
     """One invoice that a notice names."""
 
-    number: str
+    id: int = 0
+    #: Null: it has none, and is called by its id.
+    number: str | None
     #: What is still to pay, in minor units.
     amount: int
     currency: str
@@ -122,57 +124,42 @@ class Text:
 
 
 class Templates:
-    """The templates of one folder, each tried on samples when it is loaded.
+    """The templates of one folder, each tried on samples in every language when it is loaded.
 
     Raises `TemplatesInvalid` for a template that does not parse, has no subject, or shows what no notice has.
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        self._environment = ImmutableSandboxedEnvironment(
-            loader=FileSystemLoader(folder),
-            autoescape=False,  # plain text, never HTML
-            undefined=StrictUndefined,
-            keep_trailing_newline=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._files = frozenset(
-            f"{file.parent.name}/{file.stem}"
-            for file in folder.glob("*/*.txt")
-            if not file.name.startswith("_")
-        )
-        self.names = frozenset(name.split("/")[1] for name in self._files if name.startswith(f"{FALLBACK}/"))
-        for name in sorted(self._files):
+        self.names = frozenset(file.stem for file in folder.glob("*.txt") if not file.name.startswith("_"))
+        self._environments = {language: _environment(folder, language) for language in languages()}
+        for name in sorted(self.names):
             self._try(name)
 
     def render(self, template: str, content: Content) -> Text:
-        """Return a notice in the reader's language, or in English where that language lacks the template."""
-        return self._render(f"{self._language(template, content.reader.locale)}/{template}", content)
-
-    def _language(self, template: str, locale: str) -> str:
-        language = locale.replace("_", "-").split("-")[0].lower()
-        return language if f"{language}/{template}" in self._files else FALLBACK
-
-    def _render(self, name: str, content: Content) -> Text:
-        if name not in self._files:
+        """Return a notice in the reader's language, or in English where there are no words in it."""
+        if template not in self.names:
             known = ", ".join(sorted(self.names))
-            raise TemplatesInvalid(f"there is no template {name}.txt; there are: {known}")
-        values = _values(content, name.partition("/")[0])
-        first, _, rest = self._environment.get_template(f"{name}.txt").render(values).partition("\n")
+            raise TemplatesInvalid(f"there is no template {template}.txt; there are: {known}")
+        words = words_of(content.reader.locale, content.reader.time_zone)
+        wanted = self._environments[words.language].get_template(f"{template}.txt")
+        first, _, rest = wanted.render(_values(content, words)).partition("\n")
         if not first.startswith(SUBJECT) or not first.removeprefix(SUBJECT).strip():
-            raise TemplatesInvalid(f"{name}.txt, line 1: must be `{SUBJECT}` followed by the subject")
-        return Text(subject=first.removeprefix(SUBJECT).strip()[:LONGEST_SUBJECT], body=_tidy(rest))
+            raise TemplatesInvalid(f"{template}.txt, line 1: must be `{SUBJECT}` followed by the subject")
+        subject = unbound(first.removeprefix(SUBJECT)).strip()
+        return Text(subject=subject[:LONGEST_SUBJECT], body=_set(rest))
 
     def _try(self, name: str) -> None:
-        for sample in _samples():
+        for sample in (one for language in sorted(languages()) for one in _samples(language)):
             try:
-                self._render(name, sample)
+                self.render(name, sample)
             except TemplateSyntaxError as error:
                 raise TemplatesInvalid(
                     f"{error.name or name}, line {error.lineno}: {error.message}"
                 ) from error
             except TemplateError as error:
                 raise TemplatesInvalid(f"{name}.txt: {error.message}") from error
+            except (KeyError, TypeError, ValueError) as error:  # a sentence that is filled in wrongly
+                raise TemplatesInvalid(f"{name}.txt: {error!r}") from error
 
 
 @cache
@@ -187,50 +174,70 @@ def plain(text: str) -> str:
     return " ".join("".join(c for c in kept if unicodedata.category(c) not in {"Cc", "Cf", "Cs"}).split())
 
 
-def _values(content: Content, language: str) -> Mapping[str, object]:
-    reader = content.reader
-    locale = _locale(reader.locale)
-    amounts = [_amount(invoice.amount, invoice.currency, locale) for invoice in content.invoices]
-    zone = _zone(reader.time_zone)
-    words = locale if locale.language == language else _locale(language)
+def _environment(folder: Path, language: str) -> Environment:
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(folder),
+        extensions=["jinja2.ext.i18n"],
+        autoescape=False,  # plain text, never HTML
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Added by the extension, https://jinja.palletsprojects.com/en/stable/extensions/#i18n-extension
+    environment.install_gettext_translations(catalog(language), newstyle=True)  # type: ignore[attr-defined]
+    return environment
+
+
+def _values(content: Content, words: Words) -> Mapping[str, object]:
     upcoming = content.next_stage
     return {
-        "name": plain(reader.name),
-        "servers": [plain(server) for server in content.servers],
-        "ended_server": plain(content.ended_server) if content.ended_server else None,
-        "invoices": [
-            {
-                "number": plain(invoice.number),
-                "amount": amount,
-                "due": _due(invoice, zone, words),
-                "url": plain(invoice.url) if invoice.url else None,
-            }
-            for invoice, amount in zip(content.invoices, amounts, strict=True)
-        ],
-        "total": _total(content.invoices, locale),
+        "name": _own(content.reader.name),
+        "servers": words.names([_own(server) for server in content.servers]),
+        "how_many": len(content.servers),
+        "ended_server": _own(content.ended_server) if content.ended_server else None,
+        "invoices": [_invoice(invoice, words) for invoice in content.invoices],
+        "total": _total(content.invoices, words),
         "effects": _flags(content.effects),
+        "works": [words.bound(one) for one in still_works(content.effects)],
         "next": upcoming
         and {
             # Only what is new: a reader must not think that something is taken twice.
             **_flags(upcoming.effects - content.effects),
-            "at": _instant(upcoming.at, zone, words),
+            "at": words.instant(upcoming.at),
             "review": upcoming.stage is Stage.DECOMMISSION_REVIEW,
         },
-        **_ahead(content.ahead, zone, words),
+        **_ahead(content.ahead, words),
     }
 
 
-def _ahead(ahead: Ahead, zone: ZoneInfo, words: Locale) -> Mapping[str, object]:
+def _own(text: str) -> str:
+    """Return a customer's words as they may stand in a line of ours."""
+    return foreign(plain(text))
+
+
+def _invoice(invoice: NamedInvoice, words: Words) -> Mapping[str, str | None]:
+    number = _own(invoice.number) if invoice.number else words.bound(phrase("Invoice %(id)s", id=invoice.id))
+    amount = words.amount(Money(invoice.amount, invoice.currency))
+    due = invoice.due_on or invoice.overdue_at
+    if due is None:
+        line = phrase("%(number)s: %(amount)s, due now", number=number, amount=amount)
+    else:
+        line = phrase("%(number)s: %(amount)s, due %(day)s", number=number, amount=amount, day=words.day(due))
+    return {"number": number, "line": words.bound(line), "url": _own(invoice.url) if invoice.url else None}
+
+
+def _ahead(ahead: Ahead, words: Words) -> Mapping[str, object]:
     def day(at: datetime | None) -> str | None:
-        return format_date(at.astimezone(zone), "long", locale=words) if at else None
+        return words.day(at) if at else None
 
     card, runway = ahead.card, ahead.runway
     return {
         "card": card
         and {
-            "brand": plain(card.brand),
-            "last4": plain(card.last4),
-            "last_day": format_date(card.last_day, "long", locale=words),
+            "brand": _own(card.brand).title(),
+            "last4": _own(card.last4),
+            "last_day": words.day(card.last_day),
         },
         "runway": runway
         and {
@@ -247,63 +254,31 @@ def _flags(effects: frozenset[Effect]) -> dict[str, bool]:
     return {effect.value.lower(): effect in effects for effect in Effect}
 
 
-def _locale(name: str) -> Locale:
-    # English without a country would write dates the American way; our words are British.
-    if name in {"en", FALLBACK}:
-        name = "en-GB"
-    try:
-        return Locale.parse(name.replace("_", "-"), sep="-")
-    except (UnknownLocaleError, ValueError):
-        return Locale.parse("en-GB", sep="-")
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown; not a relative name; a folder of the zone database
-        return ZoneInfo("UTC")
-
-
-def _amount(minor: int, currency: str, locale: Locale) -> str:
-    # Not rounded to what the locale's tables think of a currency: what is owed is shown to the last digit.
-    exact = Decimal(format_amount(minor, currency))
-    return format_currency(exact, currency, locale=locale, decimal_quantization=False).replace("\xa0", " ")
-
-
-def _total(invoices: tuple[NamedInvoice, ...], locale: Locale) -> str:
+def _total(invoices: tuple[NamedInvoice, ...], words: Words) -> str:
     sums: dict[str, int] = {}
     for invoice in invoices:
         sums[invoice.currency] = sums.get(invoice.currency, 0) + invoice.amount
-    return " + ".join(_amount(minor, currency, locale) for currency, minor in sums.items())
+    return " + ".join(words.amount(Money(minor, currency)) for currency, minor in sums.items())
 
 
-def _due(invoice: NamedInvoice, zone: ZoneInfo, locale: Locale) -> str:
-    if invoice.due_on is not None:
-        return format_date(invoice.due_on, "long", locale=locale)
-    if invoice.overdue_at is not None:
-        return format_date(invoice.overdue_at.astimezone(zone), "long", locale=locale)
-    return "now"
-
-
-def _instant(at: datetime, zone: ZoneInfo, locale: Locale) -> str:
-    local = at.astimezone(zone)
-    time = format_time(local, "short", locale=locale)
-    return f"{format_date(local, 'full', locale=locale)}, {time} ({zone.key})"
-
-
-def _tidy(body: str) -> str:
-    """Return the lines without blanks at their ends, and never two empty ones in a row."""
+def _set(body: str) -> str:
+    """Return the text in lines that are easy to read, with never two empty ones in a row."""
     lines: list[str] = []
-    for line in (line.rstrip() for line in body.strip().splitlines()):
-        if line or (lines and lines[-1]):
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+    for line in (line.rstrip() for line in glued(body).strip().splitlines()):
+        if line:
+            indent = " " * (len(line) - len(line.lstrip(" -")))
+            lines += textwrap.wrap(
+                line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            )
+        elif lines and lines[-1]:
+            lines.append("")
+    return unbound("\n".join(lines)) + "\n"
 
 
-def _samples() -> tuple[Content, ...]:
+def _samples(language: str) -> tuple[Content, ...]:
     """Return one content of each shape, so that every branch of a template is tried."""
     at = datetime(2026, 11, 20, 9, tzinfo=UTC)
-    reader = Reader(name="Ada", locale="de-AT", time_zone="Europe/Vienna")
+    reader = Reader(name="Ada", locale=language, time_zone="Europe/Vienna")
     invoice = NamedInvoice(
         number="A-1", amount=500, currency="EUR", due_on=at.date(), url="https://pay.example/1"
     )

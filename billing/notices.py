@@ -272,7 +272,8 @@ def _content(request: NoticeRequest) -> Content:
 
 def _named(invoice: Invoice) -> NamedInvoice:
     return NamedInvoice(
-        number=invoice.number or f"Invoice {invoice.id}",
+        id=invoice.id,
+        number=invoice.number,
         amount=invoice.amount_due,
         currency=invoice.currency,
         due_on=invoice.due_on,

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from billing.rules.gates import Gate
+from billing.rules.words import Phrase, english
 
 
 class RefusalCode(StrEnum):
@@ -44,17 +45,23 @@ class Problem:
     """One reason for a refusal. `path` names the field of the request as the caller wrote it."""
 
     code: RefusalCode
-    message: str
+    #: A phrase where customers read it, in their language; what only staff and programs get is English.
+    message: str | Phrase
     path: tuple[str, ...] = ()
     #: The gate that said no, with `GATE_REFUSED`.
     gate: Gate | None = None
+
+    @property
+    def english(self) -> str:
+        """The message in English."""
+        return self.message if isinstance(self.message, str) else english(self.message)
 
 
 class RefusalError(Exception):
     """The request was understood and refused; nothing was changed."""
 
     def __init__(self, *problems: Problem) -> None:
-        super().__init__("; ".join(problem.message for problem in problems))
+        super().__init__("; ".join(problem.english for problem in problems))
         self.problems = problems
 
 
@@ -69,7 +76,7 @@ class TooOftenError(RefusalError):
         self.retry_at = retry_at
 
 
-def refusal(code: RefusalCode, message: str, *path: str) -> RefusalError:
+def refusal(code: RefusalCode, message: str | Phrase, *path: str) -> RefusalError:
     """Return the refusal with this one problem, ready to be raised."""
     return RefusalError(Problem(code=code, message=message, path=path))
 

@@ -15,6 +15,7 @@ import strawberry
 from api.graphql import ids
 from api.graphql.context import Context, Info
 from api.graphql.nodes import Node
+from api.graphql.words import words_about
 from billing import cards, customer_tasks, models
 from billing.money_models import Card as CardRow
 
@@ -102,7 +103,8 @@ async def card_by_key(context: Context, key: int) -> Card | None:
 
 async def tasks_of(context: Context, account: models.Account) -> list[CustomerTask]:
     """Return what the customer of an account has to do, oldest first."""
+    words = words_about(context, account)
     return [
-        CustomerTask(kind=task.kind, message=task.message, expires_at=task.expires_at, task=task)
+        CustomerTask(kind=task.kind, message=words.say(task.message), expires_at=task.expires_at, task=task)
         for task in await context.money.tasks.load(account.id)
     ]

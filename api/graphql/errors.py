@@ -6,15 +6,16 @@ Owns codes, masking and what is logged. A fault of ours is told by an id alone; 
 import functools
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any, TypeVar
 
 import strawberry
 import structlog
 from graphql import GraphQLError
 
+from api.graphql.context import Context
 from api.graphql.gates import Gate
 from api.graphql.scalars import written_instant
+from api.graphql.words import words_to
 from billing.refusal import RefusalCode, RefusalError, TooOftenError
 
 log = structlog.get_logger("abeyance.api")
@@ -38,14 +39,15 @@ class UserError:
     gate: Gate | None = strawberry.field(default=None, description="Set with GATE_REFUSED.")
 
 
-def user_errors(refused: RefusalError, now: datetime) -> list[UserError]:
-    """Return the problems of a refusal as they go on the wire; paths begin at the mutation's input."""
+async def user_errors(context: Context, refused: RefusalError) -> list[UserError]:
+    """Return the problems of a refusal in the caller's language; paths begin at the mutation's input."""
+    words = await words_to(context)
     return [
         UserError(
             code=problem.code,
-            message=problem.message,
+            message=problem.message if isinstance(problem.message, str) else words.say(problem.message),
             path=["input", *problem.path] if problem.path else None,
-            gate=Gate.of(problem.gate, now) if problem.gate is not None else None,
+            gate=Gate.of(problem.gate, context.now, words) if problem.gate is not None else None,
         )
         for problem in refused.problems
     ]
@@ -67,7 +69,7 @@ def refusable(
             except TooOftenError as often:
                 raise coded(str(often), RATE_LIMITED, retryAt=written_instant(often.retry_at)) from None
             except RefusalError as refused:
-                return make(errors=user_errors(refused, kwargs["info"].context.now))
+                return make(errors=await user_errors(kwargs["info"].context, refused))
 
         return answered
 

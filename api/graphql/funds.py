@@ -12,6 +12,7 @@ from api.graphql.gates import Gate, account_answer
 from api.graphql.nodes import GateAction
 from api.graphql.scalars import Money
 from api.graphql.subjects import account_subject
+from api.graphql.words import words_about
 from billing.models import Account
 from billing.rules import funds as rules
 from billing.rules.cards import at_least
@@ -30,7 +31,8 @@ async def deploy_gate(context: Context, account: Account, sku: str) -> Gate:
     funds = await context.funds.load(account.id)
     rate = await context.rates.load((sku, account.currency))
     answer = rules.may_deploy(closed, funds, rate, context.now)
-    return Gate.of(answer if context.sees_money else rules.without_amounts(answer), context.now)
+    told = answer if context.sees_money else rules.without_amounts(answer)
+    return Gate.of(told, context.now, words_about(context, account))
 
 
 async def runway_of(context: Context, account_id: int) -> datetime | None:

@@ -16,10 +16,12 @@ from api.graphql.nodes import GateAction, GateCode
 from api.graphql.scalars import Money
 from api.graphql.server_facts import ServerFacts
 from api.graphql.subjects import account_subject, coverage_subject
+from api.graphql.words import words_about
 from billing import models
 from billing.rules import gates as rules
 from billing.rules.gates import GateQuestion
 from billing.rules.terms import OverrideKind
+from billing.words import Words
 from reconciler.holds import as_gate_hold
 from reconciler.rules.terms import ServerStatus
 from reconciler.subjects import Subject
@@ -39,14 +41,14 @@ class Gate:
     missing: Money | None = strawberry.field(description="How much voucher balance is missing to deploy.")
 
     @classmethod
-    def of(cls, answer: rules.Gate, now: datetime) -> Gate:
-        """Return an answer as it goes on the wire."""
+    def of(cls, answer: rules.Gate, now: datetime, words: Words) -> Gate:
+        """Return an answer as it goes on the wire, in these words."""
         return cls(
             action=answer.action,
             allowed=answer.allowed,
             code=answer.code,
-            message=answer.message,
-            remedy=answer.remedy,
+            message=words.say(answer.message),
+            remedy=words.say(answer.remedy) if answer.remedy else None,
             until=answer.until,
             checked_at=now,
             missing=Money.of(answer.missing.minor, answer.missing.currency) if answer.missing else None,
@@ -55,7 +57,8 @@ class Gate:
 
 async def account_gate(context: Context, account_id: int, action: GateAction) -> Gate:
     """Return the gate of an action on an account."""
-    return Gate.of(await account_answer(context, account_id, action), context.now)
+    words = words_about(context, (await account_subject(context, account_id)).account)
+    return Gate.of(await account_answer(context, account_id, action), context.now, words)
 
 
 async def account_answer(context: Context, account_id: int, action: GateAction) -> rules.Gate:
@@ -70,7 +73,8 @@ async def account_answer(context: Context, account_id: int, action: GateAction) 
 
 async def server_gates(context: Context, facts: ServerFacts, actions: Iterable[GateAction]) -> list[Gate]:
     """Return the gates of actions on one server."""
-    return [Gate.of(answer, context.now) for answer in await server_answers(context, facts, actions)]
+    words = words_about(context, (await account_subject(context, facts.row.account_id)).account)
+    return [Gate.of(answer, context.now, words) for answer in await server_answers(context, facts, actions)]
 
 
 async def server_answers(

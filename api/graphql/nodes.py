@@ -13,6 +13,7 @@ from billing.paying import PaymentState
 from billing.refusal import RefusalCode
 from billing.rules.approvals import ApprovalState
 from billing.rules.terms import (
+    AnnouncementAction,
     Effect,
     GateAction,
     GateCode,
@@ -38,6 +39,7 @@ from reconciler.rules.terms import (
 )
 
 __all__ = [
+    "AnnouncementAction",
     "ApprovalState",
     "BackupAccess",
     "Deployment",

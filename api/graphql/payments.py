@@ -21,6 +21,7 @@ from api.graphql.invoices import Invoice, invoice_by_key
 from api.graphql.nodes import PaymentState, PayWith
 from api.graphql.own_account import account_of
 from api.graphql.settled import settle_for
+from api.graphql.words import words_to
 from api.idempotency import Request, once, refuse_key
 from billing import card_attempts, charge_rows, charges, models, paying
 from billing.attempt_models import AttemptKind
@@ -31,6 +32,7 @@ from billing.paying import Answer, Wish
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal
 from billing.rules.settlement import Purse
 from billing.rules.terms import InvoiceStatus
+from billing.words import Words
 
 _GIVEN_UP_AFTER = timedelta(minutes=2)
 """When a request of which nothing was heard again is taken for dead: far longer than one may take."""
@@ -118,7 +120,7 @@ class PaymentMutations:
             account=await account_by_key(context, account.id),
             state=answer.state,
             client_secret=answer.client_secret,
-            errors=_errors(context, answer),
+            errors=await _errors(context, answer),
         )
 
     @strawberry.mutation
@@ -148,7 +150,7 @@ class PaymentMutations:
             account=await account_by_key(context, invoice.account_id),
             state=PaymentState.SUCCEEDED if arrived else answer.state,
             client_secret=answer.client_secret,
-            errors=_errors(context, answer),
+            errors=await _errors(context, answer),
         )
 
 
@@ -199,19 +201,25 @@ async def _pay_once(context: Context, invoice: models.Invoice, wish: Wish) -> An
 
     async def act() -> dict[str, Any]:
         first.append(await paying.pay(context.ports.cards, context.ports.means(), wish))
-        return _kept(first[0])
+        return _kept(first[0], await words_to(context))
 
     kept = await once(request, now=context.now, act=act, given_up_after=_GIVEN_UP_AFTER)
     return first[0] if first else await _present(context, kept)
 
 
-def _kept(answer: Answer) -> dict[str, Any]:
+def _kept(answer: Answer, words: Words) -> dict[str, Any]:
     """Return what is kept of an answer: no secret, and of a payment by card only which one it is."""
     problem = answer.problem
+    message = problem.message if problem else ""
     return {
         "state": answer.state,
         "charge": answer.charge_id,
-        "problem": problem and {"code": problem.code, "message": problem.message, "path": problem.path},
+        "problem": problem
+        and {
+            "code": problem.code,
+            "message": message if isinstance(message, str) else words.say(message),
+            "path": problem.path,
+        },
     }
 
 
@@ -232,5 +240,5 @@ def _card_key(card_id: str | None) -> int | None:
     return None if card_id is None else ids.key_of("Card", card_id) or 0
 
 
-def _errors(context: Context, answer: Answer) -> list[UserError]:
-    return user_errors(RefusalError(answer.problem), context.now) if answer.problem else []
+async def _errors(context: Context, answer: Answer) -> list[UserError]:
+    return await user_errors(context, RefusalError(answer.problem)) if answer.problem else []

@@ -79,7 +79,9 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     },
     "StageChange": {"stage at waitingFor": EVERYBODY},
     "Debt": {"amounts oldestOverdueAt anchor invoices": MONEY},
-    "Announcement": {"id severity code title body actionUrl deadline since stillWorks": MONEY},
+    "Announcement": {
+        "id severity code title body action actionLabel actionUrl deadline since stillWorks": MONEY
+    },
     # Whoever may read the field that leads to an amount may read it.
     "Money": {"amount currency": EVERYBODY},
     "Rate": {"amount currency": EVERYBODY},

@@ -6,7 +6,6 @@ Shows the standing and never what is only eligible: what the guard holds back is
 from __future__ import annotations
 
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 import strawberry
 
@@ -14,13 +13,16 @@ from api.graphql.connections import Connection, Window
 from api.graphql.context import Context, Info
 from api.graphql.funds import money_trouble_of
 from api.graphql.invoices import Invoice, invoice_by_key, page_of_invoices
-from api.graphql.nodes import Effect, Severity, Stage
+from api.graphql.nodes import AnnouncementAction, Effect, Severity, Stage
 from api.graphql.policies import in_order
 from api.graphql.scalars import Money
+from api.graphql.words import words_about
 from billing.rules import ladder
-from billing.rules.announcements import AnnouncedStanding, announcement, english
+from billing.rules.announcements import AnnouncedStanding, announcement
 from billing.rules.announcements import Announcement as Said
 from billing.rules.money import Money as Amount
+from billing.rules.words import Phrase, phrase
+from billing.words import Words
 from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
 
@@ -81,6 +83,8 @@ class Announcement:
     code: str
     title: str
     body: str
+    action: AnnouncementAction
+    action_label: str = strawberry.field(description="What a button says that leads to `action`.")
     action_url: str | None
     deadline: datetime | None
     since: datetime
@@ -105,7 +109,9 @@ async def standing_of(context: Context, subject: Subject) -> Standing:
         else None,
         next=next_of(context, subject),
         reason_code=eligibility.reason_code if as_it_is else stage.lower(),
-        reason=eligibility.reason if as_it_is else _plain_reason(stage),
+        reason=words_about(context, subject.account).say(
+            eligibility.because if as_it_is else _plain_reason(stage)
+        ),
     )
 
 
@@ -122,8 +128,8 @@ def next_of(context: Context, subject: Subject) -> StageChange | None:
     return StageChange(stage=following.stage, at=following.at, waiting_for=following.waiting_for)
 
 
-def _plain_reason(stage: Stage) -> str:
-    return "Nothing is restricted." if stage is Stage.CURRENT else "Payment is overdue."
+def _plain_reason(stage: Stage) -> Phrase:
+    return phrase("Nothing is restricted.") if stage is Stage.CURRENT else phrase("A payment is overdue.")
 
 
 async def since_of(context: Context, subject: Subject) -> datetime:
@@ -137,7 +143,7 @@ async def since_of(context: Context, subject: Subject) -> datetime:
 
 
 async def announcement_of(context: Context, account_id: int) -> Announcement | None:
-    """Return what the portal shows because of an account's standing, in English and in the account's zone."""
+    """Return what the portal shows because of an account's standing, in the account's language and zone."""
     subjects = await context.subjects.load(account_id)
     subject = next(one for one in subjects if one.server is None)
     uncovered = [one for one in subjects if one.server is not None and one.standing is not Stage.CURRENT]
@@ -152,6 +158,7 @@ async def announcement_of(context: Context, account_id: int) -> Announcement | N
             effects=subject.policy.effects_at(subject.standing),
             debt=Amount(debt.amount, debt.currency) if debt is not None else None,
             next=subject.eligibility.next if following is not None else None,
+            next_effects=subject.policy.effects_at(following.stage) if following is not None else frozenset(),
             uncovered=len(uncovered),
             uncovered_stage=worst.standing if worst is not None else Stage.CURRENT,
             uncovered_since=worst.episode.admitted_at if worst is not None and worst.episode else None,
@@ -161,19 +168,20 @@ async def announcement_of(context: Context, account_id: int) -> Announcement | N
         ),
         context.now,
     )
-    return _shown(said, subject) if said is not None else None
+    return _shown(said, words_about(context, subject.account)) if said is not None else None
 
 
-def _shown(said: Said, subject: Subject) -> Announcement:
-    zone = ZoneInfo(subject.account.time_zone)
+def _shown(said: Said, words: Words) -> Announcement:
     return Announcement(
         id=strawberry.ID(said.id),
         severity=said.severity,
         code=said.code,
-        title=english(said.title, zone),
-        body=" ".join(english(message, zone) for message in said.body),
+        title=words.say(said.title),
+        body=" ".join(words.say(sentence) for sentence in said.body),
+        action=said.action,
+        action_label=words.say(said.action_label),
         action_url=None,
         deadline=said.deadline,
         since=said.since,
-        still_works=[english(message, zone) for message in said.still_works],
+        still_works=[words.say(one) for one in said.still_works],
     )

@@ -187,5 +187,5 @@ async def _issued_before(context: Context, keys: list[int]) -> VouchersIssuePayl
         "idempotencyKey",
     )
     return VouchersIssuePayload(
-        vouchers=[show_voucher(context, row) for row in rows], errors=user_errors(told, context.now)
+        vouchers=[show_voucher(context, row) for row in rows], errors=await user_errors(context, told)
     )

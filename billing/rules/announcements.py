@@ -1,26 +1,20 @@
 """What the portal shows on every page because of where an account stands.
 
-Owns what is said, when, how loudly, and what goes on working meanwhile: as message ids with arguments, and their
-English. Follows the standing alone, never what an account is eligible for; holds no text of a customer.
+Owns what is said, when, how loudly, what the customer can do, and what goes on working meanwhile: as phrases, which
+`billing.words` says in every language. Follows the standing alone, never what an account is eligible for; holds no text
+of a customer.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from billing.rules.climb import NextStage
 from billing.rules.funds import MoneyTrouble
 from billing.rules.money import Money
 from billing.rules.runway import Consequences
-from billing.rules.terms import Effect, Severity, Stage
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """Words for people as a stable id with what it speaks of, so that every language can say it its own way."""
-
-    id: str
-    arguments: Mapping[str, str | int | Money | datetime] = field(default_factory=dict)
+from billing.rules.terms import AnnouncementAction, Effect, Severity, Stage
+from billing.rules.words import Phrase, counted, phrase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +27,16 @@ class Announcement:
     #: Stable: `PAYMENT_OVERDUE`, `FINAL_NOTICE`, `SUSPENDED`, `RETAINED`, `DECOMMISSION_REVIEW`, `SUBSCRIPTION_ENDED`,
     #: `FUNDS_LOW`, `CARD_MISSING`.
     code: str
-    title: Message
-    body: tuple[Message, ...]
+    title: Phrase
+    #: Whole sentences, one after the other.
+    body: tuple[Phrase, ...]
+    #: What the customer can do about it, and what a button says that leads there.
+    action: AnnouncementAction
+    action_label: Phrase
     #: When the next stage comes if nothing is paid; null when that is not known.
     deadline: datetime | None
     since: datetime
-    still_works: tuple[Message, ...]
+    still_works: tuple[Phrase, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +48,8 @@ class AnnouncedStanding:
     effects: frozenset[Effect] = frozenset()
     debt: Money | None = None
     next: NextStage | None = None
+    #: What the next stage does.
+    next_effects: frozenset[Effect] = frozenset()
     #: How many servers stand on the ladder alone because their subscription ended, the highest of their stages, since
     #: when, and what that stage does to them.
     uncovered: int = 0
@@ -61,57 +61,87 @@ class AnnouncedStanding:
     money: Money | None = None
 
 
-_CODES = {
-    Stage.PAST_DUE: ("PAYMENT_OVERDUE", Severity.WARNING),
-    Stage.FINAL_NOTICE: ("FINAL_NOTICE", Severity.WARNING),
-    Stage.SUSPENDED: ("SUSPENDED", Severity.CRITICAL),
-    Stage.RETAINED: ("RETAINED", Severity.CRITICAL),
-    Stage.DECOMMISSION_REVIEW: ("DECOMMISSION_REVIEW", Severity.CRITICAL),
-}
-_SUBSCRIPTION_ENDED = "SUBSCRIPTION_ENDED"
-_FUNDS_LOW = "FUNDS_LOW"
-_CARD_MISSING = "CARD_MISSING"
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What is the same whenever this is announced."""
 
-ENGLISH: Mapping[str, str] = {
-    "title.PAYMENT_OVERDUE": "A payment is overdue",
-    "title.FINAL_NOTICE": "Final notice: please pay now",
-    "title.SUSPENDED": "Your account is suspended",
-    "title.RETAINED": "Your account is suspended; your data is kept",
-    "title.DECOMMISSION_REVIEW": "Final warning about your servers",
-    "title.SUBSCRIPTION_ENDED": "A subscription has ended",
-    "body.owed": "{amount} is overdue.",
-    "body.PAYMENT_OVERDUE": "Please pay it so that everything keeps running.",
-    "body.FINAL_NOTICE": "This is the last notice before your servers are stopped.",
-    "body.SUSPENDED": "Nothing is deleted, and all of it comes back when you pay.",
-    "body.RETAINED": "Your data is kept, and all of it comes back when you pay.",
-    "body.DECOMMISSION_REVIEW": "Our staff may decide to give your servers up. Paying, or writing to us, ends that.",
-    "effect.LOCK_BACKUPS": "Your backups are kept and locked.",
-    "effect.STOP_SERVERS": "Your servers are stopped.",
-    "effect.LOCK_ACCOUNT": "Changes to the account are closed; paying is always possible.",
-    "body.SUBSCRIPTION_ENDED.PAST_DUE": "Servers whose subscription has ended: {servers}.",
-    "body.SUBSCRIPTION_ENDED.FINAL_NOTICE": "Servers without a subscription, their backups locked: {servers}.",
-    "body.SUBSCRIPTION_ENDED.SUSPENDED": "Servers without a subscription, stopped: {servers}.",
-    "body.renew": "Renew the subscription, or put each server on another one, and it comes back by itself.",
-    "title.FUNDS_LOW": "Your money runs out soon",
-    "title.CARD_MISSING": "Please add a card",
-    "body.FUNDS_LOW": "Your balance and vouchers, {money}, pay for your servers until {until}.",
-    "body.FUNDS_USED_UP": "Your balance and vouchers, {money}, have paid for your servers until {until}.",
-    "body.CARD_MISSING": "You have servers, but neither a card nor voucher balance to pay for them.",
-    "body.add_money": "Add a card, redeem a voucher or top up your balance to keep them running.",
-    "body.add_card": "Add a card or redeem a voucher to keep them running.",
-    "body.stopped": "Without that they are stopped on {stopped} at the earliest.",
-    "body.reviewed": "After {reviewed} our staff may decide to remove them; before that nothing is deleted.",
-    "body.deadline.FINAL_NOTICE": "Without a payment the final notice follows on {deadline}.",
-    "body.deadline.SUSPENDED": "Without a payment your servers are stopped on {deadline}.",
-    "body.deadline.RETAINED": "Without a payment the next step follows on {deadline}.",
-    "body.deadline.DECOMMISSION_REVIEW": "Without a payment the final warning follows on {deadline}.",
-    "works.pay": "Paying, cards, vouchers and topping up",
-    "works.read": "Reading and downloading your files",
-    "works.servers": "Your servers keep running",
-    "works.backups": "Creating, restoring and exporting backups",
-    "works.kept": "Your backups are kept",
-    "works.account": "Changing your account and your servers' files",
+    code: str
+    severity: Severity
+    title: Phrase
+    action: AnnouncementAction = AnnouncementAction.PAY
+
+
+_OF_STAGE = {
+    Stage.PAST_DUE: (
+        _Kind(code="PAYMENT_OVERDUE", severity=Severity.WARNING, title=phrase("A payment is overdue")),
+        phrase("Please pay it, and this is settled."),
+    ),
+    Stage.FINAL_NOTICE: (
+        _Kind(code="FINAL_NOTICE", severity=Severity.WARNING, title=phrase("Final notice: please pay now")),
+        phrase("This is the last notice before your servers are stopped."),
+    ),
+    Stage.SUSPENDED: (
+        _Kind(code="SUSPENDED", severity=Severity.CRITICAL, title=phrase("Your account is suspended")),
+        phrase("Nothing is deleted, and everything comes back by itself when you pay."),
+    ),
+    Stage.RETAINED: (
+        _Kind(
+            code="RETAINED",
+            severity=Severity.CRITICAL,
+            title=phrase("Your account is suspended; your data is kept"),
+        ),
+        phrase("We keep your data, and everything comes back by itself when you pay."),
+    ),
+    Stage.DECOMMISSION_REVIEW: (
+        _Kind(
+            code="DECOMMISSION_REVIEW",
+            severity=Severity.CRITICAL,
+            title=phrase("Final warning about your servers"),
+        ),
+        phrase(
+            "Our staff now looks at whether your servers can be kept. Your payment ends that at once;"
+            " if you cannot pay, write to us."
+        ),
+    ),
 }
+_ENDED = _Kind(
+    code="SUBSCRIPTION_ENDED",
+    severity=Severity.WARNING,
+    title=phrase("A subscription has ended"),
+    action=AnnouncementAction.RENEW,
+)
+_FUNDS_LOW = _Kind(
+    code="FUNDS_LOW",
+    severity=Severity.WARNING,
+    title=phrase("Your money runs out soon"),
+    action=AnnouncementAction.ADD_MONEY,
+)
+_USED_UP = replace(_FUNDS_LOW, title=phrase("Your money is used up"))
+_CARD_MISSING = _Kind(
+    code="CARD_MISSING",
+    severity=Severity.INFO,
+    title=phrase("Please add a card"),
+    action=AnnouncementAction.ADD_CARD,
+)
+_ACTIONS = {
+    AnnouncementAction.PAY: phrase("Pay now"),
+    AnnouncementAction.RENEW: phrase("Renew the subscription"),
+    AnnouncementAction.ADD_MONEY: phrase("Add money or a card"),
+    AnnouncementAction.ADD_CARD: phrase("Add a card"),
+}
+_EFFECTS = {
+    Effect.LOCK_BACKUPS: phrase("Your backups are kept and locked."),
+    Effect.STOP_SERVERS: phrase("Your servers are stopped."),
+    Effect.LOCK_ACCOUNT: phrase("Changes to the account are closed; paying is always possible."),
+}
+_UNRESTRICTED = phrase("Everything keeps running; new servers and changes of size wait until it is paid.")
+_WORKS_PAYING = phrase("Paying, cards, vouchers and topping up")
+_WORKS_READING = phrase("Reading and downloading your files")
+_WORKS_SERVERS = phrase("Your servers keep running")
+_WORKS_OTHERS = phrase("Your other servers keep running")
+_WORKS_BACKUPS = phrase("Creating, restoring and exporting backups")
+_WORKS_KEPT = phrase("Your backups are kept")
+_WORKS_ACCOUNT = phrase("Changing your account and your servers' files")
 
 
 def announcement(standing: AnnouncedStanding, now: datetime) -> Announcement | None:
@@ -121,36 +151,97 @@ def announcement(standing: AnnouncedStanding, now: datetime) -> Announcement | N
     long run.
     """
     if standing.stage is not Stage.CURRENT:
-        code, severity = _CODES[standing.stage]
-        # A stage that is due already is held back by the guard, and nobody hears of that.
-        certain = standing.next and standing.next.waiting_for is None and standing.next.at > now
-        deadline = standing.next.at if standing.next and certain else None
-        body = (
-            *([Message(id="body.owed", arguments={"amount": standing.debt})] if standing.debt else []),
-            *(Message(id=f"effect.{effect}") for effect in Effect if effect in standing.effects),
-            Message(id=f"body.{code}"),
-            *_deadline(standing.next, deadline),
-        )
-        return _announcement(
-            code, severity, body, standing.since, effects=standing.effects, deadline=deadline
-        )
+        return _about_stage(standing, now)
     if standing.uncovered and standing.uncovered_stage is not Stage.CURRENT:
-        stopped = Effect.STOP_SERVERS in standing.uncovered_effects
-        locked = Effect.LOCK_BACKUPS in standing.uncovered_effects
-        shown = Stage.SUSPENDED if stopped else Stage.FINAL_NOTICE if locked else Stage.PAST_DUE
-        text = f"body.{_SUBSCRIPTION_ENDED}.{shown}"
-        body = (Message(id=text, arguments={"servers": standing.uncovered}), Message(id="body.renew"))
-        severity = Severity.CRITICAL if stopped else Severity.WARNING
-        since = standing.uncovered_since or standing.since
-        return _announcement(_SUBSCRIPTION_ENDED, severity, body, since, effects=frozenset(), deadline=None)
+        return _about_uncovered(standing)
     return _about_money(standing, now)
 
 
-def english(message: Message, zone: tzinfo = UTC) -> str:
-    """Return the message in English, with its instants in the reader's zone."""
-    return ENGLISH[message.id].format(
-        **{name: _said(value, zone) for name, value in message.arguments.items()}
+def still_works(effects: frozenset[Effect]) -> tuple[Phrase, ...]:
+    """Return what the gates leave open under these effects, in the order of its worth."""
+    works = [_WORKS_PAYING, _WORKS_READING]
+    if Effect.STOP_SERVERS not in effects:
+        works.append(_WORKS_SERVERS)
+    works.append(_WORKS_KEPT if effects else _WORKS_BACKUPS)
+    if Effect.LOCK_ACCOUNT not in effects:
+        works.append(_WORKS_ACCOUNT)
+    return tuple(works)
+
+
+def _about_stage(standing: AnnouncedStanding, now: datetime) -> Announcement:
+    (kind, what), effects, following = _OF_STAGE[standing.stage], standing.effects, standing.next
+    # A stage that is due already is held back by the guard, and nobody hears of that.
+    certain = following if following and following.waiting_for is None and following.at > now else None
+    body = (
+        *([phrase("%(amount)s is overdue.", amount=standing.debt)] if standing.debt else []),
+        *([_UNRESTRICTED] if standing.stage is Stage.PAST_DUE and not effects else []),
+        *(_EFFECTS[effect] for effect in Effect if effect in effects),
+        what,
+        *(_deadline(certain, standing.next_effects - effects) if certain else ()),
     )
+    found = _announcement(kind, body, standing.since, works=still_works(effects))
+    return replace(found, deadline=certain.at) if certain else found
+
+
+def _deadline(following: NextStage, added: frozenset[Effect]) -> Iterator[Phrase]:
+    """Yield what follows and when, and what it does beside what was done already."""
+    at = following.at
+    if Effect.STOP_SERVERS in added:
+        yield phrase(
+            "If nothing is paid, your servers are stopped on %(deadline)s at the earliest.", deadline=at
+        )
+    elif following.stage is Stage.FINAL_NOTICE:
+        yield phrase(
+            "If nothing is paid, the final notice follows on %(deadline)s at the earliest.", deadline=at
+        )
+    elif following.stage is Stage.DECOMMISSION_REVIEW:
+        yield phrase(
+            "If nothing is paid, the final warning follows on %(deadline)s at the earliest.", deadline=at
+        )
+    else:
+        yield phrase(
+            "If nothing is paid, the next step follows on %(deadline)s at the earliest.", deadline=at
+        )
+    if Effect.LOCK_BACKUPS in added:
+        yield phrase("Then your backups are locked, too; they are kept.")
+    if Effect.LOCK_ACCOUNT in added:
+        yield phrase("Then changes to the account are closed, too; paying is not.")
+
+
+def _about_uncovered(standing: AnnouncedStanding) -> Announcement:
+    effects, number = standing.uncovered_effects, standing.uncovered
+    stopped, locked = Effect.STOP_SERVERS in effects, Effect.LOCK_BACKUPS in effects
+    if stopped:
+        what = counted(
+            "The subscription of one of your servers has ended, and it is stopped.",
+            "The subscriptions of %(number)s of your servers have ended; servers without one are stopped.",
+            number,
+        )
+    elif locked:
+        what = counted(
+            "The subscription of one of your servers has ended, and its backups are locked.",
+            "The subscriptions of %(number)s of your servers have ended; backups of servers without one are locked.",
+            number,
+        )
+    else:
+        what = counted(
+            "The subscription of one of your servers has ended.",
+            "The subscriptions of %(number)s of your servers have ended.",
+            number,
+        )
+    renew = phrase(
+        "Renew the subscription, or put each server on another one; then all of it comes back by itself."
+    )
+    kept = _WORKS_KEPT if stopped or locked else _WORKS_BACKUPS
+    works = (
+        _WORKS_PAYING,
+        _WORKS_READING,
+        _WORKS_OTHERS if stopped else _WORKS_SERVERS,
+        kept,
+        _WORKS_ACCOUNT,
+    )
+    found = _announcement(_ENDED, (what, renew), standing.uncovered_since or standing.since, works=works)
+    return replace(found, severity=Severity.CRITICAL) if stopped else found
 
 
 def _about_money(standing: AnnouncedStanding, now: datetime) -> Announcement | None:
@@ -158,69 +249,59 @@ def _about_money(standing: AnnouncedStanding, now: datetime) -> Announcement | N
     trouble, money = standing.trouble, standing.money
     if trouble is None or money is None:
         return None
-    follows = trouble.outlook.follows
-    if trouble.ends:
-        until = trouble.outlook.lasts_until
-        text = f"body.{_FUNDS_LOW}" if until > now else "body.FUNDS_USED_UP"
-        said = Message(id=text, arguments={"money": money, "until": until})
-        body = (said, Message(id="body.add_money"), *_consequences(follows))
-        code, severity, deadline = _FUNDS_LOW, Severity.WARNING, follows.stopped_at
-    else:
+    follows, until = trouble.outlook.follows, trouble.outlook.lasts_until
+    if not trouble.ends:
         dated = not money.minor
-        missing = Message(id=f"body.{_CARD_MISSING}")
-        body = (missing, Message(id="body.add_card"), *(_consequences(follows) if dated else ()))
-        code, severity, deadline = _CARD_MISSING, Severity.INFO, follows.stopped_at if dated else None
-    return _announcement(code, severity, body, trouble.since, effects=frozenset(), deadline=deadline)
+        missing = phrase("You have servers, but neither a card nor voucher balance to pay for them.")
+        add_card = phrase("Add a card or redeem a voucher to keep them running.")
+        body = (missing, add_card, *(_consequences(follows) if dated else ()))
+        found = _announcement(_CARD_MISSING, body, trouble.since, works=still_works(frozenset()))
+        return replace(found, deadline=follows.stopped_at if dated else None)
+    if until > now:
+        said = phrase(
+            "Your balance and vouchers, %(money)s, pay for your servers until %(until)s.",
+            money=money,
+            until=until,
+        )
+    else:
+        said = phrase("Your balance and vouchers have paid for your servers until %(until)s.", until=until)
+    add_money = phrase("Add a card, redeem a voucher or top up your balance to keep them running.")
+    kind = _FUNDS_LOW if until > now else _USED_UP
+    body = (said, add_money, *_consequences(follows))
+    found = _announcement(kind, body, trouble.since, works=still_works(frozenset()))
+    return replace(found, deadline=follows.stopped_at)
 
 
-def _consequences(follows: Consequences) -> tuple[Message, ...]:
+def _consequences(follows: Consequences) -> tuple[Phrase, ...]:
     said = []
     if follows.stopped_at is not None:
-        said.append(Message(id="body.stopped", arguments={"stopped": follows.stopped_at}))
+        said.append(
+            phrase(
+                "Without that they are stopped on %(stopped)s at the earliest.", stopped=follows.stopped_at
+            )
+        )
     if follows.reviewed_at is not None:
-        said.append(Message(id="body.reviewed", arguments={"reviewed": follows.reviewed_at}))
+        said.append(
+            phrase(
+                "After %(reviewed)s our staff may decide to remove them; before that nothing is deleted.",
+                reviewed=follows.reviewed_at,
+            )
+        )
     return tuple(said)
 
 
 def _announcement(
-    code: str,
-    severity: Severity,
-    body: tuple[Message, ...],
-    since: datetime,
-    *,
-    effects: frozenset[Effect],
-    deadline: datetime | None,
+    kind: _Kind, body: tuple[Phrase, ...], since: datetime, *, works: tuple[Phrase, ...]
 ) -> Announcement:
     return Announcement(
-        id=f"{code}:{since.astimezone(UTC).isoformat()}",
-        severity=severity,
-        code=code,
-        title=Message(id=f"title.{code}"),
+        id=f"{kind.code}:{since.astimezone(UTC).isoformat()}",
+        severity=kind.severity,
+        code=kind.code,
+        title=kind.title,
         body=body,
-        deadline=deadline,
+        action=kind.action,
+        action_label=_ACTIONS[kind.action],
+        deadline=None,
         since=since,
-        still_works=tuple(_still_works(effects)),
+        still_works=works,
     )
-
-
-def _deadline(following: NextStage | None, deadline: datetime | None) -> list[Message]:
-    if following is None or deadline is None:
-        return []
-    return [Message(id=f"body.deadline.{following.stage}", arguments={"deadline": deadline})]
-
-
-def _still_works(effects: frozenset[Effect]) -> list[Message]:
-    """Return what the gates leave open under these effects, in the order of its worth."""
-    ids = ["works.pay", "works.read"]
-    if Effect.STOP_SERVERS not in effects:
-        ids.append("works.servers")
-    ids.append("works.backups" if not effects else "works.kept")
-    if Effect.LOCK_ACCOUNT not in effects:
-        ids.append("works.account")
-    return [Message(id=one) for one in ids]
-
-
-def _said(value: str | int | Money | datetime, zone: tzinfo) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
-    return str(value)

@@ -23,6 +23,7 @@ from billing.rules.runway import (
 )
 from billing.rules.settlement import Payable, Purses, settlement
 from billing.rules.terms import GateCode
+from billing.rules.words import phrase
 
 NOTHING = Purses()
 
@@ -127,8 +128,8 @@ def may_deploy(gate: Gate, funds: Funds, rate: int | None, now: datetime) -> Gat
             gate,
             allowed=False,
             code=GateCode.UNKNOWN_SKU,
-            message="There is no price for a server of this kind.",
-            remedy="Choose a kind from the price list.",
+            message=phrase("There is no price for a server of this kind."),
+            remedy=phrase("Choose a kind from the price list."),
         )
     missing = shortfall(funds, rate, now) if rate and not funds.has_card else 0
     if not missing:
@@ -139,15 +140,26 @@ def may_deploy(gate: Gate, funds: Funds, rate: int | None, now: datetime) -> Gat
         gate,
         allowed=False,
         code=code,
-        message=f"{_LACKING[code]} {amount} of voucher balance are missing.",
-        remedy=f"Add a card, or redeem vouchers over {amount} or more.",
+        message=replace(_LACKING_AMOUNT[code], values={"amount": amount}),
+        remedy=phrase("Add a card, or redeem vouchers over %(amount)s or more.", amount=amount),
         missing=amount,
     )
 
 
 _LACKING = {
-    GateCode.NO_PAYMENT_METHOD: "The account has neither a card nor voucher balance.",
-    GateCode.INSUFFICIENT_FUNDS: "The voucher balance does not cover this server and the others for a month.",
+    GateCode.NO_PAYMENT_METHOD: phrase("The account has neither a card nor voucher balance."),
+    GateCode.INSUFFICIENT_FUNDS: phrase(
+        "The voucher balance does not cover this server and the others for a month."
+    ),
+}
+_LACKING_AMOUNT = {
+    GateCode.NO_PAYMENT_METHOD: phrase(
+        "The account has neither a card nor voucher balance. %(amount)s of voucher balance are missing."
+    ),
+    GateCode.INSUFFICIENT_FUNDS: phrase(
+        "The voucher balance does not cover this server and the others for a month."
+        " %(amount)s of voucher balance are missing."
+    ),
 }
 
 
@@ -155,9 +167,8 @@ def without_amounts(gate: Gate) -> Gate:
     """Return the same answer for those who are not shown amounts."""
     if gate.missing is None:
         return gate
-    return replace(
-        gate, message=_LACKING[gate.code], remedy="Add a card, or redeem more vouchers.", missing=None
-    )
+    remedy = phrase("Add a card, or redeem more vouchers.")
+    return replace(gate, message=_LACKING[gate.code], remedy=remedy, missing=None)
 
 
 # -- servers that run ----------------------------------------------------------------------------------------------

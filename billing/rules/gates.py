@@ -9,6 +9,7 @@ from datetime import datetime
 
 from billing.rules.money import Money
 from billing.rules.terms import Effect, GateAction, GateCode, HoldCause, Stage
+from billing.rules.words import Phrase, phrase
 
 _NO_EFFECTS: frozenset[Effect] = frozenset()
 
@@ -52,9 +53,9 @@ class Gate:
     action: GateAction
     allowed: bool
     code: GateCode
-    message: str
+    message: Phrase
     #: What the customer can do about it; null when there is nothing to do.
-    remedy: str | None = None
+    remedy: Phrase | None = None
     #: When the answer changes by itself; null: not known.
     until: datetime | None = None
     #: The money whose lack is the reason; null for every other reason.
@@ -98,43 +99,54 @@ _COLUMNS = ((HoldCause.ABUSE, HoldCause.ADMIN), (HoldCause.MAINTENANCE,), (HoldC
 
 _HELD_BY = {
     HoldCause.ABUSE: (
-        "This server is held because of a report of abuse.",
-        "Answer the report, or contact support.",
+        phrase("This server is held because of a report of abuse."),
+        phrase("Answer the report, or contact support."),
     ),
-    HoldCause.ADMIN: ("This server is held by our staff.", "Contact support."),
-    HoldCause.MAINTENANCE: ("This server is under maintenance.", "Wait until the maintenance is over."),
-    HoldCause.CUSTOMER: ("You switched this server off, so it is not repaired.", "Start the server first."),
+    HoldCause.ADMIN: (phrase("This server is held by our staff."), phrase("Contact support.")),
+    HoldCause.MAINTENANCE: (
+        phrase("This server is under maintenance."),
+        phrase("Wait until the maintenance is over."),
+    ),
+    HoldCause.CUSTOMER: (
+        phrase("You switched this server off, so it is not repaired."),
+        phrase("Start the server first."),
+    ),
 }
-_PAY = "Pay what is overdue; everything opens again by itself."
-_RENEW = "Renew the subscription, or put the server on another one."
+_PAY = phrase("Pay what is overdue; everything opens again by itself.")
+_RENEW = phrase("Renew the subscription, or put the server on another one.")
 _MESSAGES = {
-    _C.PAYMENT_OVERDUE: "A payment is overdue.",
-    _C.ACCOUNT_SUSPENDED: "The account is suspended because a payment is overdue.",
-    _C.ACCOUNT_LOCKED: "The account is locked because a payment is overdue.",
-    _C.BACKUPS_LOCKED: "The backups are kept and locked because a payment is overdue.",
+    _C.PAYMENT_OVERDUE: phrase("A payment is overdue."),
+    _C.ACCOUNT_SUSPENDED: phrase("The account is suspended because a payment is overdue."),
+    _C.ACCOUNT_LOCKED: phrase("The account is locked because a payment is overdue."),
+    _C.BACKUPS_LOCKED: phrase("The backups are kept and locked because a payment is overdue."),
 }
 _ENDED = {
-    _C.PAYMENT_OVERDUE: "The subscription that paid for this server has ended.",
-    _C.ACCOUNT_SUSPENDED: "This server is suspended because the subscription that paid for it has ended.",
-    _C.BACKUPS_LOCKED: "The backups are kept and locked because the subscription that paid for this server has ended.",
+    _C.PAYMENT_OVERDUE: phrase("The subscription that paid for this server has ended."),
+    _C.ACCOUNT_SUSPENDED: phrase(
+        "This server is suspended because the subscription that paid for it has ended."
+    ),
+    _C.BACKUPS_LOCKED: phrase(
+        "The backups are kept and locked because the subscription that paid for this server has ended."
+    ),
 }
+_OPEN = phrase("This is possible.")
 
 
 def gate(question: GateQuestion) -> Gate:
     """Return the answer to one question: `SERVER_GONE` first, then the table's first refusing column from the right."""
     action = question.action
     if question.gone and action not in _OF_ACCOUNT:
-        message = "This server does not exist any more, or cannot be found at present."
-        return _refusal(action, _C.SERVER_GONE, message, remedy="Contact support if you miss it.")
+        message = phrase("This server does not exist any more, or cannot be found at present.")
+        return _refusal(action, _C.SERVER_GONE, message, remedy=phrase("Contact support if you miss it."))
     if action not in _OF_ACCOUNT and (held := _held(question)):
         return held
     if not question.exempt and (closed := _closed_by_billing(question)):
         return closed
     if action is _A.DEPLOY and question.uncollected:
-        message = "An invoice was given up as uncollectible and never paid."
-        return _refusal(action, _C.PAYMENT_OVERDUE, message, remedy="Contact support to pay it.")
+        message = phrase("An earlier invoice was never paid.")
+        return _refusal(action, _C.PAYMENT_OVERDUE, message, remedy=phrase("Contact support to pay it."))
     until = question.allow_backups_until if action in _OPENED and question.allow_backups else None
-    return Gate(action=action, allowed=True, code=_C.OK, message="This is possible.", until=until)
+    return Gate(action=action, allowed=True, code=_C.OK, message=_OPEN, until=until)
 
 
 def _held(question: GateQuestion) -> Gate | None:
@@ -191,6 +203,6 @@ def _closed(question: GateQuestion, code: GateCode, *, by_account: bool) -> Gate
 
 
 def _refusal(
-    action: GateAction, code: GateCode, message: str, *, remedy: str, until: datetime | None = None
+    action: GateAction, code: GateCode, message: Phrase, *, remedy: Phrase, until: datetime | None = None
 ) -> Gate:
     return Gate(action=action, allowed=False, code=code, message=message, remedy=remedy, until=until)

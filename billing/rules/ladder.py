@@ -5,8 +5,8 @@ A lower stage is written at once, so `admitted` falls with it: evaluate again af
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from billing.rules.cards import chargeable
 from billing.rules.climb import Climber, NextStage, course, next_climb
@@ -15,6 +15,7 @@ from billing.rules.facts import AccountFacts, CoverageFacts, DisputeFact, Episod
 from billing.rules.overrides import ends_at, strongest
 from billing.rules.policy import Policy
 from billing.rules.terms import OverrideKind, Stage
+from billing.rules.words import Phrase, english, phrase
 
 __all__ = [
     "REASONS",
@@ -48,7 +49,7 @@ class Eligibility:
 
     stage: Stage
     reason_code: str
-    reason: str
+    because: Phrase
     debt: Debt | None
     #: Its `at` is past while the guard holds the climb back; that is never shown to a customer.
     next: NextStage | None
@@ -57,22 +58,33 @@ class Eligibility:
     #: Whether the debt exceeds the tolerance, so that an episode runs.
     in_episode: bool
 
+    @property
+    def reason(self) -> str:
+        """Why, in English."""
+        return english(self.because)
+
 
 #: Every `reason_code` with its words. Stable: programs branch on the code, people read the text.
 REASONS = {
-    "no_debt": "Nothing is overdue.",
-    "free_plan": "The account is on a free plan.",
-    "within_tolerance": "What is overdue is within the tolerance of the policy.",
-    "not_yet": "Overdue since {since}; the policy waits before its first stage.",
-    "overdue": "Overdue since {since}.",
-    "not_named": "Overdue since {since}, which no delivered notice of this episode has named yet.",
-    "exempt": "Staff exempted it until {until}.",
-    "extended_grace": "Overdue since {since}; more time to pay was given until {until}.",
-    "frozen": "Overdue since {since}; staff froze the ladder until {until}.",
-    "suspend_now": "Overdue since {since}; staff decided to suspend without waiting.",
-    "covered": "The server is covered.",
-    "free_server": "The server is free of charge.",
-    "ends_ignored": "The policy does nothing about ended subscriptions.",
+    "no_debt": phrase("Nothing is overdue."),
+    "free_plan": phrase("The account is on a free plan."),
+    "within_tolerance": phrase("What is overdue is within the tolerance of the policy."),
+    "not_yet": phrase("Overdue since %(since)s; the policy waits before its first stage."),
+    "overdue": phrase("Overdue since %(since)s."),
+    "not_named": phrase("Overdue since %(since)s; no notice that names it has arrived yet."),
+    "exempt": phrase("Staff exempted it until %(until)s."),
+    "extended_grace": phrase("Overdue since %(since)s; more time to pay was given until %(until)s."),
+    "frozen": phrase("Overdue since %(since)s; staff holds further steps back until %(until)s."),
+    "suspend_now": phrase("Overdue since %(since)s; staff decided to suspend without waiting."),
+    "covered": phrase("The server is covered."),
+    "free_server": phrase("The server is free of charge."),
+    "ends_ignored": phrase("The policy does nothing about ended subscriptions."),
+}
+#: The words where an override has no end.
+_WITHOUT_END = {
+    "exempt": phrase("Staff exempted it until further notice."),
+    "extended_grace": phrase("Overdue since %(since)s; more time to pay was given until further notice."),
+    "frozen": phrase("Overdue since %(since)s; staff holds further steps back until further notice."),
 }
 
 _OVERRIDE_OF_REASON = {
@@ -125,7 +137,7 @@ def eligible(facts: AccountFacts, policy: Policy, now: datetime) -> Eligibility:
     return Eligibility(
         stage=way.stage,
         reason_code=way.reason_code,
-        reason=_words(way.reason_code, owed.anchor_overdue_at, facts, now),
+        because=_words(way.reason_code, owed.anchor_overdue_at, facts, now),
         debt=owed,
         next=way.next,
         next_change_at=min((at for at in (wakes, way.next_change_at) if at), default=None),
@@ -166,7 +178,7 @@ def eligible_uncovered(facts: CoverageFacts, policy: Policy, now: datetime) -> E
     return Eligibility(
         stage=way.stage,
         reason_code=way.reason_code,
-        reason=_words(way.reason_code, facts.ended_at, facts, now),
+        because=_words(way.reason_code, facts.ended_at, facts, now),
         debt=None,
         next=way.next,
         next_change_at=way.next_change_at,
@@ -195,7 +207,7 @@ def _at_rest(
     return Eligibility(
         stage=Stage.CURRENT,
         reason_code=code,
-        reason=REASONS[code],
+        because=REASONS[code],
         debt=owed,
         next=following,
         next_change_at=wakes,
@@ -273,12 +285,10 @@ def _first_climb(facts: AccountFacts, policy: Policy, now: datetime) -> NextStag
     return None
 
 
-def _words(code: str, since: datetime, facts: AccountFacts | CoverageFacts, now: datetime) -> str:
+def _words(code: str, since: datetime, facts: AccountFacts | CoverageFacts, now: datetime) -> Phrase:
     kind = _OVERRIDE_OF_REASON.get(code)
     override = strongest(facts.overrides, kind, now) if kind else None
     end = ends_at(override) if override else None
-    return REASONS[code].format(since=_instant(since), until=_instant(end) if end else "further notice")
-
-
-def _instant(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if end is not None:
+        return replace(REASONS[code], values={"since": since, "until": end})
+    return replace(_WITHOUT_END.get(code, REASONS[code]), values={"since": since})

@@ -7,10 +7,11 @@ cannot say anything else than the product does.
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from billing.rules.announcements import AnnouncedStanding, announcement, english
+from billing.rules.announcements import AnnouncedStanding, announcement
 from billing.rules.gates import GateHold, GateQuestion, gate
 from billing.rules.policy import Policy, StagePolicy
 from billing.rules.terms import Effect, GateAction, HoldCause, Stage
+from billing.rules.words import english
 
 _ACTIONS = {
     GateAction.START: "starting",

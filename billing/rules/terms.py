@@ -92,6 +92,15 @@ class Severity(StrEnum):
     CRITICAL = "CRITICAL"
 
 
+class AnnouncementAction(StrEnum):
+    """What a customer can do about an announcement; the portal knows which of its pages that is."""
+
+    PAY = "PAY"
+    RENEW = "RENEW"
+    ADD_MONEY = "ADD_MONEY"
+    ADD_CARD = "ADD_CARD"
+
+
 class GateAction(StrEnum):
     """What a customer may ask to do."""
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from billing.rules.gates import Gate
 from billing.rules.reasons import Noun, Reason, instant
 from billing.rules.terms import Effect, HoldCause, OverrideKind, Stage
+from billing.rules.words import english
 from reconciler.rules.terms import Power, ServerStatus, StepKind, StepState
 from reconciler.rules.world import RecordView
 
@@ -244,7 +245,8 @@ def _gates(story: ServerStory) -> Iterator[Reason]:
     refused: dict[tuple[str, str, str | None, datetime | None], list[str]] = defaultdict(list)
     for gate in story.gates:
         if not gate.allowed:
-            refused[gate.code, gate.message, gate.remedy, gate.until].append(gate.action)
+            remedy = english(gate.remedy) if gate.remedy else None
+            refused[gate.code, english(gate.message), remedy, gate.until].append(gate.action)
     for (code, message, remedy, until), actions in refused.items():
         yield Reason(
             rule=f"gate.{code.lower()}",

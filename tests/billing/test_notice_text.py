@@ -1,11 +1,13 @@
 """The words of the notices, and what a customer's words cannot do to them."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
 
 from billing.notice_text import (
+    FOLDER,
     Ahead,
     Content,
     NamedCard,
@@ -40,6 +42,7 @@ TEMPLATES = (
     "card_expiring",
     "adjustment_issued",
 )
+HELLO = {"en": "Hello", "de-AT": "Guten Tag"}
 SOON = datetime(2026, 12, 1, 8, 30, tzinfo=UTC)
 AHEAD = Ahead(
     card=NamedCard(brand="visa", last4="4242", last_day=date(2026, 11, 30)),
@@ -59,11 +62,12 @@ def test_it_ships_every_template_of_the_standard_policy():
 @pytest.mark.parametrize("ended", [None, "web-1"])
 @pytest.mark.parametrize("upcoming", [None, FINAL])
 @pytest.mark.parametrize("ahead", [Ahead(), AHEAD, ENDED])
-def test_it_reads_well_in_every_shape(template, effects, ended, upcoming, ahead):
+@pytest.mark.parametrize("locale", HELLO)
+def test_it_reads_well_in_every_shape(template, effects, ended, upcoming, ahead, locale):
     """A subject, no line too long, no two empty lines in a row, no trace of a template."""
     invoices = () if ended and template != "before_due" else (INVOICE, INVOICE)
     content = Content(
-        reader=ADA,
+        reader=replace(ADA, locale=locale),
         invoices=invoices,
         servers=("web-1",),
         ended_server=ended,
@@ -74,20 +78,31 @@ def test_it_reads_well_in_every_shape(template, effects, ended, upcoming, ahead)
     text = shipped().render(template, content)
     assert text.subject
     assert "\n" not in text.subject
-    assert text.body.startswith("Hello Ada Lovelace,\n\n")
+    assert text.body.startswith(f"{HELLO[locale]} Ada Lovelace,\n\n")
     assert "\n\n\n" not in text.body
-    assert not [line for line in text.body.splitlines() if len(line) > 120 or line != line.rstrip()]
-    assert not [sign for sign in ("{{", "{%", "None", "Undefined", "  ,") if sign in text.subject + text.body]
+    assert not [line for line in text.body.splitlines() if len(line) > 76 or line != line.rstrip()]
+    assert not [
+        sign
+        for sign in ("{{", "{%", "None", "Undefined", "  ,", "%", "\xa0", "\u202f")
+        if sign in text.subject + text.body
+    ]
 
 
 def test_it_says_from_when_on_removal_is_reviewed():
     """By people and not before a date; not twice where the review itself comes next."""
-    told = "our staff decides whether your servers are removed, not before 1 December 2026"
+    told = "our staff decides whether your servers are removed, not\nbefore 1 December 2026"
     content = Content(reader=ADA, invoices=(INVOICE,), next_stage=FINAL, ahead=AHEAD)
     assert told in shipped().render("payment_overdue", content).body
     review = replace(FINAL, stage=Stage.DECOMMISSION_REVIEW)
     assert told not in shipped().render("retained", replace(content, next_stage=review)).body
     assert "decides" not in shipped().render("retained", replace(content, ahead=Ahead())).body
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.txt")), ids=lambda file: file.stem)
+def test_it_says_nothing_that_no_language_can_translate(file):
+    """All words of a template are in sentences that the catalogs know."""
+    bare = re.sub(r"{%.*?%}|{{.*?}}", "", file.read_text(), flags=re.DOTALL)
+    assert not re.search(r"[^\W\d_]", bare.replace("Subject: ", "")), bare
 
 
 def test_it_tells_what_is_owed_what_holds_and_what_comes():
@@ -100,23 +115,37 @@ def test_it_tells_what_is_owed_what_holds_and_what_comes():
     assert text.body == (
         "Hello Ada Lovelace,\n"
         "\n"
-        "We have written to you before.\n"
+        "This is our last notice before your servers are stopped.\n"
+        "\n"
         "This invoice is overdue:\n"
         "\n"
         "  A-1: €1,234.56, due 16 November 2026\n"
-        "    pay it here: https://pay.example/1\n"
+        "    Pay it here: https://pay.example/1\n"
         "\n"
-        "Your backups are kept and protected. Until the matter is settled you can neither make nor delete any.\n"
+        "Your backups are kept safe; until this is settled you cannot make, restore,\n"
+        "export or delete any.\n"
         "Nothing is deleted.\n"
         "\n"
-        "What comes next, not before Sunday, 22 November 2026, 09:30 (Europe/Berlin):\n"
-        "  - your servers are stopped,\n"
-        "  - changes to your account are closed; paying is not,\n"
-        "  and we write to you then.\n"
+        "What goes on working:\n"
+        "  - Paying, cards, vouchers and topping up\n"
+        "  - Reading and downloading your files\n"
+        "  - Your servers keep running\n"
+        "  - Your backups are kept\n"
+        "  - Changing your account and your servers' files\n"
         "\n"
-        "As soon as the payment arrives, everything is as before: we give back by ourselves what we took.\n"
-        "If you have paid already, thank you: this mail crossed your payment. If you cannot pay in time, answer us,"
-        " and we look\nfor a way together.\n"
+        "If this is not settled, this comes next, not before\n"
+        "22 November 2026, 09:30 CET:\n"
+        "  - Your servers will be stopped.\n"
+        "  - Changes to your account, your servers and their files will be closed.\n"
+        "    Paying stays open.\n"
+        "We write to you when it happens.\n"
+        "\n"
+        "As soon as the payment arrives, everything comes back by itself; there is\n"
+        "nothing else for you to do.\n"
+        "\n"
+        "If you have paid already, thank you: this mail and your payment have\n"
+        "crossed. If you cannot pay in time, answer this mail, and we look for a way\n"
+        "together.\n"
     )
 
 
@@ -153,7 +182,7 @@ def test_it_words_a_notice_for_a_zone_that_it_does_not_know():
     """A wrong zone in an old row must not keep a customer from being told; instants are then UTC."""
     reader = Reader(name="Ada", locale="en", time_zone="Mars/Olympus_Mons")
     content = Content(reader=reader, invoices=(INVOICE,), next_stage=FINAL)
-    assert "08:30 (UTC)" in shipped().render("final_notice", content).body
+    assert "08:30 UTC" in shipped().render("final_notice", content).body
 
 
 def test_it_names_the_local_day_of_an_invoice_without_a_due_date():
@@ -169,20 +198,27 @@ def test_it_names_the_local_day_of_an_invoice_without_a_due_date():
     assert "due 17 November 2026" in body
 
 
-HOSTILE = "{{ 7*7 }}{% raw %}\r\nBcc: thief@example.org\n\nYou owe nothing\x00\u202e{{ cycler.__init__ }}"
+HOSTILE = (
+    "%(total)s %s {name} {{ 7*7 }}{% raw %}\r\nBcc: thief@example.org\n\n"
+    "You owe nothing\x00\u202e{{ cycler.__init__ }}"
+)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_it_leaves_a_customers_words_inert(template):
+@pytest.mark.parametrize("locale", HELLO)
+def test_it_leaves_a_customers_words_inert(template, locale):
     """A name that looks like a template, a header or a paragraph of ours is shown on one line, and nothing more."""
-    invoice = NamedInvoice(number=HOSTILE, amount=1, currency="EUR", due_on=None, url=HOSTILE)
-    reader = Reader(name=HOSTILE, locale="en", time_zone="UTC")
-    content = Content(reader=reader, invoices=(invoice,), servers=(HOSTILE,))
+    invoice = NamedInvoice(number=f"A-1 {HOSTILE}", amount=1, currency="EUR", due_on=None, url=HOSTILE)
+    reader = Reader(name=HOSTILE, locale=locale, time_zone="UTC")
+    content = Content(reader=reader, invoices=(invoice,), servers=(HOSTILE, "web"))
     text = shipped().render(template, content)
-    shown = "{{ 7*7 }}{% raw %} Bcc: thief@example.org You owe nothing{{ cycler.__init__ }}"
-    assert text.body.startswith(f"Hello {shown},\n")
+    shown = (
+        "%(total)s %s {name} {{ 7*7 }}{% raw %} Bcc: thief@example.org You owe nothing{{ cycler.__init__ }}"
+    )
+    assert " ".join(text.body.split()).startswith(f"{HELLO[locale]} {shown}, ")
     assert "49" not in text.body
-    assert not [line for line in text.body.splitlines() if line.startswith(("Bcc", "You owe"))]
+    words = ("%(total)s", "Bcc", "You owe", "nothing{{")
+    assert not [line for line in text.body.splitlines() if line.lstrip().startswith(words)]
     assert text.subject.isprintable()
 
 
@@ -191,18 +227,72 @@ def test_it_keeps_letters_of_every_script():
     assert plain(" Zoë  Žižek\t日本 \u200b\u202eabc\u0007 ") == "Zoë Žižek 日本 abc"
 
 
-def test_it_falls_back_to_english_template_by_template(tmp_path):
-    """A language may have some of the templates."""
-    for language, subject in (("en", "Pay"), ("de", "Zahlen")):
-        (tmp_path / language).mkdir()
-        (tmp_path / language / "payment_overdue.txt").write_text(f"Subject: {subject}\n{{{{ total }}}}\n")
-    (tmp_path / "en" / "suspended.txt").write_text("Subject: Stopped\nx\n")
+def test_it_says_what_one_language_lacks_in_english(tmp_path):
+    """A sentence without a translation is better read in English than not at all; another language reads English."""
+    (tmp_path / "odd.txt").write_text(
+        'Subject: {{ _("Nothing is deleted.") }}\n{{ _("Nobody has translated this.") }}\n'
+    )
     templates = Templates(tmp_path)
-    german = Content(reader=Reader(name="Ada", locale="de-AT", time_zone="UTC"), invoices=(INVOICE,))
-    assert templates.render("payment_overdue", german).subject == "Zahlen"
-    assert templates.render("suspended", german).subject == "Stopped"
-    french = Content(reader=Reader(name="Ada", locale="fr", time_zone="UTC"), invoices=(INVOICE,))
-    assert templates.render("payment_overdue", french).subject == "Pay"
+    for locale, subject in (
+        ("de-AT", "Nichts wird gelöscht."),
+        ("fr", "Nothing is deleted."),
+        ("?", "Nothing is deleted."),
+    ):
+        text = templates.render("odd", Content(reader=replace(ADA, locale=locale)))
+        assert (text.subject, text.body) == (subject, "Nobody has translated this.\n")
+
+
+def test_it_speaks_german():
+    """The whole of a notice about an ended subscription, with the reader's dates."""
+    content = Content(
+        reader=replace(ADA, locale="de-AT"),
+        ended_server="db-1",
+        effects=frozenset({Effect.LOCK_BACKUPS}),
+        next_stage=replace(FINAL, effects=frozenset({Effect.LOCK_BACKUPS, Effect.STOP_SERVERS})),
+    )
+    text = shipped().render("final_notice", content)
+    assert text.subject == "Letzte Erinnerung zu db-1: Das Abonnement ist beendet"
+    assert text.body == (
+        "Guten Tag Ada Lovelace,\n"
+        "\n"
+        "Dies ist unsere letzte Erinnerung, bevor der Server angehalten wird.\n"
+        "\n"
+        "Das Abonnement, das Ihren Server db-1 bezahlt hat, ist beendet.\n"
+        "\n"
+        "Seine Backups bleiben sicher erhalten; bis die Sache erledigt ist, können\n"
+        "Sie keine anlegen, wiederherstellen, exportieren oder löschen.\n"
+        "Nichts wird gelöscht.\n"
+        "\n"
+        "Ihr Konto und Ihre anderen Server sind nicht betroffen.\n"
+        "\n"
+        "Wenn die Sache offen bleibt, folgt als Nächstes, nicht vor dem\n"
+        "22. November 2026, 09:30 Uhr MEZ:\n"
+        "  - Der Server wird angehalten.\n"
+        "Wir schreiben Ihnen, wenn es so weit ist.\n"
+        "\n"
+        "Sobald der Server wieder ein Abonnement hat, kommt alles von selbst zurück;\n"
+        "mehr müssen Sie nicht tun.\n"
+        "Wenn Sie den Server nicht mehr brauchen, sichern Sie, was Sie behalten\n"
+        "möchten, und löschen Sie ihn in Ihrem Konto.\n"
+        "\n"
+        "Haben Sie Fragen? Antworten Sie einfach auf diese E-Mail.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (1, "This server is stopped: s0."),
+        (3, "These servers are stopped: s0, s1, s2."),
+        (21, "s19 and 1 more."),
+        (5000, "s19 and 4980 more."),
+    ],
+)
+def test_it_counts_servers_and_names_the_first(number, said):
+    """One, a few, and more than anybody wants to read in a mail."""
+    servers = tuple(f"s{each}" for each in range(number))
+    content = Content(reader=ADA, invoices=(INVOICE,), servers=servers, effects=frozenset(Effect))
+    assert said in " ".join(shipped().render("suspended", content).body.split())
 
 
 @pytest.mark.parametrize(
@@ -213,14 +303,14 @@ def test_it_falls_back_to_english_template_by_template(tmp_path):
         ("Subject: x\n{% if %}\n", r"bad\.txt, line 2"),
         ("Subject: x\n{{ password }}\n", r"bad\.txt: 'password' is undefined"),
         ("Subject: x\n{{ next.sooner }}\n", r"bad\.txt: .*sooner"),
+        ('Subject: x\n{{ _("from %(whom)s", who=name) }}\n', r"bad\.txt: .*whom"),
         ("Subject: x\n{{ ''.__class__.__mro__ }}\n", r"bad\.txt: .*unsafe"),
-        ("Subject: x\n{% include 'en/_gone.txt' %}\n", r"bad\.txt: .*_gone"),
+        ("Subject: x\n{% include '_gone.txt' %}\n", r"bad\.txt: .*_gone"),
     ],
 )
 def test_it_refuses_a_broken_template_when_it_is_loaded(tmp_path, text, fault):
     """Long before a customer should get it, with the file and the fault."""
-    (tmp_path / "en").mkdir()
-    (tmp_path / "en" / "bad.txt").write_text(text)
+    (tmp_path / "bad.txt").write_text(text)
     with pytest.raises(TemplatesInvalid, match=fault):
         Templates(tmp_path)
 

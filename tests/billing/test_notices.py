@@ -58,7 +58,7 @@ async def test_it_queues_a_worded_notice_once(overdue, clock):
     assert row.recipient == overdue.email
     assert row.subject == "Payment overdue: €5.00"
     assert "A-1: €5.00, due 19 November 2026" in row.body
-    assert "These servers are stopped: web." in row.body
+    assert "This server is stopped: web." in row.body
     assert row.created_at == row.next_attempt_at == clock.now() - timedelta(hours=1)
 
 

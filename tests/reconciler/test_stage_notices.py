@@ -139,7 +139,8 @@ async def test_a_reminder_brings_the_invoice_and_says_when_removal_is_reviewed(
     assert all("A-77" in one.body for one in sent)
     review = (await Invoice.get(id=invoice.id)).overdue_seen_at + timedelta(days=90)
     day = f"{review.day} {review:%B %Y}"
-    assert all(f"servers are removed, not before {day}" in one.body for one in sent), sent[0].body
+    told = f"servers are removed, not before {day}"
+    assert all(told in " ".join(one.body.split()) for one in sent), sent[0].body
 
 
 async def test_a_review_is_not_announced_before_the_warnings_on_the_way_to_it(
@@ -154,4 +155,4 @@ async def test_a_review_is_not_announced_before_the_warnings_on_the_way_to_it(
     await note_fact(account.id, now=clock.now())
     await settle(account)
     review = clock.now() + timedelta(days=7 + 14)
-    assert f"not before {review.day} {review:%B %Y}." in (await latest()).body
+    assert f"not before {review.day} {review:%B %Y}." in " ".join((await latest()).body.split())

@@ -284,7 +284,7 @@ async def test_a_task_has_its_secret_for_the_customer_alone(portal: Any, factory
     [payment] = portal.payments()
     [task] = (await portal.data(f"{{ viewer {{ account {{ {TASKS} }} }} }}"))["viewer"]["account"]["tasks"]
     assert task == {
-        "kind": "CONFIRM_PAYMENT", "message": "Your bank wants you to confirm a payment of 5.00 EUR.",
+        "kind": "CONFIRM_PAYMENT", "message": "Your bank wants you to confirm a payment of €5.00.",
         "invoice": {"number": "R-7"}, "expiresAt": "2026-11-23T09:00:01Z", "clientSecret": payment["client_secret"],
     }  # fmt: skip
     portal.wire.requests.clear()

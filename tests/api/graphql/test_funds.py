@@ -60,7 +60,7 @@ async def test_an_account_without_means_may_not_deploy_and_is_told_what_is_missi
     deploy = seen["mayDeploy"]
     assert (deploy["action"], deploy["allowed"], deploy["code"]) == ("DEPLOY", False, "NO_PAYMENT_METHOD")
     assert deploy["missing"] == {"amount": "7.30", "currency": "EUR"}
-    assert "7.30 EUR" in deploy["message"]
+    assert "€7.30" in deploy["message"]
     assert deploy["remedy"]
     assert seen["unknown"] == {"code": "UNKNOWN_SKU"}
     assert seen["gate"] == {"allowed": True, "code": "OK"}
@@ -175,7 +175,7 @@ async def test_servers_without_card_or_voucher_are_announced(door: Any, factory:
     assert (found["code"], found["since"]) == ("CARD_MISSING", "2026-11-20T09:00:00Z")
     # November's invoice is due on 15 December in Berlin; 120 hours later is the stop.
     assert found["deadline"] == "2026-12-20T23:00:00Z"
-    assert "2026-12-21 00:00 CET" in found["body"]
+    assert "21 December 2026, 00:00 CET" in found["body"]
     assert "2027-03-16 00:00 CET" in found["body"]
     assert await _announced(door, free) is None
 
@@ -188,7 +188,7 @@ async def test_a_voucher_that_ends_soon_is_announced(door: Any, factory: Any, cl
     found = await _announced(door, account)
     assert found is not None
     assert found["code"] == "FUNDS_LOW"
-    assert "3.00 EUR" in found["body"]
+    assert "€3.00" in found["body"]
     clock.advance(timedelta(days=2))
     again = await _announced(door, account)
     assert again is not None

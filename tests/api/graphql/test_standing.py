@@ -73,7 +73,7 @@ async def test_a_debt_is_shown_with_what_follows(door: Any, factory: Any, clock:
     assert standing["debt"]["invoices"] == {"totalCount": 2}
     assert standing["next"] == {"stage": "SUSPENDED", "at": "2026-11-22T01:00:00Z", "waitingFor": None}
     assert (seen["announcement"]["code"], seen["announcement"]["severity"]) == ("FINAL_NOTICE", "WARNING")
-    assert "7.50 EUR" in seen["announcement"]["body"]
+    assert "€7.50" in seen["announcement"]["body"]
     assert seen["announcement"]["stillWorks"]
     assert seen["deploy"] == {"allowed": False, "code": "PAYMENT_OVERDUE"}
     assert seen["edit"] == {"allowed": True, "code": "OK"}

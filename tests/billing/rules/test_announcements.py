@@ -1,19 +1,19 @@
 """What the portal shows, for every standing."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from string import Formatter
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from billing.rules.announcements import ENGLISH, AnnouncedStanding, Announcement, announcement, english
+from billing.rules.announcements import AnnouncedStanding, Announcement, announcement
 from billing.rules.climb import NextStage
 from billing.rules.funds import MoneyTrouble, Outlook
 from billing.rules.gates import GateHold, GateQuestion, gate
 from billing.rules.money import Money
 from billing.rules.policy import Policy
 from billing.rules.runway import Consequences
-from billing.rules.terms import Effect, GateAction, HoldCause, Severity, Stage
+from billing.rules.terms import AnnouncementAction, Effect, GateAction, HoldCause, Severity, Stage
+from billing.rules.words import english
 
 T = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LATER = T + timedelta(days=2)
@@ -22,7 +22,12 @@ LATER = T + timedelta(days=2)
 def shown(policy: Policy, stage: Stage, following: NextStage | None = None) -> Announcement:
     """Return the announcement at a stage of a policy."""
     standing = AnnouncedStanding(
-        stage=stage, since=T, effects=policy.effects_at(stage), debt=Money(1250, "EUR"), next=following
+        stage=stage,
+        since=T,
+        effects=policy.effects_at(stage),
+        debt=Money(1250, "EUR"),
+        next=following,
+        next_effects=policy.effects_at(following.stage) if following else frozenset(),
     )
     found = announcement(standing, T)
     assert found is not None
@@ -31,7 +36,9 @@ def shown(policy: Policy, stage: Stage, following: NextStage | None = None) -> A
 
 def words(found: Announcement) -> str:
     """Return everything that it says, in English."""
-    return " ".join(english(message) for message in (found.title, *found.body, *found.still_works))
+    return " ".join(
+        english(one) for one in (found.title, *found.body, found.action_label, *found.still_works)
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,6 +55,7 @@ def test_it_announces_every_stage(standard: Policy, stage: Stage, code: str, sev
     """A stable code, how loudly, since when, what is owed and that paying works."""
     found = shown(standard, stage)
     assert (found.code, found.severity, found.since, found.deadline) == (code, severity, T, None)
+    assert found.action is AnnouncementAction.PAY
     assert "12.50 EUR is overdue." in words(found)
     assert "Paying" in words(found)
 
@@ -57,12 +65,19 @@ def test_it_says_nothing_where_there_is_nothing_to_say() -> None:
     assert announcement(AnnouncedStanding(stage=Stage.CURRENT, since=T), T) is None
 
 
-def test_it_names_the_deadline_in_the_zone_of_its_reader(standard: Policy) -> None:
-    """The instant is a value of its own, and the text says it where the reader lives."""
+def test_it_names_the_deadline_and_what_comes_with_it(standard: Policy) -> None:
+    """The instant is a value of its own too; what is taken already is not announced again."""
     found = shown(standard, Stage.FINAL_NOTICE, NextStage(stage=Stage.SUSPENDED, at=LATER))
     assert found.deadline == LATER
-    text = english(found.body[-1], ZoneInfo("Europe/Berlin"))
-    assert text == "Without a payment your servers are stopped on 2026-11-22 13:00 CET."
+    assert [english(one) for one in found.body[-2:]] == [
+        "If nothing is paid, your servers are stopped on 2026-11-22 12:00 UTC at the earliest.",
+        "Then changes to the account are closed, too; paying is not.",
+    ]
+    before = shown(standard, Stage.PAST_DUE, NextStage(stage=Stage.FINAL_NOTICE, at=LATER))
+    assert [english(one) for one in before.body[-2:]] == [
+        "If nothing is paid, the final notice follows on 2026-11-22 12:00 UTC at the earliest.",
+        "Then your backups are locked, too; they are kept.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,20 +93,20 @@ def test_it_names_no_deadline_that_is_not_certain(standard: Policy, following: N
     """Nothing that the guard held back is told, and no date that something else decides."""
     found = shown(standard, Stage.FINAL_NOTICE, following)
     assert found.deadline is None
-    assert "Without a payment" not in words(found)
+    assert "If nothing is paid" not in words(found)
 
 
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.CURRENT])
 def test_it_promises_only_what_the_gates_keep(standard: Policy, stage: Stage) -> None:
     """What the list says still works is open at the gates, and what it leaves out is not."""
     effects = standard.effects_at(stage)
-    promised = {message.id for message in shown(standard, stage).still_works}
+    promised = {english(one) for one in shown(standard, stage).still_works}
     holds = (GateHold(cause=HoldCause.BILLING, effects=effects),)
     behind = {
-        "works.read": GateAction.READ_FILES,
-        "works.servers": GateAction.START,
-        "works.backups": GateAction.CREATE_BACKUP,
-        "works.account": GateAction.EDIT_ACCOUNT,
+        "Reading and downloading your files": GateAction.READ_FILES,
+        "Your servers keep running": GateAction.START,
+        "Creating, restoring and exporting backups": GateAction.CREATE_BACKUP,
+        "Changing your account and your servers' files": GateAction.EDIT_ACCOUNT,
     }
     for ident, action in behind.items():
         answer = gate(GateQuestion(action=action, stage=stage, effects=effects, holds=holds))
@@ -101,13 +116,13 @@ def test_it_promises_only_what_the_gates_keep(standard: Policy, stage: Stage) ->
 @pytest.mark.parametrize(
     ("stage", "effects", "severity", "said"),
     [
-        (Stage.PAST_DUE, frozenset(), Severity.WARNING, "has ended: 2"),
-        (Stage.FINAL_NOTICE, frozenset({Effect.LOCK_BACKUPS}), Severity.WARNING, "locked: 2"),
+        (Stage.PAST_DUE, frozenset(), Severity.WARNING, "of 2 of your servers have ended."),
+        (Stage.FINAL_NOTICE, frozenset({Effect.LOCK_BACKUPS}), Severity.WARNING, "locked."),
         (
             Stage.SUSPENDED,
             frozenset({Effect.LOCK_BACKUPS, Effect.STOP_SERVERS}),
             Severity.CRITICAL,
-            "stopped: 2",
+            "servers without one are stopped.",
         ),
     ],
 )
@@ -127,6 +142,11 @@ def test_it_announces_servers_whose_subscription_ended(
     assert found is not None
     assert (found.code, found.severity, found.since) == ("SUBSCRIPTION_ENDED", severity, T)
     assert said in words(found)
+    assert ("Your servers keep running" in words(found)) is (severity is Severity.WARNING)
+    assert found.action is AnnouncementAction.RENEW
+    one = announcement(replace(standing, uncovered=1), T)
+    assert one is not None
+    assert words(one).count("of one of your servers has ended") == 1
 
 
 def test_it_lets_the_accounts_own_debt_go_first(standard: Policy) -> None:
@@ -145,19 +165,15 @@ def test_it_keeps_its_id_until_something_changes(standard: Policy) -> None:
     assert shown(standard, Stage.SUSPENDED).id != shown(standard, Stage.RETAINED).id
 
 
-def test_it_has_english_for_every_message_it_can_make(standard: Policy) -> None:
-    """Whatever the stage, its effects and what follows, nothing is left unsaid and no placeholder stays."""
+def test_it_says_something_whatever_follows(standard: Policy) -> None:
+    """Whatever the stage and what follows, no placeholder stays."""
     for stage in Stage:
         for following in Stage:
             if stage is Stage.CURRENT or following.rank <= stage.rank:
                 continue
             text = words(shown(standard, stage, NextStage(stage=following, at=LATER)))
-            assert "{" not in text
-    assert all(
-        name in {None, "amount", "deadline", "servers", "money", "until", "stopped", "reviewed"}
-        for text in ENGLISH.values()
-        for _, name, *_ in Formatter().parse(text)
-    )
+            assert "2026-11-22 12:00 UTC at the earliest" in text
+            assert "%" not in text
 
 
 def _trouble(*, ends: bool, until: datetime = LATER, stopped: datetime | None = LATER) -> MoneyTrouble:
@@ -184,13 +200,15 @@ def test_it_tells_when_the_money_ends_and_what_follows() -> None:
     assert "12.50 EUR, pay for your servers until 2026-11-22 12:00 UTC" in words(found)
     assert "stopped on 2026-11-22 12:00 UTC at the earliest" in words(found)
     assert "After 2026-11-22 12:00 UTC our staff may decide to remove them" in words(found)
-    assert "works.servers" in {message.id for message in found.still_works}
+    assert "Your servers keep running" in {english(one) for one in found.still_works}
+    assert (found.action, english(found.title)) == (AnnouncementAction.ADD_MONEY, "Your money runs out soon")
 
 
 def test_it_tells_when_the_money_has_ended() -> None:
     """The instant is past, and said so."""
     found = _about_money(_trouble(ends=True, until=T), 10)
     assert "have paid for your servers until" in words(found)
+    assert english(found.title) == "Your money is used up"
 
 
 def test_it_promises_no_stop_that_the_policy_does_not_know() -> None:
@@ -205,6 +223,7 @@ def test_it_asks_for_a_card_where_there_is_neither_card_nor_voucher() -> None:
     """With dates where nothing is there, without them while the balance lasts."""
     empty = _about_money(_trouble(ends=False), 0)
     assert (empty.code, empty.severity, empty.deadline) == ("CARD_MISSING", Severity.INFO, LATER)
+    assert empty.action is AnnouncementAction.ADD_CARD
     assert "stopped on" in words(empty)
     lasting = _about_money(_trouble(ends=False), 10**6)
     assert (lasting.code, lasting.deadline) == ("CARD_MISSING", None)

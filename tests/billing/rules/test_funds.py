@@ -30,6 +30,7 @@ from billing.rules.policy import Policy
 from billing.rules.runway import COMING_MONTH, OpenUsage, cost_until
 from billing.rules.settlement import Payable, Purses
 from billing.rules.terms import GateAction, GateCode, Stage
+from billing.rules.words import english
 
 NOW = datetime(2026, 11, 20, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -107,11 +108,11 @@ def test_it_deploys_with_a_card_or_a_voucher_for_the_coming_month(
 def test_it_tells_how_much_is_missing() -> None:
     """In words for those who may know, and in none of the words for the others."""
     answer = may_deploy(OPEN, funds(voucher=500), CENT, NOW)
-    assert "2.30 EUR" in answer.message
-    assert "2.30 EUR" in str(answer.remedy)
+    assert "2.30 EUR" in english(answer.message)
+    assert "2.30 EUR" in english(answer.remedy)
     plain = without_amounts(answer)
     assert (plain.code, plain.missing) == (GateCode.INSUFFICIENT_FUNDS, None)
-    assert "2.30" not in plain.message + str(plain.remedy)
+    assert "2.30" not in english(plain.message) + english(plain.remedy)
     assert without_amounts(OPEN) == OPEN
 
 

@@ -1,0 +1,116 @@
+"""In which language an answer is: the customer's for customers and the control plane, English for staff."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from api.models import Role
+from billing.models import Account
+from billing.money_models import ChargeState
+from billing.rules.terms import HoldCause, NoticeState, Stage
+
+pytestmark = pytest.mark.usefixtures("sqlite_database")
+
+QUERY = """query($id: String!) { account(externalId: $id) {
+  standing { reasonCode reason }
+  announcement { code title body action actionLabel stillWorks }
+  deploy: gate(action: DEPLOY) { code message remedy }
+  tasks { kind message }
+  servers(first: 1) { edges { node { gate(action: START) { code message remedy } } } }
+} }"""
+GATES = """query($id: String!) { account(externalId: $id) {
+  deploy: gate(action: DEPLOY) { code message remedy }
+} }"""
+
+
+@pytest.fixture
+async def suspended(factory: Any, clock: Any) -> Account:
+    """A suspended account in Vienna with a server that its owner's abuse holds, and a payment to confirm."""
+    account: Account = await factory.account(locale="de-AT", time_zone="Europe/Vienna")
+    since = clock.now() - timedelta(hours=130)
+    invoice = await factory.invoice(account, overdue_at=since, total=1234560, amount_due=1234560)
+    episode = await factory.episode(
+        account, started_at=since, admitted=Stage.SUSPENDED, admitted_at=clock.now()
+    )
+    await factory.notice(
+        account, episode_id=episode.id, stage=Stage.SUSPENDED, invoice_ids=[invoice.id],
+        state=NoticeState.DELIVERED, created_at=since, delivered_at=since + timedelta(minutes=1),
+    )  # fmt: skip
+    server = await factory.server(account)
+    await factory.hold(server, cause=HoldCause.ABUSE, reason="a report")
+    card = await factory.card(account)
+    await factory.charge(card, state=ChargeState.REQUIRES_ACTION, amount=500, stripe_payment_intent_id="pi_1")
+    return account
+
+
+async def _seen(door: Any, account: Account, role: Role, query: str = QUERY) -> dict[str, Any]:
+    own = account.external_id if role is Role.CUSTOMER else None
+    return dict((await door.data(role, query, {"id": account.external_id}, account=own))["account"])
+
+
+async def test_a_customer_reads_the_language_of_the_account(door: Any, suspended: Account) -> None:
+    """Announcement, gates, tasks and reasons, with its amounts and in its zone; codes are the same for everybody."""
+    seen = await _seen(door, suspended, Role.CUSTOMER)
+    assert seen["standing"] == {
+        "reasonCode": "overdue", "reason": "Überfällig seit dem 15. November 2026, 00:00 Uhr MEZ.",
+    }  # fmt: skip
+    assert seen["announcement"] == {
+        "code": "SUSPENDED",
+        "title": "Ihr Konto ist gesperrt",
+        "body": "Es sind € 12.345,60 überfällig. Ihre Backups bleiben erhalten und sind gesperrt. "
+        "Ihre Server sind angehalten. Änderungen am Konto sind gesperrt; zahlen können Sie jederzeit. "
+        "Nichts wird gelöscht, und mit Ihrer Zahlung kommt alles von selbst zurück. "
+        "Ohne Zahlung folgt der nächste Schritt frühestens am 15. Dezember 2026, 00:00 Uhr MEZ.",
+        "action": "PAY",
+        "actionLabel": "Jetzt zahlen",
+        "stillWorks": [
+            "Zahlen, Karten, Gutscheine und Aufladen",
+            "Ihre Dateien lesen und herunterladen",
+            "Ihre Backups bleiben erhalten",
+        ],
+    }
+    assert seen["deploy"] == {
+        "code": "ACCOUNT_SUSPENDED",
+        "message": "Das Konto ist gesperrt, weil eine Zahlung überfällig ist.",
+        "remedy": "Zahlen Sie, was überfällig ist; dann öffnet sich alles von selbst wieder.",
+    }
+    assert seen["tasks"] == [
+        {
+            "kind": "CONFIRM_PAYMENT",
+            "message": "Ihre Bank möchte, dass Sie eine Zahlung über € 5,00 bestätigen.",
+        }
+    ]
+    [edge] = seen["servers"]["edges"]
+    assert edge["node"]["gate"] == {
+        "code": "SERVER_HELD",
+        "message": "Dieser Server ist wegen einer Missbrauchsmeldung gesperrt.",
+        "remedy": "Antworten Sie auf die Meldung oder wenden Sie sich an den Support.",
+    }
+
+
+async def test_staff_reads_english(door: Any, suspended: Account) -> None:
+    """Whoever helps customers of many languages reads one; the codes are the same."""
+    ours, theirs = await _seen(door, suspended, Role.SUPPORT), await _seen(door, suspended, Role.CUSTOMER)
+    assert ours["announcement"]["title"] == "Your account is suspended"
+    assert "€12,345.60 is overdue." in ours["announcement"]["body"]
+    assert "15 December 2026, 00:00 CET" in ours["announcement"]["body"]
+    assert ours["deploy"]["message"] == "The account is suspended because a payment is overdue."
+    assert ours["tasks"][0]["message"] == "Your bank wants you to confirm a payment of €5.00."
+    assert [ours[part]["code"] for part in ("announcement", "deploy")] == [
+        theirs[part]["code"] for part in ("announcement", "deploy")
+    ]
+
+
+async def test_the_control_plane_reads_what_its_customer_is_to_read(door: Any, suspended: Account) -> None:
+    """It shows the answers of the gates to the account's customer."""
+    seen = await _seen(door, suspended, Role.CONTROL, GATES)
+    assert seen["deploy"]["message"] == "Das Konto ist gesperrt, weil eine Zahlung überfällig ist."
+
+
+@pytest.mark.parametrize("locale", ["fr-FR", "xx", "en-GB"])
+async def test_whose_language_we_do_not_speak_reads_english(door: Any, factory: Any, locale: str) -> None:
+    """The locale itself stays as it was given."""
+    account = await factory.account(locale=locale)
+    seen = await _seen(door, account, Role.CUSTOMER, GATES)
+    assert seen["deploy"]["message"] == "This is possible."
