@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -28,10 +29,11 @@ from api.settings import EXAMPLES, Settings, SettingsError
 from api.stripe_turns import StripeTurns
 from api.trail import Trail
 from api.webhooks import StripeWebhook
-from billing import notices
+from billing import advance_notices, notices
 from billing.clock import Clock, SystemClock
 from billing.mail import SmtpMailer
 from billing.policy_files import PolicyBook
+from billing.rules.notices import RESTORED
 from billing.rules.policy import Policy
 from billing.staff import StaffChannel
 from billing.stripe.card_gateway import CardGateway
@@ -266,9 +268,15 @@ class Runtime:
         mode = await modes.in_force(self.settings.mode)
         if mode is Mode.OFF:
             return None
-        told = None if mode is Mode.APPLY else {notices.RESTORED, notices.STAFF}
+        told = None if mode is Mode.APPLY else {RESTORED, notices.STAFF}
         delivered = await notices.deliver_due(
-            self.clock, self.mailer, self.staff, rng=self.rng, limit=BATCH, only=told
+            self.clock,
+            self.mailer,
+            self.staff,
+            rng=self.rng,
+            limit=BATCH,
+            only=told,
+            still_due=partial(advance_notices.still_due, means=self.money.means()),
         )
         if delivered:
             self.loop.wake()

@@ -26,6 +26,7 @@ from billing.money_models import (
     PartSource,
     TransactionKind,
 )
+from billing.notice_recheck import ADJUSTMENT_ISSUED
 from billing.notices import NoticeRequest
 from billing.rules import due
 from billing.rules.money import Money
@@ -248,8 +249,8 @@ async def _issue(invoice: Invoice, policy: Policy, now: datetime) -> bool:
     await notices.queue(
         NoticeRequest(
             account=account,
-            template=notices.ADJUSTMENT_ISSUED,
-            dedupe_key=f"{notices.ADJUSTMENT_ISSUED}:{invoice.id}",
+            template=ADJUSTMENT_ISSUED,
+            dedupe_key=f"{ADJUSTMENT_ISSUED}:{invoice.id}",
             invoices=[await Invoice.get(id=invoice.id)],
         ),
         now=now,

@@ -21,7 +21,7 @@ from billing.rules import funds as rules
 from billing.rules.due import local_day
 from billing.rules.funds import Outlook
 from billing.rules.policy import Policy
-from billing.rules.terms import OverrideKind
+from billing.rules.terms import NoticeState, OverrideKind
 from billing.settling import Means
 
 CARD_EXPIRING = "card_expiring"
@@ -48,6 +48,25 @@ async def queue_ahead(means: Means) -> int:
     Any number of processes may do this at once. Never call it inside a transaction.
     """
     return await _of_cards(means) + await _of_money(means)
+
+
+async def still_due(notice: Notice, means: Means) -> bool:
+    """Return whether something that was told ahead would be told now, in the same words; what else there is, is.
+
+    A card that was replaced is told of no more, nor is money that a card, a voucher or a payment has joined meanwhile.
+    """
+    if notice.template not in {CARD_EXPIRING, FUNDS_LOW}:
+        return True
+    account, now = await Account.get(id=notice.account_id), means.clock.now()
+    if notice.template == CARD_EXPIRING:
+        span = _policy(account, means).before_card_expiry
+        found = await cards.expiring(now=now, within=span, account_id=account.id) if span else []
+        return notice.dedupe_key in {_of_card(account, card).dedupe_key for card in found}
+    held = await funds.of_accounts([account.id], means, now=now)
+    seen = rules.runs_short(held[account.id], _policy(account, means), now)
+    if account.free_plan or seen is None or await _left_out([account.id], now):
+        return False
+    return notice.dedupe_key == _of_runway(account, seen, now).dedupe_key
 
 
 # -- cards ---------------------------------------------------------------------------------------------------------
@@ -139,18 +158,26 @@ def _of_runway(account: Account, seen: Outlook, now: datetime) -> _Telling:
 
 
 async def _untroubled(due: Sequence[_Telling], now: datetime) -> list[_Telling]:
-    """Leave out whom the ladder speaks to already, whom nothing would follow for, and who was told a day ago."""
+    """Leave out for whom nothing is to be told, and who was told a day ago."""
     ids = [one.account.id for one in due]
     if not ids:
         return []
+    # Who was not reached was not told.
+    told = Notice.filter(account_id__in=ids, template=FUNDS_LOW, created_at__gt=now - REPEAT_EVERY)
+    rows = await told.exclude(state=NoticeState.FAILED).values_list("account_id")
+    left_out = await _left_out(ids, now) | {account_id for (account_id,) in rows}
+    return [one for one in due if one.account.id not in left_out]
+
+
+async def _left_out(ids: Sequence[int], now: datetime) -> set[int | None]:
+    """Return whom the ladder speaks to already, and for whom nothing would follow."""
     in_debt = Episode.filter(account_id__in=ids, server_id=None, ended_at=None)
     in_force = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
     exempt = Override.filter(in_force, account_id__in=ids, server_id=None, kind=OverrideKind.EXEMPT)
-    told = Notice.filter(account_id__in=ids, template=FUNDS_LOW, created_at__gt=now - REPEAT_EVERY)
     left_out: set[int | None] = set()
-    for rows in (in_debt, exempt, told):
+    for rows in (in_debt, exempt):
         left_out |= {account_id for (account_id,) in await rows.values_list("account_id")}
-    return [one for one in due if one.account.id not in left_out]
+    return left_out
 
 
 # -- both ----------------------------------------------------------------------------------------------------------

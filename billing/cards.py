@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 import structlog
+from tortoise.expressions import Q
 from tortoise.transactions import in_transaction
 
 from billing import audit, card_rows
@@ -93,11 +94,14 @@ def usable(card: Card, zone: str, *, now: datetime) -> bool:
     return card.removed_at is None and rules.usable(_fact(card), zone=zone, now=now)
 
 
-async def expiring(*, now: datetime, within: timedelta) -> list[Expiring]:
-    """Return the cards that expire before long and have not yet, for the notice; by account and card."""
+async def expiring(*, now: datetime, within: timedelta, account_id: int | None = None) -> list[Expiring]:
+    """Return the cards, of one account or all, that expire before long and have not yet; by account and card."""
     last = now + within
     rows = await Card.filter(
-        removed_at__isnull=True, exp_year__gte=now.year - 1, exp_year__lte=last.year
+        *([Q(account_id=account_id)] if account_id is not None else []),
+        removed_at__isnull=True,
+        exp_year__gte=now.year - 1,
+        exp_year__lte=last.year,
     ).select_related("account")
     found = [
         Expiring(

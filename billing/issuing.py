@@ -17,6 +17,7 @@ from billing import audit, notices, numbers, work_queue
 from billing.clock import Clock
 from billing.models import Account, Invoice
 from billing.money_models import InvoiceLine, MeteredAccount, UsageInterval
+from billing.notice_recheck import INVOICE_ISSUED
 from billing.notices import NamedServer, NoticeRequest
 from billing.rules import due
 from billing.rules.metering import Line, elapsed, lines_of
@@ -265,8 +266,8 @@ async def _tell(month: _Month, invoice: Invoice, now: datetime) -> None:
     await notices.queue(
         NoticeRequest(
             account=month.account,
-            template=notices.INVOICE_ISSUED,
-            dedupe_key=f"{notices.INVOICE_ISSUED}:{invoice.id}",
+            template=INVOICE_ISSUED,
+            dedupe_key=f"{INVOICE_ISSUED}:{invoice.id}",
             invoices=[invoice],
             servers=[NamedServer(id=server_id, name=name) for server_id, name in names.items()],
         ),

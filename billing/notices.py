@@ -7,7 +7,7 @@ delivery is a fact of the account, and wakes it.
 import asyncio
 import hashlib
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,21 +19,16 @@ from billing import audit, work_queue
 from billing.clock import Clock
 from billing.mail import Letter, MailDelayedError, Mailer, MailRefusedError, usable
 from billing.models import Account, Invoice, Notice
+from billing.notice_recheck import still_asks
 from billing.notice_text import NOTHING_AHEAD, Ahead, Content, NamedInvoice, NextStage, Reader, shipped
 from billing.refusal import RefusalCode, refusal, required_reason
-from billing.rules.terms import Effect, InvoiceStatus, NoticeState, Stage
+from billing.rules.terms import Effect, NoticeState, Stage
 from billing.staff import Staff, StaffUnreachableError
 
 log = structlog.get_logger(__name__)
 
 MAIL = "mail"
 STAFF = "staff"
-#: The one template that asks for nothing, and so is sent whatever became of its invoices.
-RESTORED = "restored"
-#: Brings the invoice itself, and so is sent when it was paid meanwhile; not when it was taken back.
-INVOICE_ISSUED = "invoice_issued"
-#: The same for money that was taken back from us.
-ADJUSTMENT_ISSUED = "adjustment_issued"
 ACTOR = "system:notices"
 
 #: How long a claim holds. Longer than any channel's patience, so that only a dead process loses its claim.
@@ -74,6 +69,10 @@ class NoticeRequest:
     ahead: Ahead = NOTHING_AHEAD
 
 
+#: Whether a notice that is about to be sent would be queued now, in the same words.
+StillDue = Callable[[Notice], Awaitable[bool]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Turn:
     """What one turn of deliveries works with."""
@@ -82,6 +81,7 @@ class _Turn:
     mailer: Mailer | None
     staff: Staff | None
     rng: random.Random
+    still_due: StillDue | None
     gate: asyncio.Semaphore
 
 
@@ -148,9 +148,11 @@ async def deliver_due(
     rng: random.Random,
     limit: int = 100,
     only: Collection[str] | None = None,
+    still_due: StillDue | None = None,
 ) -> int:
     """Send at most `limit` due notices, oldest first, and return how many arrived; `only` names the templates sent now.
 
+    One that is not true any more, or of which `still_due` says so, is withdrawn instead of sent.
     Without a mailer or without staff's channel their notices wait: nobody was told, so nobody climbs. A notice is sent
     twice only when the process dies between the server's yes and the commit; both copies have the same Message-ID.
     Never call it inside a transaction.
@@ -166,7 +168,8 @@ async def deliver_due(
         .order_by("next_attempt_at", "id")
         .limit(limit)
     )
-    turn = _Turn(clock=clock, mailer=mailer, staff=staff, rng=rng, gate=asyncio.Semaphore(AT_ONCE))
+    gate = asyncio.Semaphore(AT_ONCE)
+    turn = _Turn(clock=clock, mailer=mailer, staff=staff, rng=rng, still_due=still_due, gate=gate)
     return sum(await asyncio.gather(*(_deliver(notice, turn) for notice in due)))
 
 
@@ -223,27 +226,26 @@ async def _record_failure(notice: Notice, reason: str, *, now: datetime, needs_p
     return True
 
 
+async def _withdraw(notice: Notice, now: datetime) -> None:
+    """Give up what is not so any more, and let its cause be told anew if it comes again."""
+    async with in_transaction():
+        reason = "not sent: what it tells is not so any more"
+        if await _record_failure(notice, reason, now=now, needs_person=False):
+            key = _key(f"withdrawn:{notice.id}:{notice.dedupe_key}")
+            await Notice.filter(id=notice.id).update(dedupe_key=key)
+
+
 async def _ask_person(notice: Notice, reason: str, *, now: datetime) -> None:
     """Put the trouble with an account's notices into the work queue, once while it lasts."""
     await work_queue.open_item(
         "notice_refused",
         _trouble(notice),
         at=now,
-        title=f"A notice did not arrive: {notice.subject}",
+        title=f"A notice did not arrive: {notice.template.replace('_', ' ')}",
         detail=f"{notice.recipient or 'no address'}: {reason}. Mend the address, or tell the customer by other means "
         "and record it; until then the account climbs no further.",
         account_id=notice.account_id,
     )
-
-
-async def _still_asks(notice: Notice) -> bool:
-    """Return whether a notice is still true: most ask for money, and some of it must still be owed."""
-    if notice.template == RESTORED or not notice.invoice_ids:
-        return True
-    named = Invoice.filter(id__in=notice.invoice_ids)
-    if notice.template in {INVOICE_ISSUED, ADJUSTMENT_ISSUED}:
-        return await named.exclude(status=InvoiceStatus.VOID).exists()
-    return await named.filter(amount_due__gt=0).exists()
 
 
 def _addresses_of(account: Account) -> tuple[str, ...]:
@@ -314,9 +316,12 @@ async def _deliver(notice: Notice, turn: _Turn) -> bool:
         try:
             if not await _claim(notice, turn.clock.now()):
                 return False
-            if not await _still_asks(notice):
+            if not await still_asks(notice):
                 reason = "not sent: what it asks for was settled meanwhile"
                 await _record_failure(notice, reason, now=turn.clock.now(), needs_person=False)
+                return False
+            if turn.still_due is not None and not await turn.still_due(notice):
+                await _withdraw(notice, turn.clock.now())
                 return False
             return await _attempt(notice, turn)
         except Exception:

@@ -16,7 +16,7 @@ from billing.rules import notices as rules
 from billing.rules.facts import AccountFacts, CoverageFacts, EpisodeFact
 from billing.rules.notices import NoticeDue, NoticeKind
 from billing.rules.terms import Effect, Stage
-from reconciler.billing_holds import exemptions_of, joined_at
+from reconciler.billing_holds import exemptions_of, is_active, joined_at
 from reconciler.models import Server
 from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
@@ -114,7 +114,7 @@ async def _good_news(subject: Subject, mode: Mode, now: datetime) -> None:
 async def _queue(subject: Subject, due: NoticeDue, stage: Stage, now: datetime) -> None:
     account, policy = subject.account, subject.policy
     episode = subject.episode.id if subject.episode else "none"
-    servers = [NamedServer(id=server.id, name=server.name) for server in await _servers(subject)]
+    servers = [NamedServer(id=server.id, name=server.name) for server in await _reached(subject, now)]
     coming = subject.eligibility.next
     scope = f"episode:{episode}" if due.kind is not NoticeKind.BEFORE_DUE else "account"
     await notices.queue(
@@ -127,7 +127,8 @@ async def _queue(subject: Subject, due: NoticeDue, stage: Stage, now: datetime) 
             invoices=await Invoice.filter(id__in=list(due.invoice_ids)).order_by("overdue_at", "id"),
             servers=[] if subject.server else servers,
             ended_server=servers[0] if subject.server else None,
-            effects=_shown_effects(subject, stage),
+            # The good news tells what is given back: what the stage had taken.
+            effects=_shown_effects(subject, subject.admitted if due.kind is NoticeKind.RESTORED else stage),
             next_stage=NextStage(stage=coming.stage, at=coming.at, effects=policy.effects_at(coming.stage))
             if coming and coming.stage.rank > stage.rank
             else None,
@@ -152,8 +153,17 @@ def _shown_effects(subject: Subject, stage: Stage) -> frozenset[Effect]:
     return effects - {Effect.LOCK_ACCOUNT} if subject.server else effects
 
 
+async def _reached(subject: Subject, now: datetime) -> list[Server]:
+    """Return the servers that a notice may speak of: neither an exempt one nor one that cannot be found."""
+    servers, exemptions = await _servers(subject), await exemptions_of(subject.account.id)
+    if subject.server is not None:
+        return servers
+    spared = {id_ for id_, rows in exemptions.items() if any(is_active(row, now) for row in rows)}
+    return [server for server in servers if server.id not in spared and server.missing_since is None]
+
+
 async def _servers(subject: Subject) -> list[Server]:
-    """Return the live servers that the subject's standing reaches."""
+    """Return the live servers that the subject's standing could reach."""
     if subject.server is not None:
         return [subject.server]
     return await Server.filter(account_id=subject.account.id, retired_at=None, free=False).order_by("id")

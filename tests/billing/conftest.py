@@ -166,7 +166,7 @@ class Turn:
     async def __call__(self, **given):
         return await deliver_due(
             self.clock, given.get("mailer", self.mailer), given.get("staff", self.staff),
-            rng=random.Random(1), limit=given.get("limit", 100),
+            rng=random.Random(1), limit=given.get("limit", 100), still_due=given.get("still_due"),
         )  # fmt: skip
 
 

@@ -156,3 +156,52 @@ async def test_a_review_is_not_announced_before_the_warnings_on_the_way_to_it(
     await settle(account)
     review = clock.now() + timedelta(days=7 + 14)
     assert f"not before {review.day} {review:%B %Y}." in " ".join((await latest()).body.split())
+
+
+async def test_good_news_tells_of_what_is_given_back(delinquent, settle):
+    """The stage that ends had stopped a server and locked backups."""
+    account, invoice, [server] = await delinquent()
+    await type(invoice).filter(id=invoice.id).update(status="PAID", amount_due=0)
+
+    await settle(account)
+
+    told = " ".join((await latest()).body.split())
+    assert f"This is about your server {server.name}. What was running when we stopped it" in told
+    assert "Your backups are open again." in told
+
+
+async def test_good_news_of_a_warning_speaks_of_no_stop(debtor, factory, settle, clock):
+    """Who was only told of a debt is not frightened afterwards by servers that never stopped."""
+    account, invoice, _ = await debtor()
+    episode = await factory.episode(account)
+    await factory.notice(
+        account,
+        stage=Stage.PAST_DUE,
+        episode_id=episode.id,
+        invoice_ids=[invoice.id],
+        state=NoticeState.DELIVERED,
+        delivered_at=clock.now(),
+    )
+    await type(invoice).filter(id=invoice.id).update(status="PAID", amount_due=0)
+
+    await settle(account)
+
+    told = await latest()
+    assert told.template == "restored"
+    assert "Nothing had to be stopped or locked" in told.body
+    assert "started again" not in told.body
+
+
+async def test_names_no_server_that_is_spared(delinquent, factory, settle, clock):
+    """An exempt one runs on, and of one that cannot be found nobody knows that it is stopped."""
+    account, _, [held, exempt, gone] = await delinquent(3)
+    await factory.override(account, server_id=exempt.id, kind="EXEMPT")
+    await Server.filter(id=gone.id).update(missing_since=clock.now())
+    clock.advance(timedelta(days=7))
+    await note_fact(account.id, now=clock.now())
+
+    await settle(account)
+
+    told = await latest()
+    assert (told.server_ids, told.stage) == ([held.id], None)
+    assert f"This server is stopped: {held.name}." in told.body

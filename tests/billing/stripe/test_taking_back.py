@@ -11,7 +11,7 @@ from billing.forgiving import forgive
 from billing.models import Account, AuditEntry, Invoice, Notice
 from billing.money_back import BankPayment, record_payment
 from billing.money_models import LedgerKind, LedgerTransfer, TransactionKind
-from billing.notices import _still_asks
+from billing.notice_recheck import still_asks
 from billing.refusal import RefusalCode, RefusalError
 from billing.rules.money import Money
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
@@ -147,9 +147,9 @@ async def test_it_mails_what_is_owed_anew(world, wallet, means):
     notice = await Notice.get(template="adjustment_issued")
     assert (notice.stage, notice.invoice_ids) == (None, [invoice.id])
     assert f"{invoice.number}: €8.00, due 23 November 2026" in notice.body
-    assert await _still_asks(notice)
+    assert await still_asks(notice)
     await Invoice.filter(id=invoice.id).update(status=InvoiceStatus.VOID)
-    assert not await _still_asks(notice)
+    assert not await still_asks(notice)
 
 
 async def test_it_issues_a_draft_once(world, means):

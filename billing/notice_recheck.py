@@ -1,0 +1,31 @@
+"""Whether a notice that waited in the outbox is still true when its turn comes.
+
+Reads alone. What is told ahead of trouble depends on policies and money and is `billing.advance_notices`' to look at.
+"""
+
+from billing.models import Episode, Invoice, Notice
+from billing.rules.notices import RESTORED
+from billing.rules.terms import InvoiceStatus
+
+#: Brings the invoice itself, and so is sent when it was paid meanwhile; not when it was taken back.
+INVOICE_ISSUED = "invoice_issued"
+#: The same for money that was taken back from us.
+ADJUSTMENT_ISSUED = "adjustment_issued"
+
+
+async def still_asks(notice: Notice) -> bool:
+    """Return whether a notice is still true: most ask for money, and some of it must still be owed.
+
+    The good news asks for nothing and is sent whatever became of its invoices. What belongs to an episode is not sent
+    after its end.
+    """
+    if notice.template == RESTORED:
+        return True
+    if notice.episode_id and await Episode.filter(id=notice.episode_id, ended_at__isnull=False).exists():
+        return False
+    if not notice.invoice_ids:
+        return True
+    named = Invoice.filter(id__in=notice.invoice_ids)
+    if notice.template in {INVOICE_ISSUED, ADJUSTMENT_ISSUED}:
+        return await named.exclude(status=InvoiceStatus.VOID).exists()
+    return await named.filter(amount_due__gt=0).exists()
