@@ -14,15 +14,16 @@ from billing.audit import record
 from billing.clock import Clock
 from billing.money_models import Charge, ChargeState
 from billing.refusal import RefusalCode, RefusalError, TooOftenError
+from billing.rules.words import phrase
 
 WITHIN = timedelta(hours=1)
 MOST = {AttemptKind.SETUP: 10, AttemptKind.ADDING: 10, AttemptKind.CHARGE: 10}
 """Tries of an account within an hour: setups begun; cards that could not be added; charges that brought no money."""
 
 _TOLD = {
-    AttemptKind.SETUP: "too many cards were begun to be saved",
-    AttemptKind.ADDING: "too many cards could not be saved",
-    AttemptKind.CHARGE: "too many payments by card brought no money",
+    AttemptKind.SETUP: phrase("Too many cards were begun to be saved. Try again after %(retry)s."),
+    AttemptKind.ADDING: phrase("Too many cards could not be saved. Try again after %(retry)s."),
+    AttemptKind.CHARGE: phrase("Too many payments by card did not work. Try again after %(retry)s."),
 }
 
 

@@ -7,6 +7,7 @@ import re
 
 from billing.models import Account
 from billing.refusal import RefusalCode, RefusalError, refusal
+from billing.rules.words import phrase
 from billing.stripe.card_gateway import CardGateway, CardReading, SetupReading
 from billing.stripe.gateway import GoneError, RejectedError
 
@@ -43,10 +44,11 @@ def _unfinished(setup: SetupReading) -> RefusalError | None:
     if setup.awaits_customer:
         code, message = (
             RefusalCode.AUTHENTICATION_REQUIRED,
-            "confirm the card with your bank first, then add it",
+            phrase("Confirm the card with your bank first, then add it."),
         )
     elif setup.refused:
-        code, message = RefusalCode.CARD_DECLINED, "the bank refused this card: enter it anew, or another one"
+        code = RefusalCode.CARD_DECLINED
+        message = phrase("The bank refused this card; enter it anew, or another one.")
     else:
         return None
     return refusal(code, message, "setupIntentId")

@@ -23,6 +23,7 @@ from billing.models import Account
 from billing.money_models import Card
 from billing.refusal import RefusalCode, RefusalError, refusal
 from billing.rules import cards as rules
+from billing.rules.words import phrase
 from billing.stripe.card_gateway import CardGateway, CardReading, SetupReading
 from billing.stripe.gateway import GoneError, NeedsHumanError, RejectedError, RetryLaterError
 
@@ -56,7 +57,8 @@ def provider() -> Iterator[None]:
         yield
     except (RetryLaterError, NeedsHumanError) as error:
         raise refusal(
-            RefusalCode.PROVIDER_UNAVAILABLE, "the payment provider does not answer now: try again later"
+            RefusalCode.PROVIDER_UNAVAILABLE,
+            phrase("The payment provider does not answer now; try again later."),
         ) from error
 
 
@@ -131,7 +133,9 @@ async def begin_setup(gateway: CardGateway, clock: Clock, account_id: int, *, ac
     """
     if await Card.filter(account_id=account_id, removed_at__isnull=True).count() >= MOST_CARDS:
         raise refusal(
-            RefusalCode.CONFLICT, f"there are {MOST_CARDS} cards already: remove one first", "accountId"
+            RefusalCode.CONFLICT,
+            phrase("There are %(number)s cards already; remove one first.", number=MOST_CARDS),
+            "accountId",
         )
     with provider():
         account = await _with_customer(gateway, clock, account_id, actor=actor)
@@ -193,7 +197,9 @@ async def _add(
     card, replaced = await _save(account, found, actor=actor, now=clock.now())
     if card is None:
         await gateway.detach(found.id)
-        raise refusal(RefusalCode.CARD_DUPLICATE, "this card is among your cards already", "setupIntentId")
+        raise refusal(
+            RefusalCode.CARD_DUPLICATE, phrase("This card is among your cards already."), "setupIntentId"
+        )
     others = Card.filter(account_id=account.id, is_default=True, removed_at__isnull=True)
     if make_default or card.is_default or not await others.exists():
         card = await _make_default(gateway, clock, card, customer=found.customer_id, actor=actor)
@@ -210,7 +216,9 @@ async def _save(
         await hold(account.id)
         known = await Card.get_or_none(stripe_payment_method_id=found.id)
         if known is not None and known.removed_at is not None:
-            raise refusal(RefusalCode.INVALID, "this card was removed: enter it anew", "setupIntentId")
+            raise refusal(
+                RefusalCode.INVALID, phrase("This card was removed; enter it anew."), "setupIntentId"
+            )
         if known is not None:
             return known, None
         same = await Card.get_or_none(
@@ -250,7 +258,7 @@ async def set_default(
     card = await _theirs(card_id, account_id)
     account = await Account.get(id=account_id)
     if not usable(card, account.time_zone, now=clock.now()):
-        raise refusal(RefusalCode.INVALID, "this card has expired: choose another", "cardId")
+        raise refusal(RefusalCode.INVALID, phrase("This card has expired; choose another."), "cardId")
     with provider():
         return await _make_default(gateway, clock, card, customer=account.stripe_customer_id, actor=actor)
 
@@ -277,11 +285,13 @@ async def remove(
         if last and await needs_card(account_id):
             raise refusal(
                 RefusalCode.CARD_LAST_IN_USE,
-                "your servers are paid with this card: add another one, or a voucher that covers them, first",
+                phrase(
+                    "Your servers are paid with this card; first add another one, or a voucher that covers them."
+                ),
                 "cardId",
             )
         if not await card_rows.mark_removed(card, actor=actor, reason="removed by its owner", now=now):
-            raise refusal(RefusalCode.NOT_FOUND, "there is no such card", "cardId")
+            raise refusal(RefusalCode.NOT_FOUND, phrase("There is no such card."), "cardId")
         rest = rules.in_order([fact for fact in facts if fact.id != card_id], zone=account.time_zone, now=now)
         if card.is_default and rest:
             await Card.filter(id=rest[0].id, removed_at__isnull=True).update(is_default=True)
@@ -343,7 +353,7 @@ async def _with_customer(gateway: CardGateway, clock: Clock, account_id: int, *,
 
 
 def _deleted() -> RefusalError:
-    message = "the customer was deleted at the payment provider: write to us"
+    message = phrase("Your account with the payment provider was deleted; write to us.")
     return refusal(RefusalCode.CONFLICT, message, "accountId")
 
 
@@ -375,7 +385,7 @@ async def _let_go(gateway: CardGateway, clock: Clock, card: Card) -> None:
 async def _theirs(card_id: int, account_id: int) -> Card:
     card = await Card.get_or_none(id=card_id, account_id=account_id, removed_at__isnull=True)
     if card is None:
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such card", "cardId")
+        raise refusal(RefusalCode.NOT_FOUND, phrase("There is no such card."), "cardId")
     return card
 
 

@@ -24,6 +24,7 @@ from billing.rules import cards as rules
 from billing.rules.cards import NotAsked
 from billing.rules.money import Money
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
+from billing.rules.words import phrase
 from billing.stripe.card_gateway import PaymentReading, PaymentState
 from billing.stripe.reading import UnreadableError
 
@@ -310,9 +311,9 @@ async def _refuse_changed(card_id: int, wanted: TopUp, *, now: datetime) -> None
     """Refuse what was changed since the card was chosen; within the transaction that holds the account."""
     card = await Card.get(id=card_id).select_related("account")
     if not usable(card, card.account.time_zone, now=now):
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such usable card", "cardId")
+        raise refusal(RefusalCode.NOT_FOUND, phrase("This card cannot be used."), "cardId")
     if card.account.currency != wanted.amount.currency:
-        message = f"the account's currency is {card.account.currency}"
+        message = phrase("The account's currency is %(currency)s.", currency=card.account.currency)
         raise refusal(RefusalCode.CURRENCY_MISMATCH, message, "amount")
 
 

@@ -18,6 +18,7 @@ from billing.money_models import Card, Charge, ChargeState
 from billing.refusal import RefusalCode, refusal
 from billing.rules.cards import NotAsked, amount_problem
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
+from billing.rules.words import phrase
 from billing.stripe.card_gateway import CardGateway, ChargeRequest, PaymentReading, PaymentState
 from billing.stripe.gateway import (
     DeclinedError,
@@ -83,7 +84,9 @@ async def top_up(gateway: CardGateway, clock: Clock, wanted: TopUp) -> Outcome:
     account = await Account.get(id=wanted.account_id)
     if wanted.amount.currency != account.currency:
         raise refusal(
-            RefusalCode.CURRENCY_MISMATCH, f"the account's currency is {account.currency}", "amount"
+            RefusalCode.CURRENCY_MISMATCH,
+            phrase("The account's currency is %(currency)s.", currency=account.currency),
+            "amount",
         )
     problem = amount_problem(wanted.amount)
     if problem is not None:
@@ -355,9 +358,9 @@ async def _card_for(wanted: TopUp, *, now: datetime) -> Card:
     found = next((card for card in usable if wanted.card_id in {None, card.id}), None)
     if found is None:
         message = (
-            "there is no usable card: add one first"
+            phrase("There is no usable card; add one first.")
             if wanted.card_id is None
-            else "there is no such usable card"
+            else phrase("This card cannot be used.")
         )
         raise refusal(RefusalCode.NOT_FOUND, message, "cardId")
     return await Card.get(id=found.id).select_related("account")

@@ -18,6 +18,7 @@ from billing.rules.facts import OverrideFact
 from billing.rules.overrides import suspend_now
 from billing.rules.policy import Policy
 from billing.rules.terms import OverrideKind
+from billing.rules.words import phrase
 
 
 class Authority(StrEnum):
@@ -117,23 +118,27 @@ async def request_grace(
     """
     terms = policy.billing.self_service_extension
     if terms is None:
-        raise refusal(RefusalCode.FORBIDDEN, "more time to pay is given by our support alone", "until")
+        raise refusal(
+            RefusalCode.FORBIDDEN, phrase("More time to pay is given by our support alone."), "until"
+        )
     if until <= now:
         raise refusal(RefusalCode.EXPIRY_IN_PAST, "give an instant in the future", "until")
     if until - now > terms.up_to:
-        latest = f"{now + terms.up_to:%Y-%m-%d %H:%M UTC}"
-        raise refusal(RefusalCode.EXPIRY_TOO_LATE, f"you can have time until {latest} at most", "until")
+        message = phrase("You can have time until %(latest)s at most.", latest=now + terms.up_to)
+        raise refusal(RefusalCode.EXPIRY_TOO_LATE, message, "until")
     async with in_transaction():
         await Account.filter(id=account_id).select_for_update(no_key=True).first()
         placed = await Override.filter(account_id=account_id, server_id=None).order_by("id")
         own = [row.placed_at for row in placed if row.by_customer]
         if own and own[-1] + terms.once_per > now:
-            again = f"{own[-1] + terms.once_per:%Y-%m-%d %H:%M UTC}"
-            raise refusal(RefusalCode.CONFLICT, f"you had more time already; you can ask again from {again}")
+            again = own[-1] + terms.once_per
+            message = phrase("You had more time already; you can ask again after %(again)s.", again=again)
+            raise refusal(RefusalCode.CONFLICT, message)
         episode = await Episode.get_or_none(account_id=account_id, server_id=None, ended_at=None)
         if episode and suspend_now(tuple(map(fact_of, placed)), episode.started_at, now):
             raise refusal(
-                RefusalCode.CONFLICT, "more time is not given now: please pay, or talk to our support"
+                RefusalCode.CONFLICT,
+                phrase("More time is not given now; please pay, or talk to our support."),
             )
         asked = Placement(
             account_id=account_id,

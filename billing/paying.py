@@ -19,6 +19,7 @@ from billing.rules.cards import NotAsked, amount_problem, in_steps
 from billing.rules.money import Money
 from billing.rules.settlement import Purse
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
+from billing.rules.words import phrase
 from billing.settling import Means, pay_from_purses
 from billing.stripe.card_gateway import CardGateway
 
@@ -76,22 +77,28 @@ _STATES = {
 #: What a bank's code may be told as. Of a card that is lost, stolen or suspected nobody is told more than that it was
 #: refused (docs.stripe.com/declines/codes).
 _REASONS = {
-    "insufficient_funds": "the card's account has not enough money",
-    "expired_card": "the card has expired",
-    "card_velocity_exceeded": "the card's limit is reached",
-    "withdrawal_count_limit_exceeded": "the card's limit is reached",
+    "insufficient_funds": phrase(
+        "The card's account has not enough money. Take another card, or ask your bank."
+    ),
+    "expired_card": phrase("The card has expired. Take another card, or ask your bank."),
+    "card_velocity_exceeded": phrase("The card's limit is reached. Take another card, or ask your bank."),
+    "withdrawal_count_limit_exceeded": phrase(
+        "The card's limit is reached. Take another card, or ask your bank."
+    ),
 }
+
+
+_REFUSED = phrase("The bank refused the card. Take another card, or ask your bank.")
 
 
 def told(charge: Charge, client_secret: str | None = None) -> Answer:
     """Return what a customer is told of a charge."""
     problem = None
     if charge.state is ChargeState.FAILED:
-        reason = _REASONS.get(charge.decline_code or "", "the bank refused the card")
-        message = f"{reason}: take another card, or ask your bank"
+        message = _REASONS.get(charge.decline_code or "", _REFUSED)
         problem = Problem(code=RefusalCode.CARD_DECLINED, message=message, path=("cardId",))
     elif charge.state is ChargeState.ABANDONED:
-        message = "this payment was given up: begin another one, under a new key"
+        message = phrase("This payment was given up; begin another one.")
         problem = Problem(code=RefusalCode.CONFLICT, message=message, path=("idempotencyKey",))
     return Answer(
         state=_STATES[charge.state], problem=problem, charge_id=charge.id, client_secret=client_secret
@@ -147,15 +154,17 @@ async def note_try(attempt: CardAttempt, answer: Answer) -> None:
 async def _payable(invoice_id: int, means: Means) -> Invoice:
     invoice = await Invoice.get(id=invoice_id).select_related("account")
     if invoice.status is not InvoiceStatus.OPEN or invoice.amount_due <= 0:
-        message = f"the invoice is {invoice.status.lower()}: there is nothing to pay"
+        message = phrase("This invoice is not open; there is nothing to pay.")
         raise refusal(RefusalCode.INVOICE_NOT_OPEN, message, "invoiceId")
     if invoice.currency != invoice.account.currency:
-        message = (
-            f"the invoice is in {invoice.currency}, the account in {invoice.account.currency}: write to us"
+        message = phrase(
+            "This invoice is in %(its)s, the account in %(yours)s; write to us.",
+            its=invoice.currency,
+            yours=invoice.account.currency,
         )
         raise refusal(RefusalCode.CURRENCY_MISMATCH, message, "invoiceId")
     if invoice.origin is InvoiceOrigin.STRIPE and means.stripe is None:
-        message = "this invoice is paid at the payment provider, which is switched off here"
+        message = phrase("This invoice can only be paid at the payment provider, which is switched off here.")
         raise refusal(RefusalCode.PROVIDER_UNAVAILABLE, message, "invoiceId")
     return invoice
 
@@ -164,11 +173,11 @@ async def _card(wish: Wish, invoice: Invoice, means: Means) -> Card | None:
     usable = await cards.in_order(invoice.account_id, now=means.clock.now())
     if wish.card_id is None:
         if not usable and not wish.purses:
-            raise refusal(RefusalCode.NOT_FOUND, "there is no usable card: add one first", "cardId")
+            raise refusal(RefusalCode.NOT_FOUND, phrase("There is no usable card; add one first."), "cardId")
         return usable[0] if usable else None
     named = next((card for card in usable if card.id == wish.card_id), None)
     if named is None:
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such usable card", "cardId")
+        raise refusal(RefusalCode.NOT_FOUND, phrase("This card cannot be used."), "cardId")
     return named
 
 
@@ -184,7 +193,9 @@ async def _lacking(wish: Wish, invoice: Invoice) -> Money | None:
 
 
 def _short(lacking: Money) -> Problem:
-    message = f"{lacking} are missing: top up the balance, redeem a voucher, or pay by card"
+    message = phrase(
+        "%(amount)s are missing. Top up the balance, redeem a voucher, or pay by card.", amount=lacking
+    )
     return Problem(code=RefusalCode.INSUFFICIENT_FUNDS, message=message, path=("sources",))
 
 
@@ -194,7 +205,11 @@ def _refuse_amount(lacking: Money, invoice: Invoice) -> None:
     asked = Money(in_steps(lacking.minor, lacking.currency) or lacking.minor, lacking.currency)
     problem = amount_problem(asked) if invoice.origin is not InvoiceOrigin.STRIPE else None
     if problem is not None:
-        message = f"{lacking} are left for the card, and {problem}: pay all by card, or top up the balance"
+        message = phrase(
+            "%(amount)s would be left for the card, which cannot be charged with that."
+            " Pay all by card, or top up the balance.",
+            amount=lacking,
+        )
         raise refusal(RefusalCode.INVALID, message, "sources")
 
 
@@ -253,12 +268,12 @@ async def _not_asked(why: NotAsked | None, wish: Wish) -> Answer:
     if invoice.status is InvoiceStatus.PAID:
         return Answer(state=PaymentState.SUCCEEDED)
     if why is NotAsked.HARD_DECLINED:
-        message = "the bank refused this card for this invoice for good: take another card"
+        message = phrase("The bank refused this card for this invoice for good. Take another card.")
         problem = Problem(code=RefusalCode.CARD_DECLINED, message=message, path=("cardId",))
     elif why is NotAsked.AMOUNT:
         problem = _short(Money(invoice.amount_due, invoice.currency))
     else:
-        message = "the invoice or the card was changed meanwhile: look at it again, and pay under a new key"
+        message = phrase("The invoice or the card was changed meanwhile. Look at it again, then pay.")
         problem = Problem(code=RefusalCode.CONFLICT, message=message, path=("idempotencyKey",))
     return Answer(state=PaymentState.FAILED, problem=problem)
 

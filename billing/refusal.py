@@ -3,7 +3,7 @@
 Owns the codes of the contract and the exception that carries them. Faults of the machine are never refusals.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -68,11 +68,11 @@ class RefusalError(Exception):
 class TooOftenError(RefusalError):
     """Something was tried too often: it is not done before `retry_at`, not even if it would be right now."""
 
-    def __init__(self, message: str, *path: str, retry_at: datetime) -> None:
-        when = retry_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-        super().__init__(
-            Problem(code=RefusalCode.FORBIDDEN, message=f"{message}; try again at {when}", path=path)
-        )
+    def __init__(self, message: Phrase, *path: str, retry_at: datetime) -> None:
+        """`message` may name the instant as `%(retry)s`."""
+        told = replace(message, values={**message.values, "retry": retry_at})
+        super().__init__(Problem(code=RefusalCode.FORBIDDEN, message=told, path=path))
+        self.message = told
         self.retry_at = retry_at
 
 

@@ -23,6 +23,7 @@ from billing.money_models import LedgerKind, TransactionKind, Voucher, VoucherGu
 from billing.refusal import RefusalCode, RefusalError, TooOftenError, refusal, required_reason
 from billing.rules.money import Money
 from billing.rules.voucher_codes import RandomBelow, code_hash, new_code, normalised
+from billing.rules.words import phrase
 
 MOST_AT_ONCE = 1_000
 MOST_VALUE = 10**11
@@ -72,7 +73,8 @@ class TooManyGuessesError(TooOftenError):
     """Too many wrong codes came from this account or address: not even a right one is taken before `retry_at`."""
 
     def __init__(self, retry_at: datetime) -> None:
-        super().__init__("too many wrong codes were entered", "code", retry_at=retry_at)
+        message = phrase("Too many wrong codes were entered. Try again after %(retry)s.")
+        super().__init__(message, "code", retry_at=retry_at)
 
 
 def state_of(voucher: Voucher, *, now: datetime) -> VoucherState:
@@ -182,9 +184,8 @@ async def redeem(
     voucher = await Voucher.get_or_none(code_hash=code_hash(code)) if code is not None else None
     if voucher is None:
         await _note_wrong(guess, actor=actor)
-        raise refusal(
-            RefusalCode.VOUCHER_UNKNOWN, "this is no code of a voucher; check each character", "code"
-        )
+        message = phrase("This is no code of a voucher; check each character.")
+        raise refusal(RefusalCode.VOUCHER_UNKNOWN, message, "code")
     # Who knows a whole code does not guess.
     await guess.delete()
     async with in_transaction():
@@ -307,13 +308,15 @@ def _refuse_batch(batch: Batch, now: datetime) -> None:
 def _reason_against(voucher: Voucher, currency: str, now: datetime) -> RefusalError:
     match state_of(voucher, now=now):
         case VoucherState.REDEEMED:
-            return refusal(RefusalCode.VOUCHER_USED, "this voucher has been redeemed already", "code")
+            code, message = RefusalCode.VOUCHER_USED, phrase("This voucher has been redeemed already.")
         case VoucherState.REVOKED:
-            return refusal(RefusalCode.VOUCHER_EXPIRED, "this voucher was withdrawn", "code")
+            code, message = RefusalCode.VOUCHER_EXPIRED, phrase("This voucher was withdrawn.")
         case VoucherState.EXPIRED:
-            return refusal(
-                RefusalCode.VOUCHER_EXPIRED, f"this voucher was valid until {voucher.expires_at}", "code"
-            )
+            code = RefusalCode.VOUCHER_EXPIRED
+            message = phrase("This voucher was valid until %(until)s.", until=voucher.expires_at or now)
         case VoucherState.ISSUED:
-            message = f"this voucher is in {voucher.currency}, the account in {currency}"
-            return refusal(RefusalCode.CURRENCY_MISMATCH, message, "code")
+            code = RefusalCode.CURRENCY_MISMATCH
+            message = phrase(
+                "This voucher is in %(its)s, the account in %(yours)s.", its=voucher.currency, yours=currency
+            )
+    return refusal(code, message, "code")

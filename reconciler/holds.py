@@ -18,6 +18,7 @@ from billing.models import Override
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal, required_reason
 from billing.rules.gates import Gate, GateHold, GateQuestion, gate
 from billing.rules.terms import GateAction, HoldCause, OverrideKind
+from billing.rules.words import phrase
 from reconciler import outgoing
 from reconciler.hold_effects import effects_of, in_force
 from reconciler.models import Hold, RestorePart, Server
@@ -164,7 +165,7 @@ async def _switchable(server_id: int, action: GateAction, now: datetime) -> Serv
     if not answer.allowed:
         raise gate_refusal(answer)
     if server.deployment is not Deployment.SUCCEEDED or server.guest is None:
-        raise refusal(RefusalCode.CONFLICT, "the server has not been set up yet", "serverId")
+        raise refusal(RefusalCode.CONFLICT, phrase("The server has not been set up yet."), "serverId")
     return server
 
 

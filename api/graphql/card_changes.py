@@ -20,6 +20,7 @@ from billing import card_attempts, cards, models
 from billing.attempt_models import AttemptKind
 from billing.money_models import Card as CardRow
 from billing.refusal import RefusalCode, refusal
+from billing.rules.words import phrase
 from billing.stripe.card_gateway import CardGateway
 from reconciler.card_needs import needs_card
 
@@ -68,7 +69,7 @@ class CardPayload:
 def gateway_of(context: Context) -> CardGateway:
     """Return the way to the payment provider; without one no card can be taken."""
     if context.ports.cards is None:
-        message = "cards are not taken here: pay by voucher or bank transfer, or write to us"
+        message = phrase("Cards are not taken here; pay by voucher or bank transfer, or write to us.")
         raise refusal(RefusalCode.PROVIDER_UNAVAILABLE, message)
     return context.ports.cards
 
@@ -160,7 +161,7 @@ async def _card(context: Context, card_id: str) -> CardRow:
     rows = context.scope.cards().select_related("account")
     row = await rows.get_or_none(id=ids.key_of("Card", card_id) or 0)
     if row is None:
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such card", "cardId")
+        raise refusal(RefusalCode.NOT_FOUND, phrase("There is no such card."), "cardId")
     return row
 
 

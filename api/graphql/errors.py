@@ -67,7 +67,8 @@ def refusable(
             try:
                 return await mutation(*args, **kwargs)
             except TooOftenError as often:
-                raise coded(str(often), RATE_LIMITED, retryAt=written_instant(often.retry_at)) from None
+                told = (await words_to(kwargs["info"].context)).say(often.message)
+                raise coded(told, RATE_LIMITED, retryAt=written_instant(often.retry_at)) from None
             except RefusalError as refused:
                 return make(errors=await user_errors(kwargs["info"].context, refused))
 

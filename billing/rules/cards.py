@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from billing.rules.due import end_of_day
 from billing.rules.money import THREE_DECIMAL, Money
+from billing.rules.words import Phrase, phrase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,16 +203,16 @@ _MOST, _MOST_IDR = 99_999_999, 999_999_999_999
 _WHOLE = frozenset({"ISK", "UGX"})
 
 
-def amount_problem(amount: Money) -> str | None:
+def amount_problem(amount: Money) -> Phrase | None:
     """Return what is wrong with charging this amount by card, and what would be right; null when Stripe takes it."""
     least, most, step = _limits(amount.currency)
     if amount.minor < least:
-        return f"the least that a card can be charged is {Money(least, amount.currency)}"
+        return phrase("A card can be charged %(least)s or more.", least=Money(least, amount.currency))
     if amount.minor > most:
-        return f"the most that a card can be charged at once is {Money(most, amount.currency)}"
+        return phrase("A card can be charged at most %(most)s at once.", most=Money(most, amount.currency))
     if amount.minor % step:
         # docs.stripe.com/currencies#three-decimal: the last digit must be 0.
-        return f"cards are charged in steps of {Money(step, amount.currency)}"
+        return phrase("Cards are charged in steps of %(step)s.", step=Money(step, amount.currency))
     return None
 
 

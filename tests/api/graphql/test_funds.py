@@ -176,7 +176,7 @@ async def test_servers_without_card_or_voucher_are_announced(door: Any, factory:
     # November's invoice is due on 15 December in Berlin; 120 hours later is the stop.
     assert found["deadline"] == "2026-12-20T23:00:00Z"
     assert "21 December 2026, 00:00 CET" in found["body"]
-    assert "2027-03-16 00:00 CET" in found["body"]
+    assert "16 March 2027, 00:00 CET" in found["body"]
     assert await _announced(door, free) is None
 
 

@@ -142,7 +142,7 @@ async def test_a_declined_top_up_says_so_under_its_key(portal: Any) -> None:
         assert "not enough money" in declined["errors"][0]["message"]
     stolen = await _topped_up(portal, idempotencyKey="key-2")
     assert stolen["errors"][0]["message"] == (
-        "the bank refused the card: take another card, or ask your bank"
+        "The bank refused the card. Take another card, or ask your bank."
     )
     assert (await _topped_up(portal, idempotencyKey="key-3"))["state"] == "SUCCEEDED"
 
@@ -314,9 +314,9 @@ async def test_means_that_do_not_suffice_are_refused_whole(portal: Any, factory:
     await wallet.cash(portal.account, 150)
     invoice = await factory.invoice(portal.account)
     for sources, missing in (
-        (["VOUCHER"], "4.00 EUR"),
-        (["VOUCHER", "BALANCE"], "2.50 EUR"),
-        (None, "2.50 EUR"),
+        (["VOUCHER"], "€4.00"),
+        (["VOUCHER", "BALANCE"], "€2.50"),
+        (None, "€2.50"),
     ):
         payload = await _paid(portal, invoice, sources=sources)
         assert _codes(payload) == [("INSUFFICIENT_FUNDS", ["input", "sources"])]

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from api.graphql import ids
 from api.models import Role
 from billing.models import Account
 from billing.money_models import ChargeState
 from billing.rules.terms import HoldCause, NoticeState, Stage
+from reconciler.models import Server
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
 
@@ -106,6 +108,60 @@ async def test_the_control_plane_reads_what_its_customer_is_to_read(door: Any, s
     """It shows the answers of the gates to the account's customer."""
     seen = await _seen(door, suspended, Role.CONTROL, GATES)
     assert seen["deploy"]["message"] == "Das Konto ist gesperrt, weil eine Zahlung überfällig ist."
+
+
+async def test_a_refusal_is_in_the_callers_language(door: Any, suspended: Account) -> None:
+    """A wrong code, and a gate that is closed, with its own words; the codes are the same for everybody."""
+    own = suspended.external_id
+    redeem = """mutation($code: String!) { voucherRedeem(input: {code: $code, idempotencyKey: $code}) {
+      errors { code message path } } }"""
+    data = await door.data(Role.CUSTOMER, redeem, {"code": "WRONG"}, account=own)
+    assert data["voucherRedeem"]["errors"] == [
+        {
+            "code": "VOUCHER_UNKNOWN",
+            "message": "Das ist kein Code eines Gutscheins; prüfen Sie jedes Zeichen.",
+            "path": ["input", "code"],
+        }
+    ]
+    server = await Server.get(account_id=suspended.id)
+    power = """mutation($id: ID!) { serverPowerSet(input: {serverId: $id, power: RUNNING}) {
+      errors { code message gate { code message } } } }"""
+    data = await door.data(Role.CUSTOMER, power, {"id": ids.global_id("Server", server.id)}, account=own)
+    held = "Dieser Server ist wegen einer Missbrauchsmeldung gesperrt."
+    assert data["serverPowerSet"]["errors"] == [
+        {"code": "GATE_REFUSED", "message": held, "gate": {"code": "SERVER_HELD", "message": held}}
+    ]
+    redeem = redeem.replace(
+        "voucherRedeem(input: {", f'voucherRedeem(input: {{accountId: "{_id(suspended)}", '
+    )
+    data = await door.data(Role.SUPPORT, redeem, {"code": "WRONG"})
+    assert (
+        data["voucherRedeem"]["errors"][0]["message"] == "This is no code of a voucher; check each character."
+    )
+
+
+async def test_a_refusal_for_trying_too_often_is_in_the_callers_language(
+    door: Any, suspended: Account
+) -> None:
+    """With the time in the customer's zone, and as data for programs."""
+    redeem = """mutation($code: String!) { voucherRedeem(input: {code: $code, idempotencyKey: $code}) {
+      errors { code } } }"""
+    for number in range(20):
+        answer = await door.ask(
+            Role.CUSTOMER, redeem, {"code": f"WRONG-{number}"}, account=suspended.external_id
+        )
+        if answer.get("errors"):
+            break
+    [error] = answer["errors"]
+    assert error["extensions"]["code"] == "RATE_LIMITED"
+    assert error["message"].startswith(
+        "Es wurden zu viele falsche Codes eingegeben. Versuchen Sie es nach dem 20. November"
+    )
+    assert error["message"].endswith(" Uhr MEZ noch einmal.")
+
+
+def _id(account: Account) -> str:
+    return ids.global_id("Account", account.id)
 
 
 @pytest.mark.parametrize("locale", ["fr-FR", "xx", "en-GB"])
