@@ -4,6 +4,14 @@ type Exact<T extends { [key: string]: unknown }> = { [K in keyof T]: T[K] };
 /** Internal type. DO NOT USE DIRECTLY. */
 export type Incremental<T> = T | { [P in keyof T]?: P extends ' $fragmentName' | '__typename' ? T[P] : never };
 import type { DocumentTypeDecoration } from '@graphql-typed-document-node/core';
+/** What a customer can do about an announcement; the portal knows which of its pages that is. */
+export type AnnouncementAction =
+  | 'PAY'
+  | 'RENEW'
+  | 'ADD_MONEY'
+  | 'ADD_CARD'
+  | '%future added value';
+
 /** What a stage or a hold does. */
 export type Effect =
   | 'LOCK_BACKUPS'
@@ -155,7 +163,7 @@ export type Stage =
 export type BannerQueryVariables = Exact<{ [key: string]: never; }>;
 
 
-export type BannerQuery = { readonly viewer: { readonly account: { readonly announcement: { readonly severity: Severity, readonly code: string, readonly title: string, readonly body: string, readonly deadline: string | null, readonly since: string, readonly actionUrl: string | null, readonly stillWorks: ReadonlyArray<string> } | null } | null } };
+export type BannerQuery = { readonly viewer: { readonly account: { readonly announcement: { readonly severity: Severity, readonly code: string, readonly title: string, readonly body: string, readonly deadline: string | null, readonly since: string, readonly action: AnnouncementAction, readonly actionLabel: string, readonly stillWorks: ReadonlyArray<string> } | null } | null } };
 
 export type BeginCardMutationVariables = Exact<{ [key: string]: never; }>;
 
@@ -282,7 +290,8 @@ export const BannerDocument = new TypedDocumentString(`
         body
         deadline
         since
-        actionUrl
+        action
+        actionLabel
         stillWorks
       }
     }

@@ -21,6 +21,7 @@ from .choose_card import (
 )
 from .client import AbeyanceClient
 from .enums import (
+    AnnouncementAction,
     Effect,
     ErrorCode,
     GateAction,
@@ -171,6 +172,7 @@ from .why import (
 
 __all__ = [
     "AbeyanceClient",
+    "AnnouncementAction",
     "AsyncBaseClient",
     "Banner",
     "BannerViewer",

@@ -4,7 +4,7 @@ from typing import Optional
 from pydantic import Field
 
 from .base_model import BaseModel
-from .enums import Severity
+from .enums import AnnouncementAction, Severity
 
 
 class Banner(BaseModel):
@@ -26,7 +26,8 @@ class BannerViewerAccountAnnouncement(BaseModel):
     body: str
     deadline: Optional[datetime]
     since: datetime
-    action_url: Optional[str] = Field(alias="actionUrl")
+    action: AnnouncementAction
+    action_label: str = Field(alias="actionLabel")
     still_works: list[str] = Field(alias="stillWorks")
 
 

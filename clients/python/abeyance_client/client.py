@@ -40,7 +40,8 @@ class AbeyanceClient(AsyncBaseClient):
                     body
                     deadline
                     since
-                    actionUrl
+                    action
+                    actionLabel
                     stillWorks
                   }
                 }

@@ -1,6 +1,18 @@
 from enum import Enum
 
 
+class AnnouncementAction(str, Enum):
+    PAY = "PAY"
+    RENEW = "RENEW"
+    ADD_MONEY = "ADD_MONEY"
+    ADD_CARD = "ADD_CARD"
+    OTHER = "OTHER"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "AnnouncementAction":
+        return cls.OTHER
+
+
 class Effect(str, Enum):
     LOCK_BACKUPS = "LOCK_BACKUPS"
     STOP_SERVERS = "STOP_SERVERS"
