@@ -206,9 +206,9 @@ def _refuse_amount(lacking: Money, invoice: Invoice) -> None:
     problem = amount_problem(asked) if invoice.origin is not InvoiceOrigin.STRIPE else None
     if problem is not None:
         message = phrase(
-            "%(amount)s would be left for the card, which cannot be charged with that."
-            " Pay all by card, or top up the balance.",
+            "%(amount)s would be left for the card. %(why)s Pay all by card, or top up the balance.",
             amount=lacking,
+            why=problem,
         )
         raise refusal(RefusalCode.INVALID, message, "sources")
 

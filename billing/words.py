@@ -104,6 +104,8 @@ class Words:
 
     def _value(self, value: Value) -> str:
         match value:
+            case Phrase():
+                return self.bound(value)
             case Money():
                 return self.amount(value)
             case datetime():

@@ -7,11 +7,12 @@ the way in which each writes amounts and instants, are `billing.words`'.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import Union
 
 from billing.rules.money import Money
 
-#: What a phrase may speak of. A text is shown as it is and never read as words of ours.
-Value = str | int | Money | date | datetime
+#: What a phrase may speak of, another sentence included. A text is shown as it is and never read as words of ours.
+Value = Union[str, int, Money, date, datetime, "Phrase"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ def english(told: Phrase) -> str:
 
 
 def _written(value: Value) -> str:
+    if isinstance(value, Phrase):
+        return english(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return value.isoformat() if isinstance(value, date) else str(value)

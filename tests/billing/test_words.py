@@ -229,3 +229,13 @@ def test_staff_reads_plain_english() -> None:
     told = phrase("%(a)s %(b)s %(c)s %(d)s", a=NOON, b=NOON.date(), c=Money(1250, "EUR"), d=3)
     assert english(told) == "2026-11-20 13:00 UTC 2026-11-20 12.50 EUR 3"
     assert english(counted("one", "%(number)s things", 3)) == "3 things"
+
+
+def test_a_sentence_may_stand_within_another() -> None:
+    """Each in the reader's language."""
+    inner = phrase("Cards are charged in steps of %(step)s.", step=Money(10, "KWD"))
+    outer = Phrase(text="It was told: %(why)s", values={"why": inner})
+    assert (
+        words_of("de", "UTC").say(outer) == "It was told: Karten werden in Schritten von 0,010 KWD belastet."
+    )
+    assert english(outer) == "It was told: Cards are charged in steps of 0.010 KWD."

@@ -247,7 +247,7 @@ async def test_cards_are_not_tried_by_the_hundred(portal: Any) -> None:
     answer = await portal.door.ask(Role.CUSTOMER, query, account=portal.account.external_id)
     [error] = answer["errors"]
     assert error["extensions"] == {"code": "RATE_LIMITED", "retryAt": "2026-11-20T10:00:00Z"}
-    assert "2026-11-20T10:00:00Z" in error["message"]
+    assert "20 November 2026, 11:00 CET" in error["message"]
     for _ in range(MOST[AttemptKind.ADDING]):
         assert [code for code, _ in _codes(await portal.do("cardAdd", {"setupIntentId": "seti_x"}))] == [
             "INVALID"

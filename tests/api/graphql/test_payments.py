@@ -333,7 +333,10 @@ async def test_a_rest_that_no_card_takes_is_refused_whole(portal: Any, factory: 
     invoice = await factory.invoice(portal.account)
     payload = await _paid(portal, invoice)
     assert _codes(payload) == [("INVALID", ["input", "sources"])]
-    assert "0.30 EUR are left for the card" in payload["errors"][0]["message"]
+    assert (
+        "€0.30 would be left for the card. A card can be charged €0.50 or more."
+        in payload["errors"][0]["message"]
+    )
     assert await _purses(portal) == (0, 470)
     assert (await _paid(portal, invoice, sources=["CARD"]))["state"] == "SUCCEEDED"
 
@@ -351,7 +354,7 @@ async def test_what_no_card_can_be_charged_with_is_let_off(portal: Any, factory:
     small = await factory.invoice(portal.account, total=9, amount_due=9, **given)
     payload = await _paid(portal, small, idempotencyKey="key-2")
     assert _codes(payload) == [("INVALID", ["input", "sources"])]
-    assert "steps of 0.010 KWD" in payload["errors"][0]["message"]
+    assert "in steps of KWD0.010." in payload["errors"][0]["message"]
     assert await ledger.proven() == []
 
 
@@ -439,7 +442,7 @@ async def test_a_card_that_was_refused_for_good_is_not_asked_again(portal: Any, 
     assert (await _paid(portal, invoice))["state"] == "FAILED"
     again = await _paid(portal, invoice, idempotencyKey="key-2")
     assert (again["state"], _codes(again)) == ("FAILED", [("CARD_DECLINED", ["input", "cardId"])])
-    assert "take another card" in again["errors"][0]["message"]
+    assert "Take another card" in again["errors"][0]["message"]
     assert len(portal.payments()) == 1
     other = ids.global_id("Card", (await Card.get(last4="4444")).id)
     assert (await _paid(portal, invoice, idempotencyKey="key-3", cardId=other))["state"] == "SUCCEEDED"

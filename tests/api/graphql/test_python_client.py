@@ -94,7 +94,7 @@ async def test_a_value_that_it_does_not_know_is_another(example: Any, enums: Any
     """A newer API makes no answer unreadable: whatever is new in an enum is `OTHER`."""
     answer = {"data": {"viewer": {"account": {"announcement": {
         "severity": "CATASTROPHE", "code": "NEW", "title": "t", "body": "b", "deadline": None,
-        "since": "2026-11-20T09:00:00Z", "actionUrl": None, "stillWorks": [], "andMore": 1,
+        "since": "2026-11-20T09:00:00Z", "action": "DANCE", "actionLabel": "a", "stillWorks": [], "andMore": 1,
     }}}}}  # fmt: skip
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
     async with httpx.AsyncClient(transport=transport) as http:
