@@ -59,10 +59,16 @@ class Situation(staging.Tale):  # type: ignore[misc]
     _looks: bool = False
 
     async def begin(
-        self, *, guests: Sequence[int] = ACCOUNTS[STORY], policy: str = "standard", **account: Any
+        self,
+        *,
+        guests: Sequence[int] = ACCOUNTS[STORY],
+        servers: Sequence[Mapping[str, str]] | None = None,
+        policy: str = "standard",
+        **account: Any,
     ) -> None:
-        """Register the account with these guests of the sample cluster, and take a turn."""
-        servers = [one for one in guests_of(self.scene, STORY) if int(one["guest"]) in guests]
+        """Register the account with these guests of the sample cluster (or these `servers`), and take a turn."""
+        if servers is None:
+            servers = [one for one in guests_of(self.scene, STORY) if int(one["guest"]) in guests]
         self.customer, self.address = await register(self.scene, STORY, policy, servers)
         if account:
             known = {"externalId": STORY, "name": "Story", "currency": "EUR", "timeZone": "Europe/Zurich"}

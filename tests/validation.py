@@ -12,7 +12,7 @@ from api.models import Role
 
 HOUR = timedelta(hours=1)
 BACKUPS = ("CREATE_BACKUP", "EXPORT_BACKUP", "RESTORE_BACKUP", "DELETE_BACKUP", "PRUNE_BACKUP")
-ACTIONS = ("START", "RESTART", "REPAIR", "READ_FILES", *BACKUPS)
+ACTIONS = ("START", "RESTART", "REPAIR", "READ_FILES", "WRITE_FILES", *BACKUPS)
 STATE = f"""{{ account(externalId: "acct-story") {{
   standing {{ stage }} announcement {{ code severity }} gate(action: DEPLOY) {{ code }}
   servers(first: 9) {{ edges {{ node {{
@@ -155,6 +155,7 @@ class Validation:
             "backups stay locked", {*gates["CREATE_BACKUP"], *gates["DELETE_BACKUP"]}, {"BACKUPS_LOCKED"}
         )
         self.check("files can still be read", gates["READ_FILES"], {"OK"})
+        self.check("and not written", gates["WRITE_FILES"], {"ACCOUNT_LOCKED"})
         server = next(one for one in await self._servers() if one["externalId"] == self.ground.running[0])
         wanted = {"serverId": server["id"], "power": "RUNNING"}
         answer = await self.tale.attempt("serverPowerSet", wanted, "server { id }", Role.CUSTOMER)

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -149,3 +149,50 @@ def _all_stopped(machine: Machine, names: tuple[str, ...]) -> bool:
 
 def _as_before(machine: Machine, before: dict[str, tuple[str, list[str]]]) -> bool:
     return {name: (machine.state(name), machine.autostart(name)) for name in before} == before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Containers:
+    """This machine's containers as the ground of the validation: `lxc-info` and the files tell what is so."""
+
+    machine: Machine
+    running: tuple[str, ...]
+    off: str
+
+    def power(self, server: str) -> str:
+        """Return what `lxc-info` says."""
+        return self.machine.state(server).lower()
+
+    def backups(self) -> Mapping[str, bool]:
+        """Return the archives of the containers, and whether each has its sidecar."""
+        return {
+            f"{name}/{file.name}": f"{file.name}.protected" in self.machine.protected(name)
+            for name in (*self.running, self.off)
+            for file in (self.machine.backups / name).glob("*.tar.gz")
+        }
+
+    def picture(self) -> object:
+        """Return state, configuration and sidecars of everything."""
+        return {
+            name: (self.machine.state(name), self.machine.config(name), self.machine.protected(name))
+            for name in self.machine.names
+        }
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+async def test_the_launch_policy_keeps_what_it_promises_on_real_containers(
+    machine: Machine, situation: Any, validation: Any
+) -> None:
+    """The same story as on the simulated cluster, hour by hour under the shipped policy; `pytest -s` shows the log."""
+    running = tuple(machine.create(autostart=autostart, running=True) for autostart in (True, False))
+    off = machine.create(autostart=True, running=False)
+    servers = [
+        {"externalId": name, "name": name, "site": SITE, "siteNode": NODE, "kind": "LXC", "guest": name}
+        for name in (*running, off)
+    ]
+    async with situation(inventory=machine.inventory()) as tale:
+        await tale.begin(servers=servers)
+        told = validation(tale, Containers(machine=machine, running=running, off=off))
+        await told.tell()
+        assert len(told.log) > 60

@@ -315,4 +315,42 @@ _CLIMBED = (
      "api/graphql/test_action_requests.py::test_what_restricts_or_destroys_is_refused_and_leaves_one_trace"),
 )  # fmt: skip
 
-GUARDS = (*_BETWEEN, *_PROPOSED, *_FACTS, *_DISPATCHED, *_BESIDE, *_DOUBTED, *_CLIMBED)
+#: Who is believed, and what takes two.
+_BELIEVED = (
+    ("a webhook is signed", "billing.stripe.signature:verify",
+     "if not any(_signed(payload, signature, secret) for secret in usable):", "if False:",
+     "billing/stripe/test_signature.py::test_it_refuses_everything_else"),
+    ("a signature is of now", "billing.stripe.signature:verify",
+     "if abs(now.timestamp() - signed_at) > TOLERANCE_SECONDS:", "if False:",
+     "billing/stripe/test_signature.py::test_it_refuses_everything_else"),
+    ("test and live never mix", "api.webhooks:StripeWebhook._check_origin",
+     'if event.get("livemode") is not self.live:', "if False:",
+     "api/test_webhooks.py::test_it_refuses_genuine_mail_that_is_not_for_us"),
+    ("events of another Stripe account", "api.webhooks:StripeWebhook._check_origin",
+     'if event.get("account") not in {None, self.account_id}:', "if False:",
+     "api/test_webhooks.py::test_it_refuses_genuine_mail_that_is_not_for_us"),
+    ("the Stripe account is pinned", "billing.stripe.sweep:confirm_account",
+     "if any(known != found for known in expected):", "if False:",
+     "billing/stripe/test_sweep.py::test_it_stops_everything_at_another_account"),
+    ("one person is not two", "billing.approvals:_vote",
+     "elif not rule.enough(persons, approval.alone_at, now):", "elif False:",
+     "billing/test_approvals.py::test_it_refuses_the_same_person_and_nobody"),
+    ("it takes two", "billing.approvals:_vote",
+     "if rule.enough(persons, approval.alone_at, now):", "if True:",
+     "billing/test_approvals.py::test_it_is_given_by_the_second_person"),
+    ("a release covers what was looked at", "reconciler.breaker:_is_covered",
+     "return climb is None or who[1] is not None or bool(covers[who] & set(climb.invoice_ids))", "return True",
+     "reconciler/test_breaker.py::test_a_release_covers_no_other_reason"),
+    ("a release is of a plan of today", "reconciler.breaker:_looked_at",
+     "kept.at > oldest", "True", "reconciler/test_breaker.py::test_refuses_a_plan_that_is_stale_or_unknown"),
+    ("a restore is never cancelled", "reconciler.cancelling:want",
+     "if run.lane is Lane.RESTORE:", "if False:",
+     "reconciler/test_cancelling.py::test_a_restore_is_never_cancelled"),
+    ("a transfer waits for what is under way", "reconciler.transfer:transfer",
+     "await servers.refuse_running_step(server.id)", "pass",
+     "reconciler/test_transfer.py::test_it_waits_for_what_is_under_way"),
+    ("an exempt server is open", "billing.rules.gates:gate",
+     "if not question.exempt and", "if", "billing/rules/test_gates.py::test_it_keeps_an_exempt_server_open"),
+)  # fmt: skip
+
+GUARDS = (*_BETWEEN, *_PROPOSED, *_FACTS, *_DISPATCHED, *_BESIDE, *_DOUBTED, *_CLIMBED, *_BELIEVED)
