@@ -150,6 +150,7 @@ def test_it_waits_for_what_high_availability_has_only_queued(site: Any) -> None:
     assert "state error" in result.reports["s3002"]["message"]
     again = site.play("stop_guests", guests=[site.target(3002)])
     assert again.outcome("s3002") == "failed"
+    assert sum(call.path.endswith("/3002/status/shutdown") for call in site.cluster.calls) == 1
     given_back = site.play("start_guests", guests=[targets[0]])
     assert given_back.outcome("s3001") == "changed"
     assert site.guest(3001)["power"] == "running"

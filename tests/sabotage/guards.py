@@ -354,3 +354,39 @@ _BELIEVED = (
 )  # fmt: skip
 
 GUARDS = (*_BETWEEN, *_PROPOSED, *_FACTS, *_DISPATCHED, *_BESIDE, *_DOUBTED, *_CLIMBED, *_BELIEVED)
+
+_FILES = "playbooks/plugins/abeyance_platforms"
+_TAKES, _GIVES = "playbooks/test_restricting.py", "playbooks/test_giving_back.py"
+
+#: The same beside each guest in real plays, and what only the platform's own driver can know.
+PLAYS = (
+    ("what is not as it was expected stays", f"{_FILES}/compare.py",
+     "if expect[part] != current:", "if False:",
+     f"{_TAKES}::test_it_leaves_every_guest_alone_that_is_not_as_recorded"),
+    ("a busy guest is left alone", f"{_FILES}/procedure.py",
+     "if now.busy and busy_matters:", "if False:", f"{_TAKES}::test_it_leaves_a_busy_guest_alone"),
+    ("a guest that moved is planned again", f"{_FILES}/proxmox.py",
+     "if restricts and place.node != target.node:", "if False:",
+     f"{_TAKES}::test_it_does_not_touch_a_guest_that_moved"),
+    ("a dead node's guests wait", f"{_FILES}/proxmox.py",
+     "if place.node not in self._map.online:", "if False:",
+     f"{_TAKES}::test_it_waits_for_a_node_that_does_not_answer"),
+    ("what high availability has in error stays", f"{_FILES}/proxmox.py",
+     'if restricts and place.ha == "error" and "power" in parts:', "if False:",
+     f"{_TAKES}::test_it_waits_for_what_high_availability_has_only_queued"),
+    ("what was read back counts and nothing else", f"{_FILES}/procedure.py",
+     "if not unmet:", "if True:", f"{_TAKES}::test_it_believes_what_it_reads_back_and_no_exit_status"),
+    ("a backup that was protected since stays", f"{_FILES}/compare.py",
+     "if found[volid].protected:", "if False:",
+     f"{_TAKES}::test_it_locks_only_the_backups_that_were_recorded"),
+    ("a guest of another mark is not started", f"{_FILES}/compare.py",
+     "if known is not None and known != now.marker and (strictly or now.marker is not None):", "if False:",
+     f"{_GIVES}::test_it_never_starts_another_guest_under_the_old_number"),
+    ("an undo leaves what others changed", f"{_FILES}/compare.py",
+     "if current != ours:", "if False:", f"{_GIVES}::test_it_leaves_alone_what_somebody_changed_since"),
+    ("an old permit permits no restriction", f"{_FILES}/permit.py",
+     "if restricts and not (math.isfinite(age) and -1 <= age <= MAX_AGE_SECONDS):", "if False:",
+     f"{_GIVES}::test_a_stale_permit_holds_up_restrictions_alone"),
+    ("a void step is not begun", f"{_FILES}/permit.py",
+     "if step in void:", "if False:", f"{_GIVES}::test_a_void_step_is_not_begun"),
+)  # fmt: skip

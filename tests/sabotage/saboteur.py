@@ -10,7 +10,9 @@ import ast
 import importlib
 import inspect
 import json
+import shutil
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Marks that leave no test out, whatever the settings say.
+ANY = "nightly or not nightly"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,7 @@ class Guard:
     """One guard: what it is called, where it stands, what is put in its place, and the test that must turn red."""
 
     name: str
-    #: `module:function` or `module:Class.method`.
+    #: `module:function` or `module:Class.method`; or a file of the playbooks, which are copied for it and played.
     where: str
     #: A piece of the function that occurs once, and what it becomes.
     cut: str
@@ -74,6 +78,29 @@ def without(guard: Guard) -> CodeType:
     return made
 
 
+def mutilated(guard: Guard) -> str:
+    """Return the text of a file of the playbooks with the guard taken out; raises where it does not stand."""
+    text = (ROOT / guard.where).read_text(encoding="utf-8")
+    if (times := text.count(guard.cut)) != 1:
+        raise BlindTableError(f"{guard.name}: {guard.cut!r} occurs {times} times in {guard.where}")
+    return text.replace(guard.cut, guard.put)
+
+
+@contextmanager
+def played_without(guard: Guard, play: Any) -> Iterator[None]:
+    """Let plays be those of a copy without the guard until the end of the block."""
+    known = type(play).__call__.__globals__
+    with tempfile.TemporaryDirectory(prefix="abeyance-sabotage-") as folder:
+        copy = Path(folder) / "playbooks"
+        shutil.copytree(ROOT / "playbooks", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        (Path(folder) / guard.where).write_text(mutilated(guard), encoding="utf-8")
+        known["PLAYBOOKS"] = copy
+        try:
+            yield
+        finally:
+            known["PLAYBOOKS"] = ROOT / "playbooks"
+
+
 @contextmanager
 def taken_out(guard: Guard) -> Iterator[None]:
     """Let the code run without a guard until the end of the block."""
@@ -102,7 +129,8 @@ class Watcher:
     def pytest_runtest_call(self, item: pytest.Item) -> Any:
         """Take the guard out while the test itself runs."""
         guard = self.guards[_test_of(item)]
-        with taken_out(guard):
+        site = getattr(item, "funcargs", {}).get("site")
+        with taken_out(guard) if ":" in guard.where else played_without(guard, site.play):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -140,14 +168,14 @@ def main(table: Sequence[Guard], out: Path) -> None:
     sighted = []
     for guard in table:
         try:
-            without(guard)
+            (without if ":" in guard.where else mutilated)(guard)
             sighted.append(guard)
-        except (BlindTableError, AttributeError, ImportError, SyntaxError) as problem:
+        except (BlindTableError, AttributeError, ImportError, OSError, SyntaxError) as problem:
             told[guard.name] = f"{type(problem).__name__}: {problem}"
     for one in rounds(sighted):
         watcher = Watcher(one)
         tests = [str(ROOT / "tests" / test) for test in one]
-        options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--tb=no"]
+        options = ["-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", ANY]
         pytest.main([*options, *tests], plugins=[watcher])
         for guard in one.values():
             if guard.name in watcher.noticed:
@@ -161,7 +189,10 @@ def main(table: Sequence[Guard], out: Path) -> None:
 
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "playbooks/plugins"), str(Path(__file__).parent)]
-    from guards import GUARDS  # type: ignore[import-not-found,unused-ignore]
+    import guards  # type: ignore[import-not-found,unused-ignore]
 
-    rows = [dict(zip(("name", "where", "cut", "put", "noticed_by"), row, strict=True)) for row in GUARDS]
-    main([Guard(**row) for row in rows], Path(sys.argv[1]))
+    table = [
+        Guard(**dict(zip(("name", "where", "cut", "put", "noticed_by"), row, strict=True)))
+        for row in getattr(guards, sys.argv[2])
+    ]
+    main(table, Path(sys.argv[1]))
