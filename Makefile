@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything runs from .venv, which `make setup` fills from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-foreign demo test unit nightly bench-api test-stripe check format lock schema docs clients words
+.PHONY: help setup setup-dev setup-foreign demo test unit nightly bench-api test-stripe check format lock schema docs clients ide words
 
 PY := .venv/bin/python
 # Much of the suite waits for real plays, so that a few more workers than processors pay.
@@ -69,6 +69,9 @@ clients: setup-dev setup-foreign ## Write the typed clients anew (needs Node.js)
 
 words: setup-dev ## Collect what customers read and compile its translations; LANGUAGE=fr begins another one
 	@sh scripts/words.sh $(LANGUAGE)
+
+ide: ## Bundle the page for trying queries anew (needs Node.js)
+	@cd scripts/ide && npm ci --ignore-scripts && npm run --silent build
 
 lock: ## Write the lock files anew (needs uv)
 	@sh scripts/lock.sh

@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
+from api.graphql import ide
 from api.graphql.connected import Connected
-from api.graphql.endpoint import GraphQLEndpoint, ide
+from api.graphql.endpoint import GraphQLEndpoint
 from api.graphql.feed import Feed
 from api.graphql.names import hidden_names
 from api.graphql.operations import Operations
@@ -48,7 +49,7 @@ def create_app(
         Route("/metrics", health.metrics, methods=["GET"]),
     ]
     if dev:
-        routes.insert(0, Route("/graphql", ide, methods=["GET"]))
+        routes[:0] = ide.routes()
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     return app

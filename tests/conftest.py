@@ -83,6 +83,15 @@ def receiver() -> Iterator[Any]:
 
 
 @pytest.fixture
+def browser(tmp_path: Path) -> Callable[[], Any]:
+    """Opens a page of a real Chromium that reaches this machine alone: see `tests/browser.py`."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        _lacking("Chromium is missing: install Debian's chromium")
+    return lambda: _module("browser").opened(program, tmp_path / "browser")
+
+
+@pytest.fixture
 def wallet(clock: ManualClock) -> Any:
     """Puts money into the purses of accounts of the open database: see `tests/wallet.py`."""
     return _module("wallet").Wallet(clock)

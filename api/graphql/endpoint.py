@@ -9,11 +9,10 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api.graphql.connected import Connected
@@ -32,7 +31,6 @@ from api.graphql.operations import (
 EVENTS = "text/event-stream"
 #: Without an event a comment is sent this often, so that nothing between us and the client gives up.
 KEEP_ALIVE_SECONDS = 12.0
-_IDE = Path(__file__).with_name("ide.html")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +107,6 @@ class _Events(StreamingResponse):
         finally:
             self._left()
             await self._answers.aclose()
-
-
-async def ide(_: Request) -> Response:
-    """Answer with a page for trying queries; it loads nothing from anywhere else."""
-    return HTMLResponse(
-        _IDE.read_text(encoding="utf-8"),
-        headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"},
-    )
 
 
 async def _body(request: Request) -> bytes:
