@@ -1,5 +1,8 @@
 """The schema keeps its contract, is checked in as it is, and has a rule for every field."""
 
+import re
+import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,54 @@ def test_it_matches_the_contract_in_everything_that_is_not_deferred() -> None:
 def test_it_defers_nothing_that_is_built() -> None:
     """It takes what was built off the list of what is deferred."""
     assert _deferred() - _differences() == set()
+
+
+def _last_release(checkout: Path) -> GraphQLSchema | None:
+    """Return the schema of the newest release that the changelog names, from its tag; null before the first.
+
+    A clone without tags fails rather than to compare with nothing.
+    """
+    changelog = (checkout / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## v?(\d+\.\d+\.\d+)\b", changelog, re.MULTILINE)
+    if newest is None:
+        return None
+    place = f"v{newest[1]}:api/graphql/schema.graphql"
+    shown = subprocess.run(
+        ["git", "show", place], cwd=checkout, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert shown.returncode == 0, f"{place} cannot be read: git fetch --tags"
+    return build_schema(shown.stdout)
+
+
+def _broken(checkout: Path, now: GraphQLSchema) -> list[str]:
+    released = _last_release(checkout)
+    if released is None:
+        pytest.skip("nothing is released yet: CHANGELOG.md names no version")
+    return [change.description for change in find_breaking_changes(released, now)]
+
+
+def test_it_breaks_nothing_of_the_last_release() -> None:
+    """It may grow: what a client of the last release asks for is answered still."""
+    assert _broken(CHECKOUT, _schema()) == []
+
+
+def test_what_a_release_had_is_missed(tmp_path: Path) -> None:
+    """It is compared with the newest release and no older one; a clone without its tag is refused."""
+    run = partial(subprocess.run, cwd=tmp_path, check=True, timeout=30, capture_output=True)
+    run(["git", "init", "-q"])
+    file = tmp_path / "api/graphql/schema.graphql"
+    file.parent.mkdir(parents=True)
+    releases = {"0.1.0": "type Query { a: Int b: Int c: Int }", "0.2.0": "type Query { a: Int b: Int }"}
+    for version, text in releases.items():
+        file.write_text(text)
+        run(["git", "add", "."])
+        run(["git", "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", "x"])
+        run(["git", "tag", f"v{version}"])
+    (tmp_path / "CHANGELOG.md").write_text("## Unreleased\n\n## 0.2.0, 2026-11-20\n\n## 0.1.0\n")
+    assert _broken(tmp_path, build_schema("type Query { a: Int d: Int }")) == ["Field Query.b was removed."]
+    run(["git", "tag", "-d", "v0.2.0"])
+    with pytest.raises(AssertionError, match="git fetch --tags"):
+        _broken(tmp_path, build_schema("type Query { a: Int }"))
 
 
 def test_it_is_checked_in_as_it_is() -> None:
