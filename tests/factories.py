@@ -152,6 +152,17 @@ class Factory:
             )  # fmt: skip
         return invoice
 
+    async def furnished(self) -> Server:
+        """A held server, whose account has one of most things that a customer can see."""
+        server = await self.server()
+        account = await server.account
+        await self.hold(server)
+        await self.invoice(account)
+        await self.episode(account)
+        await self.notice(account)
+        await self.override(account)
+        return server
+
     async def override(self, account: Account, **given: Any) -> Override:
         """An exemption for 30 days."""
         values: dict[str, Any] = {

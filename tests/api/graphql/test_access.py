@@ -22,13 +22,8 @@ pytestmark = pytest.mark.usefixtures("sqlite_database")
 
 async def _furnished(factory: Any) -> Server:
     """An account with something of every kind that a customer can see."""
-    server: Server = await factory.server()
+    server: Server = await factory.furnished()
     account = await server.account
-    await factory.invoice(account)
-    await factory.episode(account)
-    await factory.notice(account)
-    await factory.override(account)
-    await factory.hold(server)
     card = await factory.card(account)
     await factory.charge(card, state="REQUIRES_ACTION", stripe_payment_intent_id=f"pi_{card.id}")
     await AuditEntry.create(

@@ -58,18 +58,6 @@ def _named(text: str, argument: str, value: str) -> str:
     return f'{head}{found}{value}"{rest.partition(chr(34))[2]}' if found else text
 
 
-async def _furnish(door: Any, factory: Any) -> str:
-    server = await factory.server()
-    account = await server.account
-    await factory.observation(server)
-    await factory.hold(server)
-    await factory.invoice(account)
-    await factory.episode(account)
-    await factory.notice(account)
-    await factory.override(account)
-    return str(account.external_id)
-
-
 async def _tried(door: Any, account: str, role: Role, query: str) -> str:
     """Send one operation; returns what became of it, which is never a fault of ours."""
     token = await door.token(role, account if role is Role.CUSTOMER else None)
@@ -83,7 +71,9 @@ async def _tried(door: Any, account: str, role: Role, query: str) -> str:
 
 async def _fuzzed(door: Any, factory: Any, many: int) -> Counter[str]:
     door.ports = replace(door.ports, allowances=Allowances(people=10**6, control=10**6))
-    account = await _furnish(door, factory)
+    server = await factory.furnished()
+    await factory.observation(server)
+    account = (await server.account).external_id
     seen: Counter[str] = Counter()
     found: list[tuple[Role, str]] = []
 
