@@ -6,7 +6,7 @@ itself and has no catalog. Decides nothing about what is said.
 
 import gettext
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache, lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_time, get_timezone_gmt, get_timezone_name
 from babel.numbers import format_currency
+from babel.units import format_unit
 
 from billing.rules.money import Money, format_amount
 from billing.rules.words import Phrase, Value, counted, phrase
@@ -32,6 +33,7 @@ _GLUE = "\N{WORD JOINER}"
 _UNBOUND = str.maketrans(
     {"\N{NO-BREAK SPACE}": " ", "\N{NARROW NO-BREAK SPACE}": " ", _GLUE: None},
 )
+_HOUR, _DAY, _WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 #: Names that one text shows; an account may have thousands of servers.
 MOST_NAMES = 20
 
@@ -92,6 +94,11 @@ class Words:
             self.bound(phrase("%(day)s, %(time)s %(zone)s", day=self.day(local), time=time, zone=zone))
         )
 
+    def span(self, length: timedelta) -> str:
+        """Return a length as people say it: hours up to a week, days from then on."""
+        unit, size = ("day", _DAY) if length >= _WEEK else ("hour", _HOUR)
+        return bind(format_unit(round(length / size, 2), f"duration-{unit}", "long", locale=self._dates))
+
     def names(self, names: Sequence[str]) -> str:
         """Return names one after the other, the first few of very many."""
         shown = ", ".join(names[:MOST_NAMES])
@@ -112,6 +119,8 @@ class Words:
                 return self.instant(value)
             case date():
                 return self.day(value)
+            case timedelta():
+                return self.span(value)
             case _:
                 return str(value)
 

@@ -21,12 +21,13 @@ from api.graphql.policies import in_order
 from api.graphql.server_facts import ServerFacts
 from api.graphql.standing import next_of, since_of
 from api.graphql.subjects import account_subject, coverage_subject
+from api.graphql.words import words_about
 from billing.rules import reasons as rules
 from billing.rules.climb import NextStage
 from billing.rules.reasons import Noun
 from reconciler.hold_effects import effects_of
 from reconciler.models import Step
-from reconciler.rules import explain as words
+from reconciler.rules import explain as tree
 from reconciler.rules.explain import HoldTold, OverrideTold, ServerStory, StepTold, Waiting
 from reconciler.rules.terms import StepKind
 from reconciler.subjects import Subject
@@ -83,7 +84,7 @@ async def server_reasons(context: Context, facts: ServerFacts) -> list[rules.Rea
         coverage=await _standing(context, coverage, waiting) if coverage is not None else None,
         anchor=(Noun.INVOICE, debt.anchor_id) if debt is not None else None,
     )
-    return words.explain(story)
+    return tree.explain(story)
 
 
 async def account_reasons(context: Context, account_id: int) -> list[rules.Reason]:
@@ -91,7 +92,7 @@ async def account_reasons(context: Context, account_id: int) -> list[rules.Reaso
     subject = await account_subject(context, account_id)
     waiting = await _waiting(context, account_id)
     decided = await _overrides(context, account_id, None)
-    return [await _standing(context, subject, waiting), *(words.override(one) for one in decided)]
+    return [await _standing(context, subject, waiting), *(tree.override(one) for one in decided)]
 
 
 async def _standing(
@@ -101,7 +102,7 @@ async def _standing(
     following = next_of(context, subject)
     held: tuple[rules.Reason, ...] = ()
     if following is not None and following.waiting_for == "guard":
-        held = words.climbs_held_back(tuple(one for of, one in waiting if of == key))
+        held = tree.climbs_held_back(tuple(one for of, one in waiting if of == key))
     return rules.standing(
         rules.StandingQuestion(
             facts=subject.facts,
@@ -171,10 +172,11 @@ def _step(row: Step | None) -> StepTold | None:
 
 
 async def _show(context: Context, account_id: int, reasons: Sequence[rules.Reason]) -> list[Reason]:
+    words = words_about(context, (await account_subject(context, account_id)).account)
     return [
         Reason(
             rule=one.rule,
-            text=one.text,
+            text=" ".join(part if isinstance(part, str) else words.say(part) for part in one.said),
             value=one.value,
             since=one.since,
             until=one.until,

@@ -5,8 +5,8 @@ tell, to those who may read them.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from billing.rules.climb import NextStage
@@ -14,6 +14,7 @@ from billing.rules.facts import AccountFacts, CoverageFacts, NoticeFact
 from billing.rules.ladder import Eligibility
 from billing.rules.policy import Policy
 from billing.rules.terms import Stage
+from billing.rules.words import Phrase, Value, counted, english, phrase
 
 
 class Noun(StrEnum):
@@ -27,9 +28,10 @@ class Noun(StrEnum):
 class Reason:
     """One rule that was evaluated, in words, with those that it rests on."""
 
-    #: Stable: programs branch on it, people read the text.
+    #: Stable: programs branch on it, people read what is said.
     rule: str
-    text: str
+    #: Sentences, one after the other. A text is what a person typed, and the same in every language.
+    said: tuple[Phrase | str, ...]
     value: str | None = None
     since: datetime | None = None
     #: When it ends or changes by itself, which the text names too; null when that is not known.
@@ -37,6 +39,11 @@ class Reason:
     by: str | None = None
     ref: tuple[Noun, int] | None = None
     because: tuple["Reason", ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What is said, in English."""
+        return " ".join(one if isinstance(one, str) else english(one) for one in self.said)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +62,37 @@ class StandingQuestion:
     held_back: tuple[Reason, ...] = ()
 
 
+_FOLLOWS = phrase("%(stage)s follows on %(at)s if nothing is paid.")
 _WAITS = {
-    "notice_delivery": "once a notice of the present stage was delivered in time",
-    "address": "but the account has no address that a notice could go to, and nothing follows without one",
-    "freeze": "once the freeze is over and a fresh notice was delivered",
-    "override": "once the override is over and a fresh notice was delivered",
-    "dispute": "unless the dispute is settled before",
-    "guard": "as soon as the guard lets it",
+    "notice_delivery": phrase(
+        "%(stage)s follows on %(at)s if nothing is paid, once a notice of the present stage was delivered in time."
+    ),
+    "address": phrase(
+        "%(stage)s follows on %(at)s if nothing is paid, but the account has no address that a notice could go to,"
+        " and nothing follows without one."
+    ),
+    "freeze": phrase(
+        "%(stage)s follows on %(at)s if nothing is paid, once the freeze is over and a fresh notice was delivered."
+    ),
+    "override": phrase(
+        "%(stage)s follows on %(at)s if nothing is paid, once the override is over and a fresh notice was delivered."
+    ),
+    "dispute": phrase(
+        "%(stage)s follows on %(at)s if nothing is paid, unless the dispute is settled before."
+    ),
+    "guard": phrase("%(stage)s follows on %(at)s if nothing is paid, as soon as the guard lets it."),
 }
 
 
 def standing(asked: StandingQuestion) -> Reason:
     """Return why a subject stands at its stage: debt, age, notices, what holds the climb, and what comes next."""
-    whom = "The account" if isinstance(asked.facts, AccountFacts) else "By itself the server"
+    if isinstance(asked.facts, AccountFacts):
+        said = phrase("The account stands at %(stage)s.", stage=asked.stage)
+    else:
+        said = phrase("By itself the server stands at %(stage)s.", stage=asked.stage)
     return Reason(
         rule="standing",
-        text=f"{whom} stands at {asked.stage}.",
+        said=(said,),
         value=asked.stage,
         since=asked.since,
         because=tuple(_of_standing(asked)),
@@ -95,13 +117,17 @@ def instant(at: datetime) -> str:
 def _of_standing(asked: StandingQuestion) -> Iterator[Reason]:
     found = asked.found
     if found.stage.rank <= asked.stage.rank:
-        yield Reason(rule=f"ladder.{found.reason_code}", text=found.reason)
+        yield Reason(rule=f"ladder.{found.reason_code}", said=(found.because,))
     if found.debt is not None:
         number = len(found.debt.invoice_ids)
-        count = "One invoice is" if number == 1 else f"{number} invoices are"
+        count = counted(
+            "One invoice is overdue; the oldest decides.",
+            "%(number)s invoices are overdue; the oldest decides.",
+            number,
+        )
         yield Reason(
             rule="ladder.debt",
-            text=f"{count} overdue; the oldest decides.",
+            said=(count,),
             value=str(number),
             since=found.debt.anchor_overdue_at,
             ref=(Noun.INVOICE, found.debt.anchor_id),
@@ -114,8 +140,14 @@ def _of_standing(asked: StandingQuestion) -> Iterator[Reason]:
 def _of_episode(asked: StandingQuestion) -> Iterator[Reason]:
     rung, counts_from = asked.policy.at(asked.stage), _counts_from(asked)
     if counts_from is not None:
-        supported = f"; {asked.stage} is supported from an age of {_span(rung.after)} on" if rung else ""
-        yield Reason(rule="ladder.age", text=f"Its age counts from then on{supported}.", since=counts_from)
+        said = phrase("Its age counts from then on.")
+        if rung:
+            said = phrase(
+                "Its age counts from then on; %(stage)s is supported from an age of %(span)s on.",
+                stage=asked.stage,
+                span=rung.after,
+            )
+        yield Reason(rule="ladder.age", said=(said,), since=counts_from)
     yield _told(asked)
 
 
@@ -131,20 +163,21 @@ def _told(asked: StandingQuestion) -> Reason:
     delivered = [notice for notice in named if notice.delivered_at is not None]
     if delivered:
         latest = max(delivered, key=lambda notice: notice.delivered_at or notice.sent_at)
-        text = f"A notice that names it was delivered ({latest.template})."
+        said = phrase("A notice that names it was delivered (%(template)s).", template=latest.template)
         return Reason(
             rule="ladder.notice",
-            text=text,
+            said=(said,),
             value=latest.stage or latest.template,
             since=latest.delivered_at,
         )
     if any(notice.failed for notice in named):
         return Reason(
-            rule="ladder.notice_refused", text="Its notices were refused; nothing follows before one arrives."
+            rule="ladder.notice_refused",
+            said=(phrase("Its notices were refused; nothing follows before one arrives."),),
         )
     waiting = max((notice.sent_at for notice in named), default=None)
-    text = "A notice is on its way." if waiting else "No notice has named it yet."
-    return Reason(rule="ladder.notice_pending", text=text, since=waiting)
+    said = phrase("A notice is on its way.") if waiting else phrase("No notice has named it yet.")
+    return Reason(rule="ladder.notice_pending", said=(said,), since=waiting)
 
 
 def _names(notice: NoticeFact, asked: StandingQuestion) -> bool:
@@ -157,21 +190,21 @@ def _of_what_follows(asked: StandingQuestion) -> Iterator[Reason]:
     if asked.held_back:
         yield Reason(
             rule="guard",
-            text=f"Facts and time support {asked.found.stage}; the guard has not let it happen.",
+            said=(
+                phrase(
+                    "Facts and time support %(stage)s; the guard has not let it happen.",
+                    stage=asked.found.stage,
+                ),
+            ),
             value=asked.found.stage,
             because=asked.held_back,
         )
     elif asked.following is not None:
-        waits = _WAITS.get(asked.following.waiting_for or "")
+        told = _WAITS.get(asked.following.waiting_for or "", _FOLLOWS)
+        following: dict[str, Value] = {"stage": asked.following.stage, "at": asked.following.at}
         yield Reason(
             rule="ladder.next",
-            text=f"{asked.following.stage} follows on {instant(asked.following.at)} if nothing is paid"
-            f"{f', {waits}' if waits else ''}.",
+            said=(replace(told, values=following),),
             value=asked.following.stage,
             until=asked.following.at,
         )
-
-
-def _span(length: timedelta) -> str:
-    hours = length / timedelta(hours=1)
-    return f"{hours / 24:g} days" if hours >= 168 else f"{hours:g} h"

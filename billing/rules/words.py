@@ -6,13 +6,17 @@ the way in which each writes amounts and instants, are `billing.words`'.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Union
 
 from billing.rules.money import Money
 
 #: What a phrase may speak of, another sentence included. A text is shown as it is and never read as words of ours.
-Value = Union[str, int, Money, date, datetime, "Phrase"]
+Value = Union[str, int, Money, date, datetime, timedelta, "Phrase"]
+
+
+#: From here on a length is told in days.
+_MANY_HOURS = 168
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,4 +51,7 @@ def _written(value: Value) -> str:
         return english(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if isinstance(value, timedelta):
+        hours = value / timedelta(hours=1)
+        return f"{hours / 24:g} days" if hours >= _MANY_HOURS else f"{hours:g} h"
     return value.isoformat() if isinstance(value, date) else str(value)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from billing.rules.gates import Gate
-from billing.rules.reasons import Noun, Reason, instant
+from billing.rules.reasons import Noun, Reason
 from billing.rules.terms import Effect, HoldCause, OverrideKind, Stage
-from billing.rules.words import english
+from billing.rules.words import Phrase, counted, english, phrase
 from reconciler.rules.terms import Power, ServerStatus, StepKind, StepState
 from reconciler.rules.world import RecordView
 
@@ -86,19 +86,37 @@ class ServerStory:
 
 
 _STATES = {
-    ServerStatus.DELETED: "It has been retired; nothing is done to it any more.",
-    ServerStatus.PROVISIONING: "It is still being set up.",
-    ServerStatus.FAILED: "Setting it up failed.",
-    ServerStatus.MISSING: "Its site was read completely and did not show it; nothing is done to it until it is back.",
+    ServerStatus.DELETED: phrase("It has been retired; nothing is done to it any more."),
+    ServerStatus.PROVISIONING: phrase("It is still being set up."),
+    ServerStatus.FAILED: phrase("Setting it up failed."),
+    ServerStatus.MISSING: phrase(
+        "Its site was read completely and did not show it; nothing is done to it until it is back."
+    ),
 }
 _UNDONE_BY = {
-    HoldCause.BILLING: "Paying the overdue invoices lifts it at once and brings the server back by itself.",
-    HoldCause.CUSTOMER: "Its owner switched it off, and switches it on again.",
-    HoldCause.ABUSE: "Staff lifts it once the matter is settled; a payment does not.",
-    HoldCause.MAINTENANCE: "It ends with the maintenance; a payment does not lift it.",
-    HoldCause.ADMIN: "Staff lifts it; a payment does not.",
+    HoldCause.BILLING: phrase(
+        "Paying the overdue invoices lifts it at once and brings the server back by itself."
+    ),
+    HoldCause.CUSTOMER: phrase("Its owner switched it off, and switches it on again."),
+    HoldCause.ABUSE: phrase("Staff lifts it once the matter is settled; a payment does not."),
+    HoldCause.MAINTENANCE: phrase("It ends with the maintenance; a payment does not lift it."),
+    HoldCause.ADMIN: phrase("Staff lifts it; a payment does not."),
 }
-_ENDED = "Renewing its subscription, or naming it under another one, lifts it at once."
+_ENDED = phrase("Renewing its subscription, or naming it under another one, lifts it at once.")
+
+
+_FOUND = {
+    Power.RUNNING: phrase("It was found running and is started again."),
+    Power.STOPPED: phrase("It was found stopped and stays off, as it was found."),
+    Power.UNKNOWN: phrase("It was found unknown and stays off, as it was found."),
+}
+_STEPS = {
+    StepState.DISPATCHED: phrase("A change is under way."),
+    StepState.UNKNOWN: phrase(
+        "How a change ended is not known; it is read again before anything else happens."
+    ),
+    StepState.FAILED: phrase("The last change failed and is tried again."),
+}
 
 
 def explain(story: ServerStory) -> list[Reason]:
@@ -109,7 +127,7 @@ def explain(story: ServerStory) -> list[Reason]:
         *_ladder(story),
         *(override(one) for one in story.overrides),
         *(
-            [Reason(rule="free", text="It is free of charge and takes no billing hold.")]
+            [Reason(rule="free", said=(phrase("It is free of charge and takes no billing hold."),))]
             if story.free
             else []
         ),
@@ -118,13 +136,13 @@ def explain(story: ServerStory) -> list[Reason]:
         *_held_back(story),
         *_gates(story),
     ]
-    nothing = "Nothing restricts it; whether it runs is its owner's business."
-    return told or [Reason(rule="none", text=nothing)]
+    nothing = phrase("Nothing restricts it; whether it runs is its owner's business.")
+    return told or [Reason(rule="none", said=(nothing,))]
 
 
 def _state(story: ServerStory) -> Iterator[Reason]:
     if story.status in _STATES:
-        yield Reason(rule="state", text=_STATES[story.status], value=story.status)
+        yield Reason(rule="state", said=(_STATES[story.status],), value=story.status)
 
 
 def _hold(hold: HoldTold, story: ServerStory) -> Reason:
@@ -136,8 +154,11 @@ def _hold(hold: HoldTold, story: ServerStory) -> Reason:
     ]
     return Reason(
         rule=f"hold.{hold.cause.lower()}",
-        text=f"{hold.reason.rstrip('.')}. {undone}"
-        + (f" It ends by itself on {instant(hold.expires_at)}." if hold.expires_at else ""),
+        said=(
+            f"{hold.reason.rstrip('.')}.",
+            undone,
+            *([phrase("It ends by itself on %(at)s.", at=hold.expires_at)] if hold.expires_at else []),
+        ),
         value=" ".join(hold.effects),
         since=hold.since,
         until=hold.expires_at,
@@ -162,7 +183,7 @@ def override(one: OverrideTold) -> Reason:
     """Return a decision of staff as a reason."""
     return Reason(
         rule=f"override.{one.kind.lower()}",
-        text=f"{one.reason.rstrip('.')}." + (f" Until {instant(one.expires_at)}." if one.expires_at else ""),
+        said=(f"{one.reason.rstrip('.')}.", *_until(one.expires_at)),
         value=one.kind,
         since=one.since,
         until=one.expires_at,
@@ -171,22 +192,27 @@ def override(one: OverrideTold) -> Reason:
     )
 
 
+def _until(at: datetime | None) -> tuple[Phrase, ...]:
+    return (phrase("Until %(at)s.", at=at),) if at else ()
+
+
 def _difference(story: ServerStory) -> Iterator[Reason]:
     """Tell where what was read differs from what is asked for."""
     at = story.observed_at
     effects = frozenset[Effect]().union(*(hold.effects for hold in story.holds))
     stop, lock = Effect.STOP_SERVERS in effects, Effect.LOCK_BACKUPS in effects
     if story.restoring:
-        text = "What was taken from it is being given back."
-        yield Reason(rule="restoring", text=text, since=at, because=tuple(_owed(story, effects)))
+        said = phrase("What was taken from it is being given back.")
+        yield Reason(rule="restoring", said=(said,), since=at, because=tuple(_owed(story, effects)))
     elif stop and story.power is not Power.STOPPED and not story.in_sync:
-        text = "It is to be stopped; it was last read differently."
-        yield Reason(rule="not_in_sync.power", text=text, value=story.power, since=at)
+        said = phrase("It is to be stopped; it was last read differently.")
+        yield Reason(rule="not_in_sync.power", said=(said,), value=story.power, since=at)
     elif lock and story.backups_locked is not True and not story.in_sync:
-        text = "Its backups are to be locked and are not yet."
-        yield Reason(rule="not_in_sync.backups", text=text, since=at)
+        said = phrase("Its backups are to be locked and are not yet.")
+        yield Reason(rule="not_in_sync.backups", said=(said,), since=at)
     elif not stop and story.power is Power.STOPPED:
-        yield Reason(rule="off", text="It is off although nothing of ours asks for it.", since=at)
+        said = phrase("It is off although nothing of ours asks for it.")
+        yield Reason(rule="off", said=(said,), since=at)
 
 
 def _owed(story: ServerStory, effects: frozenset[Effect]) -> Iterator[Reason]:
@@ -194,12 +220,16 @@ def _owed(story: ServerStory, effects: frozenset[Effect]) -> Iterator[Reason]:
     record = story.record
     if record.stopped_by_us and Effect.STOP_SERVERS not in effects:
         found = record.power or Power.UNKNOWN
-        again = "is started again" if found is Power.RUNNING else "stays off, as it was found"
-        yield Reason(rule="restore.power", text=f"It was found {found.lower()} and {again}.", value=found)
+        said = _FOUND.get(found, _FOUND[Power.UNKNOWN])
+        yield Reason(rule="restore.power", said=(said,), value=found)
     if record.backups_locked and Effect.LOCK_BACKUPS not in effects:
         number = len(record.volumes)
-        text = f"{number} of its backups were protected by us and are opened again."
-        yield Reason(rule="restore.backups", text=text, value=str(number))
+        said = counted(
+            "One of its backups was protected by us and is opened again.",
+            "%(number)s of its backups were protected by us and are opened again.",
+            number,
+        )
+        yield Reason(rule="restore.backups", said=(said,), value=str(number))
     for one in story.waiting:
         if not one.kind.restricts:
             yield _waits(one)
@@ -209,14 +239,11 @@ def _under_way(story: ServerStory) -> Iterator[Reason]:
     step = story.step
     if step is None:
         return
-    text = {
-        StepState.DISPATCHED: "A change is under way.",
-        StepState.UNKNOWN: "How a change ended is not known; it is read again before anything else happens.",
-        StepState.FAILED: "The last change failed and is tried again.",
-    }.get(step.state)
-    if text is not None:
-        said = f" It was told: {step.message.rstrip('.')}." if step.message else ""
-        yield Reason(rule="step", text=f"{text}{said}", value=step.kind, since=step.since)
+    state = _STEPS.get(step.state)
+    if state is not None:
+        told = step.message.rstrip(".") if step.message else None
+        why = (phrase("It was told: %(told)s.", told=told),) if told else ()
+        yield Reason(rule="step", said=(state, *why), value=step.kind, since=step.since)
 
 
 def _held_back(story: ServerStory) -> Iterator[Reason]:
@@ -229,7 +256,11 @@ def _held_back(story: ServerStory) -> Iterator[Reason]:
 def _waits(one: Waiting) -> Reason:
     return Reason(
         rule=f"held_back.{one.code.lower()}",
-        text=f"{one.kind} waits{f' until {instant(one.until)}' if one.until else ''}: {one.reason}.",
+        said=(
+            phrase("%(kind)s waits until %(at)s: %(why)s.", kind=one.kind, at=one.until, why=one.reason)
+            if one.until
+            else phrase("%(kind)s waits: %(why)s.", kind=one.kind, why=one.reason),
+        ),
         value=one.kind,
         until=one.until,
     )
@@ -242,17 +273,15 @@ def climbs_held_back(waiting: tuple[Waiting, ...]) -> tuple[Reason, ...]:
 
 def _gates(story: ServerStory) -> Iterator[Reason]:
     """Tell what the customer may not do now, one reason for each answer that the gates give."""
-    refused: dict[tuple[str, str, str | None, datetime | None], list[str]] = defaultdict(list)
+    refused: dict[tuple[str, str, datetime | None], list[Gate]] = defaultdict(list)
     for gate in story.gates:
         if not gate.allowed:
-            remedy = english(gate.remedy) if gate.remedy else None
-            refused[gate.code, english(gate.message), remedy, gate.until].append(gate.action)
-    for (code, message, remedy, until), actions in refused.items():
+            refused[gate.code, english(gate.message), gate.until].append(gate)
+    for (code, _, until), gates in refused.items():
+        first = gates[0]
         yield Reason(
             rule=f"gate.{code.lower()}",
-            text=" ".join(
-                [message, *([remedy] if remedy else []), *([f"Until {instant(until)}."] if until else [])]
-            ),
-            value=" ".join(actions),
+            said=(first.message, *([first.remedy] if first.remedy else []), *_until(until)),
+            value=" ".join(gate.action for gate in gates),
             until=until,
         )

@@ -189,6 +189,21 @@ def test_it_knows_summer() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("hours", "german", "plain"),
+    [
+        (1, "1 Stunde", "1 h"),
+        (72, "72 Stunden", "72 h"),
+        (1.5, "1,5 Stunden", "1.5 h"),
+        (168, "7 Tage", "7 days"),
+    ],
+)
+def test_it_says_how_long(hours: float, german: str, plain: str) -> None:
+    """Hours up to a week, days from then on."""
+    told = Phrase(text="%(span)s", values={"span": timedelta(hours=hours)})
+    assert (words_of("de", "UTC").say(told), english(told)) == (german, plain)
+
+
 def test_it_names_the_local_day() -> None:
     """Half past eleven in the evening is tomorrow further east; a day without a time is the same everywhere."""
     late = datetime(2026, 12, 31, 23, 30, tzinfo=UTC)

@@ -332,7 +332,7 @@ CASES: list[tuple[Any, set[str], str]] = [
     (climbing_held, standing(("ladder.overdue", None), ("ladder.next", "guard"))
      | {"standing < guard < held_back.blast_radius"} | OVERDUE, "the guard has not let it happen"),
     (window_closed, standing(("ladder.overdue", None), ("ladder.next", "guard"))
-     | {"standing < guard < held_back.window"} | OVERDUE, "ADVANCE waits until 2026-11-23 08:00 UTC: closed"),
+     | {"standing < guard < held_back.window"} | OVERDUE, "ADVANCE waits until 23 November 2026, 09:00 CET: closed"),
     (uncovered, {"hold.billing", "gate.account_suspended", "gate.backups_locked", "hold.billing < standing",
                  *(f"hold.billing < standing < {rule}" for rule in LADDER - {"ladder.debt"})},
      "Renewing its subscription"),
