@@ -50,6 +50,12 @@ def catalog(language: str) -> gettext.NullTranslations:
     return gettext.translation(DOMAIN, FOLDER, [language], fallback=True)
 
 
+@cache
+def _fixed(language: str, text: str) -> str:
+    """Return what shows no value and so is always the same, such as the words of a gate."""
+    return unbound(catalog(language).gettext(text) % {})
+
+
 class Words:
     """The language of one reader. An unknown locale reads English, an unknown zone UTC."""
 
@@ -63,6 +69,8 @@ class Words:
 
     def say(self, told: Phrase) -> str:
         """Return a phrase as this reader reads it, in one line with plain spaces."""
+        if not told.values and told.plural is None:
+            return _fixed(self.language, told.text)
         return unbound(self.bound(told))
 
     def bound(self, told: Phrase) -> str:

@@ -146,7 +146,7 @@ class Story:
         )
         account = await self._account()
         self._check("there is nothing to announce any more", account["announcement"] is None)
-        await self._until("the good news arrives by mail", lambda: self._told("thank you"))
+        await self._until("the good news arrives by mail", lambda: self._told("everything is open again"))
         self._check("nothing was ever asked to be destroyed", not self.scene.cluster.destroying_calls)
 
     # -- looking ------------------------------------------------------------------------------------------------------

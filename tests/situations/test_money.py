@@ -111,3 +111,28 @@ async def test_a_payment_that_was_recorded_by_mistake_can_be_taken_back(situatio
         assert await tale.stage() == "CURRENT"
         await tale.after(4 * DAY, step=4 * DAY)
         assert await tale.stage() == "PAST_DUE"
+
+
+async def test_a_mail_about_money_that_ends_is_not_sent_once_more_has_arrived(situation: Any) -> None:
+    """It waited for the mail server; what it would have said is not so any more. Later it is, and is told in German."""
+    async with situation() as tale:
+        hourly = {"amount": "0.10", "currency": EUR}
+        await tale.change("priceSet", {"sku": "small", "hourly": hourly}, "price { sku }")
+        await tale.begin(guests=NONE, locale="de-AT")
+        server = {
+            "accountExternalId": "acct-story", "externalId": "acct-story-1101", "name": "web", "site": "demo",
+            "kind": "LXC", "guest": "1101", "sku": "small", "deployment": "SUCCEEDED",
+        }  # fmt: skip
+        await tale.change("serverRegister", server, "server { id }", Role.CONTROL)
+        tale.world.mailbox.refusal = "421 4.3.2 shutting down"
+        await _redeem(tale, await _voucher(tale, "24.00"))
+        assert await tale.is_told() == "FUNDS_LOW"
+        await _redeem(tale, await _voucher(tale, "100.00"), "second")
+        assert await tale.is_told() is None
+        tale.world.mailbox.refusal = None
+        await tale.after(DAY)
+        assert tale.letters() == []
+        await tale.after(timedelta(days=22), step=timedelta(days=11))
+        invoice, end = tale.letters()
+        assert invoice.startswith("Ihre Rechnung ")
+        assert end.startswith("Ihr Guthaben reicht bis zum ")
