@@ -73,6 +73,7 @@ class Account:
         self.subscriptions = Subscriptions(self.store, self.invoices, self.collection)
         self.customers = Customers(self.store)
         self.customers.on_deleted.append(self._end_everything_of)
+        self.payments.on_success.append(self._contested)
 
     @property
     def id(self) -> str:
@@ -312,6 +313,10 @@ class Account:
     def _do(self, act: Callable[..., Obj], *args: Any, **kwargs: Any) -> Obj:
         with self.lock:
             return deepcopy(act(*args, **kwargs))
+
+    def _contested(self, intent: Obj) -> None:
+        if self.cards.contesting(intent["payment_method"]):
+            self.money_back.open_dispute(intent["latest_charge"])
 
     def _end_everything_of(self, owner: Obj) -> None:
         for subscription in self.store.newest_first("subscription"):

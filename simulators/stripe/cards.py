@@ -71,6 +71,8 @@ class TestCard:
     brand: str = "visa"
     saving: Outcome = SUCCEEDS
     charging: Outcome = SUCCEEDS
+    #: Whether its owner contests every charge as soon as it was made.
+    contesting: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -93,10 +95,11 @@ CARDS: dict[str, TestCard] = {
         number="4000002760003184", saving=REQUIRES_ACTION, charging=REQUIRES_ACTION
     ),
     "pm_card_authenticationRequiredOnSetup": TestCard(number="4000002500003155", saving=REQUIRES_ACTION),
-    "pm_card_chargeDeclined": _refused("4000000000000002", "generic_decline"),
-    "pm_card_chargeDeclinedInsufficientFunds": _refused("4000000000009995", "insufficient_funds"),
-    "pm_card_chargeDeclinedLostCard": _refused("4000000000009987", "lost_card"),
-    "pm_card_chargeDeclinedStolenCard": _refused("4000000000009979", "stolen_card"),
+    "pm_card_createDispute": TestCard(number="4000000000000259", contesting=True),
+    "pm_card_visa_chargeDeclined": _refused("4000000000000002", "generic_decline"),
+    "pm_card_visa_chargeDeclinedInsufficientFunds": _refused("4000000000009995", "insufficient_funds"),
+    "pm_card_visa_chargeDeclinedLostCard": _refused("4000000000009987", "lost_card"),
+    "pm_card_visa_chargeDeclinedStolenCard": _refused("4000000000009979", "stolen_card"),
     "pm_card_chargeDeclinedExpiredCard": _refused("4000000000000069", "expired_card", "expired_card"),
 }
 CARDS |= {key.replace("pm_card_", "tok_"): card for key, card in CARDS.items()}
@@ -136,6 +139,10 @@ class Cards:
         return (
             self.issue(key) if key in CARDS else self.store.get("payment_method", key, param="payment_method")
         )
+
+    def contesting(self, key: str) -> bool:
+        """Whether the owner of a payment method contests every charge."""
+        return self._numbers[key].contesting
 
     def charging(self, method: Obj) -> Outcome:
         """What charging this payment method leads to."""

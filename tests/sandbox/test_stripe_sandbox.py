@@ -1,8 +1,8 @@
-"""Cards, charges and invoices against a sandbox of Stripe itself; see the README beside this file."""
+"""Cards, charges, invoices, purse money and money back against a sandbox of Stripe; see the README beside this file."""
 
+import asyncio
 import os
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,20 +11,27 @@ import pytest
 import pytest_asyncio
 import stripe
 
-from billing import cards, charges, ledger
+from billing import adjustments, cards, charges, ledger
 from billing.charge_rows import InvoiceCharge, TopUp
 from billing.clock import SystemClock
-from billing.models import Account, Invoice
-from billing.money_models import Card, ChargeState
+from billing.forgiving import forgive
+from billing.models import Account, Invoice, WorkItem
+from billing.money_models import Card, ChargeState, LedgerKind, Reservation, TransactionKind
 from billing.refusal import RefusalCode, RefusalError
 from billing.rules.cards import NotAsked
 from billing.rules.money import Money
-from billing.rules.terms import InvoiceStatus
+from billing.rules.policy import Policy
+from billing.rules.terms import InvoiceOrigin, InvoiceStatus
+from billing.settling import Means, Occasion, settle
 from billing.stripe.card_gateway import CardGateway
+from billing.stripe.contested import refresh_contested
 from billing.stripe.gateway import API_VERSION, StripeGateway, is_live_key
 from billing.stripe.refresh import refresh_invoice
+from billing.stripe.settle_gateway import SettleGateway
 
 KEY = os.environ.get("ABEYANCE_TEST_STRIPE_KEY", "")
+#: Null: Stripe itself. A nightly test lets these tests run against the simulator, so that they cannot rot unseen.
+BASE = os.environ.get("ABEYANCE_TEST_STRIPE_API_BASE") or None
 
 # Never required: nobody has to own an account at Stripe to work on the product.
 pytestmark = [
@@ -44,7 +51,8 @@ class Sandbox:
     gateway: CardGateway
     account: Account
     customer: str
-    test_clock: str
+    #: Null: this Stripe has none.
+    test_clock: str | None
     now: datetime
 
     async def save(self, card: str = "pm_card_visa", **given: Any) -> Card:
@@ -57,20 +65,21 @@ class Sandbox:
 
     async def advance(self, by: timedelta) -> None:
         """Move the customer's clock and wait until Stripe has done what became due."""
+        if self.test_clock is None:
+            pytest.skip("the simulator has no test clocks")
         self.now += by
-        clocks = self.sdk.v1.test_helpers.test_clocks
-        await clocks.advance_async(self.test_clock, {"frozen_time": int(self.now.timestamp())})
-        for _ in range(60):
-            if (await clocks.retrieve_async(self.test_clock)).status == "ready":
-                return
-            time.sleep(1)  # noqa: ASYNC251 - nothing else runs meanwhile
-        pytest.fail("the test clock did not arrive")
+        clocks, mine = self.sdk.v1.test_helpers.test_clocks, self.test_clock
+        await clocks.advance_async(mine, {"frozen_time": int(self.now.timestamp())})
+
+        async def arrived() -> bool:
+            return (await clocks.retrieve_async(mine)).status == "ready"
+
+        await until("the test clock arrives", arrived)
 
     async def invoice(self, amount: int, **params: Any) -> Invoice:
         """A finalized invoice of Stripe, mirrored."""
-        made = await self.sdk.v1.invoices.create_async(
-            {"customer": self.customer, "currency": "eur", **params}
-        )
+        asked: Any = {"customer": self.customer, "currency": "eur", **params}
+        made = await self.sdk.v1.invoices.create_async(asked)
         item: Any = {"customer": self.customer, "invoice": made.id, "amount": amount, "currency": "eur"}
         await self.sdk.v1.invoice_items.create_async(item)
         await self.sdk.v1.invoices.finalize_invoice_async(str(made.id), {})
@@ -85,6 +94,21 @@ class Sandbox:
         """What is on the balance."""
         return (await ledger.purses([self.account.id]))[self.account.id].balance
 
+    async def fill(self, amount: int) -> None:
+        """Let a transfer become balance."""
+        move = ledger.Move(debit=LedgerKind.BANK, credit=LedgerKind.BALANCE, amount=amount)
+        told: Any = {"at": self.clock.now(), "actor": "anna", "description": "transfer"}
+        fact = ("test", f"{self.customer}:{amount}")
+        await ledger.book(TransactionKind.PAYMENT_RECORDED, self.account.id, [move], fact=fact, **told)
+
+    async def topped_up(self, card: str = "pm_card_visa") -> str:
+        """Put twenty euros on the balance; the payment's id at Stripe."""
+        await self.save(card)
+        outcome = await charges.top_up(self.gateway, self.clock, self.wish(card))
+        assert outcome.state is ChargeState.SUCCEEDED
+        assert outcome.charge is not None
+        return str(outcome.charge.stripe_payment_intent_id)
+
     def wish(self, key: str, **given: Any) -> TopUp:
         """Twenty euros."""
         # Stripe keeps keys for a day: another run must not be answered with what happened in this one.
@@ -98,24 +122,41 @@ class Sandbox:
         )
 
 
+async def until(what: str, so: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what Stripe does in its own time, a minute at most."""
+    for _ in range(60):
+        if await so():
+            return
+        await asyncio.sleep(1)
+    pytest.fail(f"waited in vain until {what}")
+
+
 @pytest_asyncio.fixture
 async def sandbox(sqlite_database: str, factory: Any) -> AsyncIterator[Sandbox]:
     """A fresh customer on a clock of its own; both are gone afterwards."""
     if is_live_key(KEY) or "_test_" not in KEY:
         pytest.fail("ABEYANCE_TEST_STRIPE_KEY is no key of test mode", pytrace=False)
-    gateway = StripeGateway(KEY)
-    sdk = stripe.StripeClient(KEY, stripe_version=API_VERSION, http_client=stripe.HTTPXClient())
-    now = datetime.now(UTC).replace(microsecond=0)
-    made = await sdk.v1.test_helpers.test_clocks.create_async({"frozen_time": int(now.timestamp())})
-    customer = await sdk.v1.customers.create_async({"test_clock": made.id, "email": "ada@example.org"})
+    gateway = StripeGateway(KEY, api_base=BASE)
+    sdk = stripe.StripeClient(
+        KEY,
+        stripe_version=API_VERSION,
+        http_client=stripe.HTTPXClient(),
+        base_addresses={"api": BASE} if BASE else None,
+    )
+    now, clocks = datetime.now(UTC).replace(microsecond=0), sdk.v1.test_helpers.test_clocks
+    asked: Any = {"email": "ada@example.org"}
+    if BASE is None:
+        asked["test_clock"] = (await clocks.create_async({"frozen_time": int(now.timestamp())})).id
+    customer = await sdk.v1.customers.create_async(asked)
     account = await factory.account(external_id=f"sandbox-{customer.id}", stripe_customer_id=customer.id)
     try:
         yield Sandbox(
             clock=SystemClock(), sdk=sdk, gateway=CardGateway(gateway), account=account, customer=customer.id,
-            test_clock=made.id, now=now,
+            test_clock=asked.get("test_clock"), now=now,
         )  # fmt: skip
     finally:
-        await sdk.v1.test_helpers.test_clocks.delete_async(made.id)
+        if BASE is None:
+            await clocks.delete_async(asked["test_clock"])
         await gateway.close()
 
 
@@ -169,7 +210,7 @@ async def test_it_tops_up_once(sandbox: Sandbox) -> None:
 async def test_it_reads_declines(sandbox: Sandbox, card: str, code: str, hard: bool) -> None:
     """Cards that fail at saving already are charged with a payment method that was never saved."""
     account, row = sandbox.account, await sandbox.save()
-    await Card.filter(id=row.id).update(removed_at=sandbox.clock.now())
+    await Card.filter(id=row.id).update(removed_at=sandbox.clock.now(), is_default=False)
     bad = await Card.create(
         account_id=account.id, stripe_payment_method_id=card, fingerprint=card, brand="visa", last4="0000",
         exp_month=12, exp_year=2034, added_at=sandbox.clock.now(),
@@ -242,3 +283,79 @@ async def test_it_waits_while_stripe_collects(sandbox: Sandbox) -> None:
         ),
     )
     assert outcome.not_asked is NotAsked.STRIPE_COLLECTS
+
+
+# -- purse money on invoices of Stripe
+
+
+def means(sandbox: Sandbox) -> Means:
+    """What settling works with; no card is asked."""
+    policies = {"standard": Policy(name="standard", stages=())}
+    return Means(clock=sandbox.clock, policies=policies, stripe=SettleGateway(sandbox.gateway.gateway))
+
+
+async def test_it_pays_an_invoice_of_stripe_from_the_balance(sandbox: Sandbox) -> None:
+    """A part by a payment record (or set aside, where the account has none), then the rest; booked once."""
+    with_stripe = means(sandbox)
+    assert with_stripe.stripe is not None
+    invoice = await sandbox.invoice(1500, collection_method="send_invoice", days_until_due=1)
+    await sandbox.fill(600)
+    await settle(sandbox.account.id, occasion=Occasion(), means=with_stripe)
+    part = 600 if with_stripe.stripe.payment_records else 0
+    assert (await sandbox.mirrored(str(invoice.stripe_invoice_id))).amount_due == 1500 - part
+    await sandbox.fill(900)
+    await settle(sandbox.account.id, occasion=Occasion(), means=with_stripe)
+    after = await sandbox.mirrored(str(invoice.stripe_invoice_id))
+    assert (after.status, after.amount_due, await sandbox.balance()) == (InvoiceStatus.PAID, 0, 0)
+    assert {str(row.state) for row in await Reservation.all()} == {"BOOKED"}
+    assert await ledger.proven() == []
+
+
+async def test_it_takes_credit_notes_off_and_forgives_the_rest(sandbox: Sandbox) -> None:
+    """Somebody's credit note at Stripe, then our own over what remains of an invoice that was paid in part."""
+    invoice = await sandbox.invoice(1500, collection_method="send_invoice", days_until_due=1)
+    stripe_id = str(invoice.stripe_invoice_id)
+    await sandbox.sdk.v1.credit_notes.create_async({"invoice": stripe_id, "amount": 500})
+    assert (await sandbox.mirrored(stripe_id)).amount_due == 1000
+    forgiven = await forgive(invoice.id, reason="goodwill", actor="anna", means=means(sandbox))
+    assert (forgiven.status is InvoiceStatus.OPEN, forgiven.amount_due) == (False, 0)
+
+
+# -- money back
+
+
+async def test_it_follows_a_refund(sandbox: Sandbox) -> None:
+    """It leaves the balance, once."""
+    payment = await sandbox.topped_up()
+    await sandbox.sdk.v1.refunds.create_async({"payment_intent": payment, "amount": 500})
+    for _ in range(2):
+        await refresh_contested(sandbox.gateway.gateway, sandbox.clock, payment)
+        assert await sandbox.balance() == 1500
+    assert await ledger.proven() == []
+
+
+async def test_it_follows_a_dispute_to_its_loss(sandbox: Sandbox) -> None:
+    """Staff are told; closed without evidence (docs.stripe.com/api/disputes/close) it is lost, and owed anew."""
+    payment = await sandbox.topped_up("pm_card_createDispute")
+    disputes = sandbox.sdk.v1.disputes
+
+    async def status() -> str | None:
+        found = (await disputes.list_async({"payment_intent": payment})).data
+        return found[0].status if found else None
+
+    async def opened() -> bool:
+        return await status() == "needs_response"
+
+    async def lost() -> bool:
+        return await status() == "lost"
+
+    await until("the dispute is opened", opened)
+    await refresh_contested(sandbox.gateway.gateway, sandbox.clock, payment)
+    assert await WorkItem.exists(kind="stripe.dispute")
+    [dispute] = (await disputes.list_async({"payment_intent": payment})).data
+    await disputes.close_async(dispute.id)
+    await until("the dispute is lost", lost)
+    await refresh_contested(sandbox.gateway.gateway, sandbox.clock, payment)
+    await adjustments.issue_drafts(sandbox.clock, means(sandbox).policies)
+    owed = await Invoice.get(origin=InvoiceOrigin.ADJUSTMENT)
+    assert (owed.status, owed.total) == (InvoiceStatus.OPEN, 2000)

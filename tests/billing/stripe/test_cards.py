@@ -350,7 +350,7 @@ async def test_it_says_what_is_left_to_do_for_an_own_setup(world: Any, card_gate
     for setup in (begun[0], theirs):
         waiting(setup.id, {"payment_method": "pm_card_authenticationRequired"})
     with pytest.raises(ApiError):
-        waiting(begun[1].id, {"payment_method": "pm_card_chargeDeclined"})
+        waiting(begun[1].id, {"payment_method": "pm_card_visa_chargeDeclined"})
     codes = []
     for setup in (*begun, theirs):
         with pytest.raises(RefusalError) as caught:

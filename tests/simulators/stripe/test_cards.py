@@ -41,7 +41,7 @@ async def test_it_declines_a_card_at_saving(client: stripe.StripeClient, account
     intent = await client.v1.setup_intents.create_async({"customer": customer})
     with pytest.raises(stripe.CardError) as refusal:
         await client.v1.setup_intents.confirm_async(
-            intent.id, {"payment_method": "pm_card_chargeDeclinedInsufficientFunds"}
+            intent.id, {"payment_method": "pm_card_visa_chargeDeclinedInsufficientFunds"}
         )
     assert refusal.value.error.decline_code == "insufficient_funds"
     assert (await client.v1.payment_methods.list_async({"customer": customer})).data == []
