@@ -35,7 +35,8 @@ class BankPayment:
 
     account_id: int
     amount: Money
-    #: What the payer wrote, or the bank's own number. With the same amount on the same day it is the same money.
+    #: What the payer wrote, or the bank's own number. With the same amount on the same day it is the same money; blanks
+    #: and cases do not matter.
     reference: str
     received_at: datetime
     #: Null: the balance, and from there whatever is open.
@@ -87,7 +88,7 @@ async def record_payment(
         invoice_id=asked.invoice_id,
         origin=LedgerKind.BANK,
         kind=TransactionKind.PAYMENT_RECORDED,
-        fact=("bank", f"{asked.account_id}:{asked.amount.minor}:{day}:{reference}"),
+        fact=("bank", f"{asked.account_id}:{asked.amount.minor}:{day}:{_plain(reference)}"),
         source=PartSource.OUT_OF_BAND,
         description=f"transfer {reference}",
     )
@@ -193,13 +194,18 @@ async def take_back(
     return TakenBack(reversal=reversal, invoice=await Invoice.get(id=drafted.id) if drafted else None)
 
 
+def _plain(reference: str) -> str:
+    """Return a reference as it names its transfer: people copy the same one with other blanks and cases."""
+    return "".join(reference.upper().split())[:_LONGEST_REFERENCE]
+
+
 async def _unspent(fact: Fact) -> Fact:
     """Return the name for a transfer: one that was taken back, such as from the wrong invoice, is recorded anew."""
     source, name = fact
     times, known = 1, await LedgerTransaction.get_or_none(source=source, source_id=name)
     while known is not None and await LedgerTransaction.exists(reverses_id=known.id):
         times += 1
-        # Two blanks are in no reference.
+        # Blanks are in no plain reference.
         fact = (source, f"{name}  {times}")
         known = await LedgerTransaction.get_or_none(source=source, source_id=fact[1])
     return fact

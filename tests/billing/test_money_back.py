@@ -64,9 +64,10 @@ async def test_it_pays_the_named_invoice_and_puts_the_rest_on_the_balance(
 async def test_it_records_the_same_money_once(clock, wallet, means, account):
     """The same reference, amount and day is the same transfer; another day is another one."""
     await record_payment(transfer(account, clock), actor="anna", means=means)
-    with pytest.raises(RefusalError) as refused:
-        await record_payment(transfer(account, clock, reference=" RF18  5390 "), actor="bert", means=means)
-    assert code(refused) is RefusalCode.CONFLICT
+    for copied in (" RF18  5390 ", "rf185390"):
+        with pytest.raises(RefusalError) as refused:
+            await record_payment(transfer(account, clock, reference=copied), actor="bert", means=means)
+        assert code(refused) is RefusalCode.CONFLICT
     clock.advance(timedelta(days=30))
     await record_payment(transfer(account, clock), actor="anna", means=means)
     assert (await wallet.holds(account)).balance == 1000
