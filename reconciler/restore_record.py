@@ -32,7 +32,11 @@ class Owner:
 
 async def of_servers(server_ids: Iterable[int]) -> Mapping[int, RecordView]:
     """Return the open records of these servers; a server without one is left out."""
-    rows = await RestorePart.filter(server_id__in=list(server_ids), closed_at=None).order_by("id")
+    return views(await RestorePart.filter(server_id__in=list(server_ids), closed_at=None).order_by("id"))
+
+
+def views(rows: Iterable[RestorePart]) -> Mapping[int, RecordView]:
+    """Return the record of each server that these open parts are of."""
     parts: dict[int, list[RestorePart]] = defaultdict(list)
     for row in rows:
         parts[row.server_id or 0].append(row)

@@ -3,28 +3,25 @@
 Reads the facts of many accounts in a fixed number of statements and asks the pure rules. Writes nothing.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from billing import invoices
-from billing.models import Account, Episode, Notice, Override, Subscription
-from billing.overrides import fact_of
+from billing.models import Account, Episode
 from billing.rules import ladder
 from billing.rules.facts import (
     AccountFacts,
     CoverageFacts,
     DisputeFact,
     EpisodeFact,
-    InvoiceFact,
-    NoticeFact,
     OverrideFact,
 )
 from billing.rules.ladder import Eligibility
 from billing.rules.policy import Policy
-from billing.rules.terms import NoticeState, Stage, milder
-from reconciler.models import ReconcilerState, Server
+from billing.rules.terms import Stage, milder
+from reconciler import subject_rows
+from reconciler.models import Server
+from reconciler.subject_rows import SubjectRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +35,14 @@ class Subject:
     facts: AccountFacts | CoverageFacts
     episode: Episode | None
     eligibility: Eligibility
+    #: All overrides of the account and of its servers, ended ones too.
+    overrides: tuple[OverrideFact, ...] = ()
+    #: Whether the account has an unpaid uncollectible invoice.
+    uncollected: bool = False
+    #: When the account's own last episode ended; null: it never had one.
+    last_ended: datetime | None = None
+    #: Whether the account has metered usage.
+    metered: bool = False
 
     @property
     def admitted(self) -> Stage:
@@ -57,102 +62,39 @@ class Subject:
 
 async def load(account_ids: Iterable[int], policies: Mapping[str, Policy], now: datetime) -> list[Subject]:
     """Return the accounts and their uncovered servers with their eligibility at `now`, accounts first."""
-    ids = sorted(set(account_ids))
-    accounts = await Account.filter(id__in=ids).order_by("id")
-    loaded = await _Loaded.read(ids, now)
-    subjects = [_account_subject(account, loaded, policies, now) for account in accounts]
+    return await of_accounts(
+        await Account.filter(id__in=sorted(set(account_ids))).order_by("id"), policies, now
+    )
+
+
+async def of_accounts(
+    accounts: Sequence[Account], policies: Mapping[str, Policy], now: datetime
+) -> list[Subject]:
+    """Return the same of accounts that are at hand: one statement, and one more where servers are subjects."""
+    rows = await subject_rows.read([account.id for account in accounts], now=now)
+    servers = await _servers(rows)
+    subjects = [_account_subject(account, rows, policies, now) for account in accounts]
     for account in accounts:
         policy = _policy(account, policies)
-        if policy.billing.subscription_end_climbs:
-            subjects += [
-                _coverage_subject(account, server, ended_at, loaded, policy, now)
-                for server, ended_at in loaded.uncovered[account.id]
-            ]
-        climbs = policy.billing.subscription_end_climbs
+        ended = rows.uncovered[account.id] if policy.billing.subscription_end_climbs else {}
+        episodes = rows.episodes[account.id]
         subjects += [
-            _covered_again(account, server, policy, episode, loaded, now)
-            for server, episode in loaded.covered_again(account.id, climbs=climbs)
+            _coverage_subject(account, servers[key], ended_at, rows, policy, now)
+            for key, ended_at in sorted(ended.items())
+        ]
+        subjects += [
+            _covered_again(account, servers[key], policy, episode, rows, now)
+            for key, episode in episodes.items()
+            if key is not None and key not in ended
         ]
     return subjects
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Loaded:
-    """The rows of one read, by whom they belong to."""
-
-    invoices: Mapping[int, tuple[InvoiceFact, ...]]
-    overrides: Mapping[int, list[Override]]
-    episodes: Mapping[tuple[int, int | None], Episode]
-    notices: Mapping[int, list[NoticeFact]]
-    uncovered: Mapping[int, list[tuple[Server, datetime]]]
-    servers: Mapping[int, Server]
-    void_before: datetime | None
-    disputed: Mapping[int, int]
-
-    @classmethod
-    async def read(cls, ids: list[int], now: datetime) -> "_Loaded":
-        overrides: dict[int, list[Override]] = defaultdict(list)
-        for override in await Override.filter(account_id__in=ids).order_by("id"):
-            overrides[override.account_id].append(override)
-        open_episodes = await Episode.filter(account_id__in=ids, ended_at=None)
-        episodes = {(row.account_id, row.server_id): row for row in open_episodes}
-        state = await ReconcilerState.get_or_none(id=1)
-        uncovered = await _uncovered_servers(ids, now)
-        held = [row.server_id for row in open_episodes if row.server_id is not None]
-        servers = {server.id: server for server in await Server.filter(id__in=held)} if held else {}
-        return cls(
-            invoices=await invoices.open_invoices(ids, now=now),
-            overrides=overrides,
-            episodes=episodes,
-            notices=await _notices([row.id for row in open_episodes]),
-            uncovered=uncovered,
-            servers=servers,
-            void_before=state.notices_void_before if state else None,
-            disputed=await invoices.disputed_amounts(ids),
-        )
-
-    def covered_again(self, account_id: int, *, climbs: bool) -> list[tuple[Server, Episode]]:
-        """Return the servers whose episode is open although they are covered, or their policy climbs for none."""
-        uncovered = {server.id for server, _ in self.uncovered[account_id]} if climbs else set()
-        return [
-            (self.servers[server_id], episode)
-            for (owner, server_id), episode in self.episodes.items()
-            if owner == account_id and server_id is not None and server_id not in uncovered
-        ]
-
-
-async def _uncovered_servers(ids: list[int], now: datetime) -> Mapping[int, list[tuple[Server, datetime]]]:
-    found: dict[int, list[tuple[Server, datetime]]] = defaultdict(list)
-    ended = dict(
-        await Subscription.filter(account_id__in=ids, ended_at__lte=now).values_list(
-            "stripe_subscription_id", "ended_at"
-        )
-    )
-    if not ended:
-        return found
-    rows = Server.filter(
-        account_id__in=ids, stripe_subscription_id__in=list(ended), free=False, retired_at=None
-    ).order_by("id")
-    for server in await rows:
-        found[server.account_id].append((server, ended[server.stripe_subscription_id]))
-    return found
-
-
-async def _notices(episode_ids: list[int]) -> Mapping[int, list[NoticeFact]]:
-    notices: dict[int, list[NoticeFact]] = defaultdict(list)
-    for row in await Notice.filter(episode_id__in=episode_ids, channel="mail").order_by("id"):
-        notices[row.episode_id or 0].append(
-            NoticeFact(
-                stage=row.stage,
-                template=row.template,
-                sent_at=row.created_at,
-                delivered_at=row.delivered_at,
-                failed=row.state is NoticeState.FAILED,
-                invoice_ids=frozenset(row.invoice_ids),
-                server_ids=frozenset(row.server_ids),
-            )
-        )
-    return notices
+async def _servers(rows: SubjectRows) -> Mapping[int, Server]:
+    """Return the servers that are uncovered, and those whose episode is open although they are covered."""
+    keys = {key for ended in rows.uncovered.values() for key in ended}
+    keys |= {key for episodes in rows.episodes.values() for key in episodes if key is not None}
+    return {server.id: server for server in await Server.filter(id__in=sorted(keys))} if keys else {}
 
 
 def _policy(account: Account, policies: Mapping[str, Policy]) -> Policy:
@@ -161,21 +103,21 @@ def _policy(account: Account, policies: Mapping[str, Policy]) -> Policy:
 
 
 def _account_subject(
-    account: Account, loaded: _Loaded, policies: Mapping[str, Policy], now: datetime
+    account: Account, rows: SubjectRows, policies: Mapping[str, Policy], now: datetime
 ) -> Subject:
     policy = _policy(account, policies)
-    episode = loaded.episodes.get((account.id, None))
+    episode = rows.episodes[account.id].get(None)
     facts = AccountFacts(
         account_id=account.id,
         currency=account.currency,
         free_plan=account.free_plan,
         has_address=bool(account.email or account.billing_emails),
-        invoices=loaded.invoices.get(account.id, ()),
-        overrides=_override_facts(loaded.overrides[account.id], None),
+        invoices=tuple(rows.invoices[account.id]),
+        overrides=_override_facts(rows.overrides[account.id], None),
         episode=_episode_fact(episode),
-        notices=tuple(loaded.notices[episode.id]) if episode else (),
-        notices_void_before=_void_before(account, loaded),
-        disputes=_disputes(loaded.disputed.get(account.id, 0), episode, now),
+        notices=tuple(rows.notices[episode.id]) if episode else (),
+        notices_void_before=_void_before(account, rows),
+        disputes=_disputes(rows.disputed.get(account.id, 0), episode, now),
     )
     return Subject(
         account=account,
@@ -184,22 +126,26 @@ def _account_subject(
         facts=facts,
         episode=episode,
         eligibility=ladder.eligible(facts, policy, now),
+        overrides=tuple(rows.overrides[account.id]),
+        uncollected=account.id in rows.uncollected,
+        last_ended=rows.last_ended.get(account.id),
+        metered=account.id in rows.metered,
     )
 
 
 def _coverage_subject(
-    account: Account, server: Server, ended_at: datetime, loaded: _Loaded, policy: Policy, now: datetime
+    account: Account, server: Server, ended_at: datetime, rows: SubjectRows, policy: Policy, now: datetime
 ) -> Subject:
-    episode = loaded.episodes.get((account.id, server.id))
+    episode = rows.episodes[account.id].get(server.id)
     facts = CoverageFacts(
         server_id=server.id,
         ended_at=ended_at,
         seen_at=episode.started_at if episode else now,
         has_address=bool(account.email or account.billing_emails),
-        overrides=_override_facts(loaded.overrides[account.id], server.id),
+        overrides=_override_facts(rows.overrides[account.id], server.id),
         episode=_episode_fact(episode),
-        notices=tuple(loaded.notices[episode.id]) if episode else (),
-        notices_void_before=_void_before(account, loaded),
+        notices=tuple(rows.notices[episode.id]) if episode else (),
+        notices_void_before=_void_before(account, rows),
     )
     eligibility = ladder.eligible_uncovered(facts, policy, now)
     return Subject(
@@ -208,7 +154,7 @@ def _coverage_subject(
 
 
 def _covered_again(
-    account: Account, server: Server, policy: Policy, episode: Episode, loaded: _Loaded, now: datetime
+    account: Account, server: Server, policy: Policy, episode: Episode, rows: SubjectRows, now: datetime
 ) -> Subject:
     """A server that is paid for again: nothing to climb for, its episode ends."""
     facts = CoverageFacts(
@@ -218,7 +164,7 @@ def _covered_again(
         free=True,
         has_address=bool(account.email or account.billing_emails),
         episode=_episode_fact(episode),
-        notices=tuple(loaded.notices[episode.id]),
+        notices=tuple(rows.notices[episode.id]),
     )
     eligibility = ladder.eligible_uncovered(facts, policy, now)
     return Subject(
@@ -226,14 +172,14 @@ def _covered_again(
     )
 
 
-def _override_facts(rows: Iterable[Override], server_id: int | None) -> tuple[OverrideFact, ...]:
+def _override_facts(placed: Iterable[OverrideFact], server_id: int | None) -> tuple[OverrideFact, ...]:
     """Return the account-wide overrides, and with a server its own too."""
-    return tuple(fact_of(row) for row in rows if row.server_id is None or row.server_id == server_id)
+    return tuple(one for one in placed if one.server_id is None or one.server_id == server_id)
 
 
-def _void_before(account: Account, loaded: _Loaded) -> datetime | None:
+def _void_before(account: Account, rows: SubjectRows) -> datetime | None:
     """Return from when notices count: after too long outside `APPLY`, and after the account's ladder was shortened."""
-    return max((at for at in (loaded.void_before, account.notices_void_before) if at), default=None)
+    return max((at for at in (rows.void_before, account.notices_void_before) if at), default=None)
 
 
 def _disputes(amount: int, episode: Episode | None, now: datetime) -> tuple[DisputeFact, ...]:

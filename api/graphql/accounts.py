@@ -59,7 +59,7 @@ class Account(Node):
     @strawberry.field
     async def standing(self, info: Info) -> Standing:
         """Where it stands."""
-        return await standing_of(info.context, await account_subject(info.context, self.row.id))
+        return standing_of(info.context, await account_subject(info.context, self.row.id))
 
     @strawberry.field
     async def explanation(self, info: Info) -> list[Reason]:

@@ -5,13 +5,12 @@ Owns the loaders that turn many single questions of a page into one statement. L
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from strawberry.dataloader import DataLoader
 from strawberry.types import Info as StrawberryInfo
-from tortoise.expressions import F, Q
-from tortoise.functions import Max
+from tortoise.expressions import Q
 
 from api.auth import Principal
 from api.graphql.machinery_loaders import MachineryLoaders
@@ -21,11 +20,13 @@ from api.models import Role
 from api.ports import Ports
 from billing import funds, prices
 from billing.approval_models import Approval
-from billing.models import Account, Episode, Invoice, Override
+from billing.models import Account, Invoice, Override
 from billing.money_models import LedgerTransaction, Voucher
 from billing.rules.approvals import ApprovalKind
 from billing.rules.funds import Funds
-from billing.rules.terms import InvoiceStatus
+from billing.rules.gates import GateQuestion
+from billing.rules.terms import GateAction
+from billing.words import Words
 from reconciler import subjects
 from reconciler.models import Server
 from reconciler.subjects import Subject
@@ -54,6 +55,8 @@ class Context:
     address: str | None = None
     #: Which operation of the document was asked for; null where it has only one.
     operation: str | None = None
+    #: The text of the document.
+    document: str = ""
     #: Set where the answers are streamed; without it nothing can be subscribed to.
     stream: "Stream | None" = None
     accounts: DataLoader[int, Account | None] = field(init=False)
@@ -63,16 +66,15 @@ class Context:
     invoices: DataLoader[int, Invoice | None] = field(init=False)
     #: An account with its uncovered servers, by account id.
     subjects: DataLoader[int, Sequence[Subject]] = field(init=False)
-
-    #: When the last episode of an account ended, by account id; null: it never had one.
-    last_ended: DataLoader[int, datetime | None] = field(init=False)
+    #: Those that were loaded, for whoever need not wait.
+    known_subjects: dict[int, Sequence[Subject]] = field(init=False)
+    #: Gates as they go on the wire, by question and reader, and by action.
+    gates: dict[tuple[GateQuestion, Words], dict[GateAction, Any]] = field(init=False)
 
     #: The overrides in force on an account and its servers, by account id.
     overrides: DataLoader[int, Sequence[Override]] = field(init=False)
     #: The last request to decommission an account, by account id.
     decommissions: DataLoader[int, Approval | None] = field(init=False)
-    #: Whether an account has an unpaid uncollectible invoice, by account id.
-    uncollected: DataLoader[int, bool] = field(init=False)
     #: Cards, payments and what customers have to do.
     money: MoneyLoaders = field(init=False)
     #: What is under way and what waits.
@@ -93,10 +95,10 @@ class Context:
         self.shown_servers = DataLoader(load_fn=self._show_servers)
         self.invoices = DataLoader(load_fn=self._load_invoices)
         self.subjects = DataLoader(load_fn=self._load_subjects)
-        self.last_ended = DataLoader(load_fn=self._load_last_ended)
+        self.known_subjects = {}
+        self.gates = {}
         self.overrides = DataLoader(load_fn=self._load_overrides)
         self.decommissions = DataLoader(load_fn=self._load_decommissions)
-        self.uncollected = DataLoader(load_fn=self._load_uncollected)
         self.money = MoneyLoaders(self.now)
         self.machinery = MachineryLoaders(self.now)
         self.funds = DataLoader(load_fn=self._load_funds)
@@ -124,6 +126,10 @@ class Context:
         if self.principal.role in _COLLEAGUES or actor.startswith(("customer:", "system:")):
             return actor
         return "staff"
+
+    def may_ask_for(self, field_name: str) -> bool:
+        """Whether the document may ask for a field of this name: a hint for what to load together, never a right."""
+        return field_name in self.document
 
     def renew(self, now: datetime) -> None:
         """Begin the next answer of a stream: another instant, and nothing that was loaded before it."""
@@ -163,8 +169,10 @@ class Context:
 
     async def _load_subjects(self, keys: list[int]) -> list[Sequence[Subject]]:
         loaded: dict[int, list[Subject]] = {key: [] for key in keys}
-        for subject in await subjects.load(keys, self.ports.policies(), self.now):
+        rows = [row for row in await self.accounts.load_many(keys) if row is not None]
+        for subject in await subjects.of_accounts(rows, self.ports.policies(), self.now):
             loaded[subject.account.id].append(subject)
+        self.known_subjects |= loaded
         return [loaded[key] for key in keys]
 
     async def _load_overrides(self, keys: list[int]) -> list[Sequence[Override]]:
@@ -178,13 +186,6 @@ class Context:
         last = {row.account_id: row for row in await rows}
         return [last.get(key) for key in keys]
 
-    async def _load_uncollected(self, keys: list[int]) -> list[bool]:
-        rows = Invoice.filter(
-            account_id__in=keys, status=InvoiceStatus.UNCOLLECTIBLE, amount_paid__lt=F("total")
-        )
-        owing: set[Any] = set(await rows.distinct().values_list("account_id", flat=True))
-        return [key in owing for key in keys]
-
     async def _load_funds(self, keys: list[int]) -> list[Funds]:
         found = await funds.of_accounts(keys, self.ports.means(), now=self.now)
         return [found[key] for key in keys]
@@ -193,25 +194,10 @@ class Context:
         found = await prices.rates_in_force(keys, at=self.now)
         return [found.get(key) for key in keys]
 
-    async def _load_last_ended(self, keys: list[int]) -> list[datetime | None]:
-        rows = Episode.filter(account_id__in=keys, server_id__isnull=True, ended_at__isnull=False)
-        latest = dict(
-            await rows.annotate(latest=Max("ended_at"))
-            .group_by("account_id")
-            .values_list("account_id", "latest")
-        )
-        return [_aware(latest.get(key)) for key in keys]
-
 
 def in_force(now: datetime) -> Q:
     """Return, as a condition on overrides, whether they are in force at `now`."""
     return Q(revoked_at__isnull=True) & (Q(expires_at__isnull=True) | Q(expires_at__gt=now))
-
-
-def _aware(value: datetime | str | None) -> datetime | None:
-    """Read what an aggregate returns: text on SQLite, an instant on PostgreSQL."""
-    instant = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return instant.replace(tzinfo=UTC) if instant is not None and instant.tzinfo is None else instant
 
 
 Info = StrawberryInfo[Context, None]

@@ -1,4 +1,4 @@
-"""Executes operations as graphql-core does, but reads what has no resolver of ours straight from the objects.
+"""Executes operations as graphql-core does, but reads what is at hand straight from the objects.
 
 Owns that shortcut alone: no rule, no right and no error is its own. Where anything is unusual (a null that may not be
 one, a value that is not of its type) it steps back, and graphql-core does and tells all of it from the start.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from operator import attrgetter
+from typing import Any, NoReturn, TypeVar
 
 from graphql import (
+    GraphQLError,
     GraphQLField,
     GraphQLLeafType,
     GraphQLObjectType,
@@ -24,27 +26,52 @@ from graphql import (
     is_object_type,
 )
 from graphql.execution.collect_fields import FieldDetailsList, GroupedFieldSet
+from graphql.execution.values import get_argument_values
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 
 #: From a resolver's value to what goes on the wire; raises whatever it likes when that is not plain.
 Reader = Callable[[Any], Any]
+Resolver = TypeVar("Resolver", bound=Callable[..., object])
 
 #: Built-in scalars whose values of exactly this Python type go on the wire as they are.
 _AS_IT_IS = {"String": str, "ID": str, "Boolean": bool}
 #: What a resolver returns instead of a value; some scalars would write even that down.
 _NO_VALUES = (Exception, Awaitable)
+_AT_HAND = "_abeyance_at_hand"
+
+
+class NotAtHandError(Exception):
+    """A quick resolver lacks something that has to be loaded first: the field's own resolver is asked."""
+
+
+def at_hand(quick: Callable[..., object]) -> Callable[[Resolver], Resolver]:
+    """Give a resolver a quick one beside it: `(source, context, **arguments)`, the arguments scalars or enums.
+
+    It answers at once from what is loaded, with what the resolver would, or raises `NotAtHandError`.
+    """
+
+    def mark(resolver: Resolver) -> Resolver:
+        vars(resolver)[_AT_HAND] = quick
+        return resolver
+
+    return mark
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
     """How the fields of one selection are executed."""
 
-    #: By response name, the attribute to read and how.
-    plain: tuple[tuple[str, str, Reader], ...]
-    #: What has a resolver, for graphql-core.
+    #: By response name, how each is read of its object.
+    plain: tuple[tuple[str, Reader], ...]
+    #: What only its resolver knows, for graphql-core.
     others: GroupedFieldSet
+
+    def read(self, source: Any) -> dict[str, Any]:
+        """Return what is plain of an object."""
+        return {name: reader(source) for name, reader in self.plain}
 
 
 class PlainReading(StrawberryGraphQLCoreExecutionContext):
@@ -74,7 +101,7 @@ class PlainReading(StrawberryGraphQLCoreExecutionContext):
             )
         plan = self._plan_of(parent_type, grouped_field_set)
         try:
-            read = {name: reader(getattr(source_value, attribute)) for name, attribute, reader in plan.plain}
+            read = plan.read(source_value)
         except Exception:  # noqa: BLE001 - graphql-core meets it again, and tells it
             return super().execute_fields(
                 parent_type, source_value, path, grouped_field_set, position_context
@@ -110,27 +137,50 @@ class PlainReading(StrawberryGraphQLCoreExecutionContext):
         known = self._plans.get((id(parent_type), id(fields)))
         if known is not None:
             return known[1]
-        plain: list[tuple[str, str, Reader]] = []
+        plain: list[tuple[str, Reader]] = []
         others: GroupedFieldSet = {}
         for name, details in fields.items():
-            found = self._plain_field(parent_type, details)
-            if found is None:
+            reader = self._plain_field(parent_type, details)
+            if reader is None:
                 others[name] = details
             else:
-                plain.append((name, *found))
+                plain.append((name, reader))
         plan = _Plan(plain=tuple(plain), others=others)
         self._plans[id(parent_type), id(fields)] = ((parent_type, fields), plan)
         return plan
 
-    def _plain_field(self, parent: GraphQLObjectType, details: FieldDetailsList) -> tuple[str, Reader] | None:
-        """Return the attribute that answers a field, and how it is read; null for one with a resolver."""
+    def _plain_field(self, parent: GraphQLObjectType, details: FieldDetailsList) -> Reader | None:
+        """Return how a field is read of its object; null for one that only its resolver knows."""
         name = details[0].node.name.value
         if name == "__typename":
-            return "__class__", lambda _: parent.name
-        definition = self.schema.get_field(parent, name)
-        attribute = _attribute_of(definition) if definition is not None else None
-        reader = self._reader_of(definition.type, details) if definition and attribute else None
-        return (attribute, reader) if attribute is not None and reader is not None else None
+            return lambda _: parent.name
+        field = self.schema.get_field(parent, name)
+        definition = field.extensions.get("strawberry-definition") if field is not None else None
+        if field is None or not isinstance(definition, StrawberryField):
+            return None
+        get = self._getter(field, definition, details)
+        reader = self._reader_of(field.type, details) if get is not None else None
+        return (lambda source: reader(get(source))) if get is not None and reader is not None else None
+
+    def _getter(
+        self, field: GraphQLField, definition: StrawberryField, details: FieldDetailsList
+    ) -> Reader | None:
+        """Return how the value of a field comes from its object, if it is an attribute or has a quick resolver."""
+        quick = (
+            vars(definition.base_resolver.wrapped_func).get(_AT_HAND) if definition.base_resolver else None
+        )
+        if quick is not None and not definition.extensions:
+            node, variables = details[0].node, details[0].fragment_variable_values
+            try:
+                given = get_argument_values(
+                    field, node, self.variable_values, variables, self.hide_suggestions
+                )
+            except GraphQLError:
+                return None  # graphql-core tells it
+            context = self.context_value
+            return lambda source: quick(source, context, **given)
+        plain = definition.is_basic_field and not field.args and definition.default_resolver is getattr
+        return attrgetter(definition.python_name) if plain else None
 
     def _reader_of(self, kind: GraphQLOutputType, details: FieldDetailsList) -> Reader | None:
         key = (id(kind), id(details))
@@ -152,21 +202,16 @@ class PlainReading(StrawberryGraphQLCoreExecutionContext):
             return _each(item) if item is not None else None
         if is_leaf_type(kind):
             return self._leaves.setdefault(kind.name, _leaf(kind))
-        if not is_object_type(kind) or kind.is_type_of is not None:
+        if not is_object_type(kind):
+            return None
+        definition = (kind.extensions or {}).get("strawberry-definition")
+        if not isinstance(definition, StrawberryObjectDefinition) or definition.is_type_of is not None:
             return None
         selected = self.collect_subfields(kind, details)
         if selected.new_defer_usages:
             return None
         plan = self._plan_of(kind, selected.grouped_field_set)
-        return None if plan.others else _object(plan.plain)
-
-
-def _attribute_of(field: GraphQLField) -> str | None:
-    """Return which attribute of its object answers a field that nobody wrote a resolver for."""
-    definition = field.extensions.get("strawberry-definition")
-    if not isinstance(definition, StrawberryField) or not definition.is_basic_field or field.args:
-        return None
-    return definition.python_name if definition.default_resolver is getattr else None
+        return None if plan.others else _object(plan, definition.origin)
 
 
 def _leaf(kind: GraphQLLeafType) -> Reader:
@@ -215,11 +260,11 @@ def _each(reader: Reader) -> Reader:
     return read
 
 
-def _object(fields: tuple[tuple[str, str, Reader], ...]) -> Reader:
+def _object(plan: _Plan, of: type) -> Reader:
     def read(value: Any) -> dict[str, Any]:
-        if value is None or isinstance(value, _NO_VALUES):
+        if not isinstance(value, of):
             _step_back()
-        return {name: reader(getattr(value, attribute)) for name, attribute, reader in fields}
+        return plan.read(value)
 
     return read
 

@@ -80,8 +80,8 @@ async def server_reasons(context: Context, facts: ServerFacts) -> list[rules.Rea
         step=_step(await context.machinery.steps.load(key)),
         waiting=tuple(one for of, one in waiting if of == key and one.kind is not StepKind.ADVANCE),
         gates=tuple(await server_answers(context, facts, GateAction)),
-        account=await _standing(context, subject, waiting),
-        coverage=await _standing(context, coverage, waiting) if coverage is not None else None,
+        account=_standing(context, subject, waiting),
+        coverage=_standing(context, coverage, waiting) if coverage is not None else None,
         anchor=(Noun.INVOICE, debt.anchor_id) if debt is not None else None,
     )
     return tree.explain(story)
@@ -92,10 +92,10 @@ async def account_reasons(context: Context, account_id: int) -> list[rules.Reaso
     subject = await account_subject(context, account_id)
     waiting = await _waiting(context, account_id)
     decided = await _overrides(context, account_id, None)
-    return [await _standing(context, subject, waiting), *(tree.override(one) for one in decided)]
+    return [_standing(context, subject, waiting), *(tree.override(one) for one in decided)]
 
 
-async def _standing(
+def _standing(
     context: Context, subject: Subject, waiting: Sequence[tuple[int | None, Waiting]]
 ) -> rules.Reason:
     key = subject.server.id if subject.server else None
@@ -109,7 +109,7 @@ async def _standing(
             policy=subject.policy,
             found=subject.eligibility,
             stage=subject.standing,
-            since=await since_of(context, subject),
+            since=since_of(context, subject),
             following=NextStage(stage=following.stage, at=following.at, waiting_for=following.waiting_for)
             if following is not None
             else None,

@@ -19,6 +19,7 @@ from billing.rules.cards import at_least
 from billing.rules.facts import AccountFacts
 from billing.rules.funds import MoneyTrouble
 from billing.rules.money import Money as Amount
+from billing.rules.overrides import strongest
 from billing.rules.restoring import pay_to_restore
 from billing.rules.terms import OverrideKind, Stage
 from reconciler.rules.terms import Mode
@@ -49,12 +50,13 @@ async def money_trouble_of(context: Context, subject: Subject) -> tuple[MoneyTro
     account = subject.account
     if subject.standing is not Stage.CURRENT or context.ports.mode is not Mode.APPLY or account.free_plan:
         return None, None
+    if not subject.metered:  # nothing of ours runs that money could run out for
+        return None, None
     funds = await context.funds.load(account.id)
     trouble = rules.money_trouble(funds, subject.policy, context.now)
     if trouble is None:
         return None, None
-    decided = await context.overrides.load(account.id)
-    if any(row.kind is OverrideKind.EXEMPT and row.server_id is None for row in decided):
+    if strongest(subject.facts.overrides, OverrideKind.EXEMPT, context.now) is not None:
         return None, None
     return trouble, Amount(funds.purses.voucher + funds.purses.balance, funds.currency)
 

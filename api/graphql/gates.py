@@ -5,7 +5,7 @@ Owns how the question's facts are gathered, in bulk; the answer is `billing.rule
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,11 +15,11 @@ from api.graphql.context import Context
 from api.graphql.nodes import GateAction, GateCode
 from api.graphql.scalars import Money
 from api.graphql.server_facts import ServerFacts
-from api.graphql.subjects import account_subject, coverage_subject
+from api.graphql.subjects import account_among, account_subject, coverage_among
 from api.graphql.words import words_about
-from billing import models
 from billing.rules import gates as rules
 from billing.rules.gates import GateQuestion
+from billing.rules.overrides import is_active
 from billing.rules.terms import OverrideKind
 from billing.words import Words
 from reconciler.holds import as_gate_hold
@@ -64,51 +64,58 @@ async def account_gate(context: Context, account_id: int, action: GateAction) ->
 async def account_answer(context: Context, account_id: int, action: GateAction) -> rules.Gate:
     """Return the answer of the rules for an action on an account; funds are left out."""
     subject = await account_subject(context, account_id)
-    overrides = [row for row in await context.overrides.load(account_id) if row.server_id is None]
-    question = replace(
-        _of_billing(subject, overrides, action), uncollected=await context.uncollected.load(account_id)
-    )
-    return rules.gate(question)
+    return rules.gate(replace(_of_billing(subject, None, context.now), action=action))
 
 
 async def server_gates(context: Context, facts: ServerFacts, actions: Iterable[GateAction]) -> list[Gate]:
     """Return the gates of actions on one server."""
-    words = words_about(context, (await account_subject(context, facts.row.account_id)).account)
-    return [Gate.of(answer, context.now, words) for answer in await server_answers(context, facts, actions)]
+    return gates_of(context, facts, await context.subjects.load(facts.row.account_id), actions)
+
+
+def gates_of(
+    context: Context, facts: ServerFacts, subjects: Sequence[Subject], actions: Iterable[GateAction]
+) -> list[Gate]:
+    """Return the same, its account's subjects at hand. Servers of one situation have one answer, worked out once."""
+    words = words_about(context, account_among(subjects).account)
+    question = _question(facts, subjects, context.now)
+    answers: dict[GateAction, Gate] = context.gates.setdefault((question, words), {})
+    for action in actions:
+        if action not in answers:
+            answer = rules.gate(replace(question, action=action))
+            answers[action] = Gate.of(answer, context.now, words)
+    return [answers[action] for action in actions]
 
 
 async def server_answers(
     context: Context, facts: ServerFacts, actions: Iterable[GateAction]
 ) -> list[rules.Gate]:
     """Return the answers of the rules for actions on one server."""
-    row = facts.row
-    subject = await account_subject(context, row.account_id)
-    coverage = await coverage_subject(context, row.account_id, row.id)
-    overrides = [
-        override
-        for override in await context.overrides.load(row.account_id)
-        if override.server_id in {None, row.id}
-    ]
-    uncollected = await context.uncollected.load(row.account_id)
-    question = replace(
-        _of_billing(subject, overrides, GateAction.START),
-        holds=tuple(as_gate_hold(hold) for hold in facts.holds),
-        coverage_stage=coverage.standing if coverage is not None else None,
-        gone=facts.status in {ServerStatus.DELETED, ServerStatus.MISSING},
-        uncollected=uncollected,
-    )
+    question = _question(facts, await context.subjects.load(facts.row.account_id), context.now)
     return [rules.gate(replace(question, action=action)) for action in actions]
 
 
-def _of_billing(subject: Subject, overrides: list[models.Override], action: GateAction) -> GateQuestion:
-    """Return the part of the question that the account's standing and the overrides answer."""
-    opened = [row for row in overrides if row.kind is OverrideKind.ALLOW_BACKUPS]
-    ends = [row.expires_at for row in opened if row.expires_at is not None]
+def _question(facts: ServerFacts, subjects: Sequence[Subject], now: datetime) -> GateQuestion:
+    """Return what the gates of a server rest on, with an action that stands for any."""
+    coverage = coverage_among(subjects, facts.row.id)
+    return replace(
+        _of_billing(account_among(subjects), facts.row.id, now),
+        holds=tuple(as_gate_hold(hold) for hold in facts.holds),
+        coverage_stage=coverage.standing if coverage is not None else None,
+        gone=facts.status in {ServerStatus.DELETED, ServerStatus.MISSING},
+    )
+
+
+def _of_billing(subject: Subject, server_id: int | None, now: datetime) -> GateQuestion:
+    """Return the part of the question that the account's standing, overrides and invoices answer."""
+    decided = [one for one in subject.overrides if one.server_id in {None, server_id} and is_active(one, now)]
+    opened = [one for one in decided if one.kind is OverrideKind.ALLOW_BACKUPS]
+    ends = [one.expires_at for one in opened if one.expires_at is not None]
     return GateQuestion(
-        action=action,
+        action=GateAction.START,
         stage=subject.standing,
         effects=subject.policy.effects_at(subject.standing),
-        exempt=any(row.kind is OverrideKind.EXEMPT for row in overrides),
+        exempt=any(one.kind is OverrideKind.EXEMPT for one in decided),
         allow_backups=bool(opened),
         allow_backups_until=max(ends) if opened and len(ends) == len(opened) else None,
+        uncollected=subject.uncollected,
     )

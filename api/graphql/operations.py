@@ -128,6 +128,7 @@ class Operations:
             now=self.ports.clock.now(),
             address=caller.address,
             operation=operation.name,
+            document=operation.query,
         )
 
     async def execute(self, operation: Operation, context: Context) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 from tortoise.queryset import QuerySet
@@ -14,8 +15,9 @@ from api.graphql.audit import AuditEntry, page_of_audit
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info
 from api.graphql.errors import LIMIT_EXCEEDED, coded
+from api.graphql.executor import NotAtHandError, at_hand
 from api.graphql.explanation import Reason, explain
-from api.graphql.gates import Gate, server_gates
+from api.graphql.gates import Gate, gates_of, server_gates
 from api.graphql.nodes import (
     BackupAccess,
     Deployment,
@@ -72,6 +74,19 @@ class Hold:
     expires_at: datetime | None
 
 
+def _gate_at_hand(server: Server, context: Context, action: GateAction) -> Gate:
+    return _gates_at_hand(server, context, [action])[0]
+
+
+def _gates_at_hand(
+    server: Server, context: Context, actions: Sequence[GateAction] | None = None
+) -> list[Gate]:
+    subjects = context.known_subjects.get(server.facts.row.account_id)
+    if subjects is None:
+        raise NotAtHandError
+    return gates_of(context, server.facts, subjects, tuple(GateAction) if actions is None else actions)
+
+
 @strawberry.type
 class Server(Node):
     """What an account pays for."""
@@ -96,20 +111,39 @@ class Server(Node):
     holds: list[Hold]
     in_sync: bool
     facts: strawberry.Private[ServerFacts]
+    context: strawberry.Private[Context]
+
+    @classmethod
+    def of(cls, context: Context, facts: ServerFacts, account: Account) -> Server:
+        """Return a server as it goes on the wire."""
+        server = cls.__new__(cls)
+        vars(server).update(context=context, facts=facts, account=account)
+        return server
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Work a field out when it is first read: a page shows few of them, of many servers."""
+            if name not in _WORKED_OUT:
+                raise AttributeError(name)
+            value = vars(self)[name] = _WORKED_OUT[name](self)
+            return value
 
     @strawberry.field
     async def coverage(self, info: Info) -> Standing | None:
         """The stage of this server alone when its subscription has ended; null while it is covered."""
         row = self.facts.row
         subject = await coverage_subject(info.context, row.account_id, row.id)
-        return await standing_of(info.context, subject) if subject is not None else None
+        return standing_of(info.context, subject) if subject is not None else None
 
     @strawberry.field
+    @at_hand(_gate_at_hand)
     async def gate(self, info: Info, action: GateAction) -> Gate:
         """May this be done with it now?"""
         return (await server_gates(info.context, self.facts, [action]))[0]
 
     @strawberry.field
+    @at_hand(_gates_at_hand)
     async def gates(self, info: Info, actions: list[GateAction] | None = None) -> list[Gate]:
         """The gates of these actions, or of all."""
         wanted = list(GateAction) if actions is None else actions
@@ -135,7 +169,10 @@ async def show_servers(context: Context, rows: Sequence[models.Server]) -> list[
 
     accounts = await accounts_by_key(context, [row.account_id for row in rows])
     facts = await load_facts([row for row in rows if row.account_id in accounts], context.now)
-    return [_shown(context, one, accounts[one.row.account_id]) for one in facts]
+    if context.may_ask_for("gate"):
+        # So that they are at hand: a task for every row would cost more than its gates.
+        await context.subjects.load_many(list(accounts))
+    return [Server.of(context, one, accounts[one.row.account_id]) for one in facts]
 
 
 async def servers_by_key(context: Context, keys: Sequence[int]) -> dict[int, Server]:
@@ -163,38 +200,21 @@ async def page_of_servers(
     return await page(narrowed, window, listing="servers", show=show)
 
 
-def _shown(context: Context, facts: ServerFacts, account: Account) -> Server:
-    row = facts.row
-    return Server(
-        id=ids.global_id("Server", row.id),
-        external_id=row.external_id,
-        account=account,
-        name=row.name,
-        site=row.site,
-        site_node=row.site_node,
-        kind=row.kind,
-        guest=row.guest,
-        sku=row.sku,
-        price=Rate.of(row.rate, account.currency),
-        free=row.free,
-        critical=row.critical,
-        stripe_subscription_id=row.stripe_subscription_id,
-        deployment=row.deployment,
-        status=facts.status,
-        restoring=facts.restoring,
-        power=PowerState(
-            desired=Power.STOPPED if facts.desired.stop else None,
-            observed=facts.power,
-            observed_at=facts.observation.observed_at if facts.observation else None,
-        ),
-        backups=BackupState(
-            desired=BackupAccess.LOCKED if facts.desired.lock_backups else BackupAccess.OPEN,
-            observed=BackupAccess.UNKNOWN if facts.backups_locked is None else _access(facts.backups_locked),
-            observed_at=facts.observation.deep_at if facts.observation else None,
-        ),
-        holds=[_hold(context, hold) for hold in facts.holds],
-        in_sync=facts.in_sync,
-        facts=facts,
+def _power(server: Server) -> PowerState:
+    facts = server.facts
+    return PowerState(
+        desired=Power.STOPPED if facts.desired.stop else None,
+        observed=facts.power,
+        observed_at=facts.observation.observed_at if facts.observation else None,
+    )
+
+
+def _backups(server: Server) -> BackupState:
+    facts = server.facts
+    return BackupState(
+        desired=BackupAccess.LOCKED if facts.desired.lock_backups else BackupAccess.OPEN,
+        observed=BackupAccess.UNKNOWN if facts.backups_locked is None else _access(facts.backups_locked),
+        observed_at=facts.observation.deep_at if facts.observation else None,
     )
 
 
@@ -211,6 +231,22 @@ def _hold(context: Context, hold: models.Hold) -> Hold:
         by=context.actor(hold.placed_by),
         expires_at=hold.expires_at,
     )
+
+
+_OF_ROW = (
+    "external_id", "name", "site", "site_node", "kind", "guest", "sku", "free", "critical", "stripe_subscription_id",
+    "deployment",
+)  # fmt: skip
+#: What each field of a server comes of.
+_WORKED_OUT: dict[str, Callable[[Server], Any]] = {
+    **{name: attrgetter(f"facts.row.{name}") for name in _OF_ROW},
+    **{name: attrgetter(f"facts.{name}") for name in ("status", "restoring", "in_sync")},
+    "id": lambda server: ids.global_id("Server", server.facts.row.id),
+    "price": lambda server: Rate.of(server.facts.row.rate, server.account.currency),
+    "power": _power,
+    "backups": _backups,
+    "holds": lambda server: [_hold(server.context, hold) for hold in server.facts.holds],
+}
 
 
 @strawberry.type
@@ -251,6 +287,9 @@ class ServerQueries:
         """At most 100, in the order of the question; null where there is none. The control plane's gate question."""
         if len(external_ids) > _MOST_AT_ONCE:
             raise coded(f"ask for at most {_MOST_AT_ONCE} servers at once", LIMIT_EXCEEDED)
-        rows = await info.context.scope.servers().filter(external_id__in=list(dict.fromkeys(external_ids)))
+        query = info.context.scope.servers().filter(external_id__in=list(dict.fromkeys(external_ids)))
+        rows = await query.select_related("account")
+        for row in rows:
+            info.context.accounts.prime(row.account_id, row.account)
         found = {server.external_id: server for server in await show_servers(info.context, rows)}
         return [found.get(external_id) for external_id in external_ids]

@@ -91,14 +91,14 @@ class Announcement:
     still_works: list[str]
 
 
-async def standing_of(context: Context, subject: Subject) -> Standing:
+def standing_of(context: Context, subject: Subject) -> Standing:
     """Return where a subject stands, as this principal may know it."""
     stage, eligibility = subject.standing, subject.eligibility
     as_it_is = eligibility.stage is stage
     debt = eligibility.debt
     return Standing(
         stage=stage,
-        since=await since_of(context, subject),
+        since=since_of(context, subject),
         effects=in_order(subject.policy.effects_at(stage)),
         debt=Debt(
             amounts=[Money.of(debt.amount, debt.currency)],
@@ -132,14 +132,13 @@ def _plain_reason(stage: Stage) -> Phrase:
     return phrase("Nothing is restricted.") if stage is Stage.CURRENT else phrase("A payment is overdue.")
 
 
-async def since_of(context: Context, subject: Subject) -> datetime:
+def since_of(context: Context, subject: Subject) -> datetime:
     """Return since when a subject stands where it does."""
     if subject.episode is not None:
         return subject.episode.admitted_at if subject.standing is subject.admitted else context.now
     if subject.server is not None:
         return context.now  # its episode begins with the next pass
-    ended = await context.last_ended.load(subject.account.id)
-    return ended or subject.account.created_at
+    return subject.last_ended or subject.account.created_at
 
 
 async def announcement_of(context: Context, account_id: int) -> Announcement | None:
@@ -154,7 +153,7 @@ async def announcement_of(context: Context, account_id: int) -> Announcement | N
     said = announcement(
         AnnouncedStanding(
             stage=subject.standing,
-            since=await since_of(context, subject),
+            since=since_of(context, subject),
             effects=subject.policy.effects_at(subject.standing),
             debt=Amount(debt.amount, debt.currency) if debt is not None else None,
             next=subject.eligibility.next if following is not None else None,

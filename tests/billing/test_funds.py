@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tortoise.transactions import in_transaction
 
-from billing import funds, invoices, usage
+from billing import funds, usage
 from billing.clock import ManualClock
 from billing.models import Account, Invoice
 from billing.money_models import Card
@@ -20,6 +20,7 @@ from billing.rules.restoring import pay_to_restore
 from billing.rules.settlement import Purses
 from billing.rules.terms import InvoiceOrigin
 from billing.settling import Means, Occasion, settle
+from reconciler import subject_rows
 
 on_both = pytest.mark.usefixtures("database")
 on_sqlite = pytest.mark.usefixtures("sqlite_database")
@@ -115,8 +116,8 @@ async def test_a_card_is_needed_for_a_server_that_no_purse_covers(
 
 
 async def _owed(account: Account, clock: ManualClock) -> AccountFacts:
-    open_ = await invoices.open_invoices([account.id], now=clock.now())
-    return AccountFacts(account_id=account.id, currency="EUR", invoices=open_.get(account.id, ()))
+    found = await subject_rows.read([account.id], now=clock.now())
+    return AccountFacts(account_id=account.id, currency="EUR", invoices=tuple(found.invoices[account.id]))
 
 
 async def _amount(account: Account, means: Means, tolerance: int) -> int:

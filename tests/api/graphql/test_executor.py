@@ -14,7 +14,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from api.graphql.executor import PlainReading
+from api.graphql.executor import NotAtHandError, PlainReading, at_hand
 from api.graphql.scalars import SCALARS, Money
 from api.graphql.schema import build_schema
 
@@ -44,6 +44,12 @@ class Leaf(Named):
     size: int
 
 
+def _quick(box: Box, context: object, times: int = 1, colours: list[Colour] | None = None) -> str:
+    if box.heavy:
+        raise NotAtHandError
+    return f"{box.label * times} {colours}"
+
+
 @strawberry.type
 class Box:
     """Every kind of field that needs no resolver, and two that have one."""
@@ -66,6 +72,13 @@ class Box:
         """Only known after a moment."""
         await asyncio.sleep(0)
         return f"later {self.label}"
+
+    @strawberry.field
+    @at_hand(_quick)
+    async def perhaps(self, times: int = 1, colours: list[Colour] | None = None) -> str:
+        """Known at once, unless the box is heavy."""
+        await asyncio.sleep(0)
+        return f"{self.label * times} {colours}"
 
     @strawberry.field
     def fails(self) -> str | None:
@@ -133,6 +146,8 @@ async def _told(schema: strawberry.Schema, query: str, box: Box | None) -> tuple
         f"{{ box {{ {ALL} inner {{ {ALL} }} }} }}",
         f"{{ boxes {{ {ALL} later inner {{ later {ALL} }} }} }}",
         "{ box { number later label fails heavy } }",
+        "{ box { heavy perhaps x: perhaps(times: 2, colours: [BLUE, RED]) inner { perhaps label } } }",
+        "query($t: Int! = 3, $c: Colour! = RED) { boxes { perhaps(times: $t, colours: [$c]) inner { perhaps } } }",
         "{ box { b: label label c: price { currency x: __typename amount } __typename } }",
         "{ box { ...F ... on Box { price { currency } } } } fragment F on Box { price { amount } label }",
         "{ box { label @skip(if: true) heavy @include(if: false) number price @skip(if: false) { amount } } }",
@@ -141,7 +156,7 @@ async def _told(schema: strawberry.Schema, query: str, box: Box | None) -> tuple
 )
 async def test_it_tells_the_same_as_the_long_way(query: str) -> None:
     """It answers with the same values in the same order."""
-    box = _box(inner=_box(at=None, prices=None, leaf=None, named=None))
+    box = _box(inner=_box(at=None, prices=None, leaf=None, named=None, heavy=False))
     plain = await _told(PLAIN, query, box)
     assert plain == await _told(LONG, query, box)
     assert "'" in plain[0]
@@ -200,11 +215,20 @@ async def test_it_waits_for_an_attribute_that_is_not_known_yet() -> None:
 
 
 async def test_it_leaves_nothing_but_resolvers_to_graphql_core() -> None:
-    """It goes the long way for the fields with a resolver, and for the object that tells its own type."""
+    """It goes the long way for what only a resolver knows, and for the object that tells its own type."""
     Counting.ceremonies = 0
-    await _told(_schema(Counting), f"{{ boxes {{ later {ALL} }} }}", _box())
-    # boxes, and of each box: later, leaf, named
-    assert Counting.ceremonies == 1 + 2 * 3
+    await _told(_schema(Counting), f"{{ boxes {{ perhaps later {ALL} }} }}", _box(heavy=False))
+    # boxes, and of each box: later, named
+    assert Counting.ceremonies == 1 + 2 * 2
+
+
+async def test_it_asks_the_resolver_for_what_is_not_at_hand() -> None:
+    """It asks the field's own one for what the quick one does not know, and never when it does."""
+    schema = _schema(Counting)
+    for heavy, ceremonies in ((False, 1), (True, 3)):
+        Counting.ceremonies = 0
+        await _told(schema, "{ box { label perhaps } }", _box(heavy=heavy))
+        assert Counting.ceremonies == ceremonies  # box, and where something is not at hand all of it
 
 
 async def test_it_goes_the_long_way_for_whoever_wraps_each_field() -> None:

@@ -1,0 +1,172 @@
+"""What the subjects of many accounts are made of, read in one statement.
+
+Owns that statement and how its rows become facts. Decides nothing and writes nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from billing.bundle import Bundle, Part, instant, instant_or_none
+from billing.models import Episode
+from billing.rules.due import counts_from
+from billing.rules.facts import InvoiceFact, NoticeFact, OverrideFact
+from billing.rules.terms import NoticeState, OverrideKind, Stage
+
+Key = TypeVar("Key")
+Row = TypeVar("Row")
+
+_EPISODE = (
+    "id", "account_id", "server_id", "started_at", "ended_at", "admitted", "admitted_at", "awaits", "awaits_since",
+    "shielded_for", "shielded_since",
+)  # fmt: skip
+
+_BUNDLE = Bundle({
+    "overrides": Part(
+        columns="id, account_id, server_id, kind, placed_at, expires_at, revoked_at, by_customer",
+        rows="FROM override WHERE account_id IN (SELECT id FROM asked)",
+    ),
+    "episodes": Part(
+        columns=", ".join(_EPISODE),
+        rows="FROM episode WHERE ended_at IS NULL AND account_id IN (SELECT id FROM asked)",
+    ),
+    "notices": Part(
+        columns="n.id, n.episode_id, n.stage, n.template, n.state, n.created_at, n.delivered_at, "
+        "<json>n.invoice_ids</json>, <json>n.server_ids</json>",
+        rows="FROM notice n JOIN episode e ON e.id = n.episode_id AND e.account_id = n.account_id "
+        "WHERE n.channel = 'mail' AND e.ended_at IS NULL AND n.account_id IN (SELECT id FROM asked)",
+    ),
+    "invoices": Part(
+        columns="id, account_id, currency, amount_due, amount_paid, disputed_amount, overdue_at, overdue_seen_at",
+        rows="FROM invoice WHERE status = 'OPEN' AND amount_due > 0 AND account_id IN (SELECT id FROM asked)",
+    ),
+    "disputed": Part(
+        columns="account_id, SUM(disputed_amount)",
+        rows="FROM invoice WHERE disputed_amount > 0 AND account_id IN (SELECT id FROM asked) GROUP BY account_id",
+    ),
+    "uncovered": Part(
+        columns="s.id, s.account_id, u.ended_at",
+        rows="FROM server s JOIN subscription u "
+        "ON u.stripe_subscription_id = s.stripe_subscription_id AND u.account_id = s.account_id "
+        "WHERE u.ended_at IS NOT NULL AND NOT s.free AND s.retired_at IS NULL "
+        "AND s.account_id IN (SELECT id FROM asked)",
+    ),
+    "uncollected": Part(
+        columns="account_id",
+        rows="FROM invoice WHERE status = 'UNCOLLECTIBLE' AND amount_paid < total "
+        "AND account_id IN (SELECT id FROM asked)",
+    ),
+    "last_ended": Part(
+        columns="account_id, MAX(ended_at)",
+        rows="FROM episode WHERE ended_at IS NOT NULL AND server_id IS NULL "
+        "AND account_id IN (SELECT id FROM asked) GROUP BY account_id",
+    ),
+    "metered": Part(
+        columns="account_id", rows="FROM metered_account WHERE account_id IN (SELECT id FROM asked)"
+    ),
+    "void_before": Part(columns="notices_void_before", rows="FROM reconciler_state WHERE id = 1"),
+})  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectRows:
+    """The rows of one read, by whom they belong to; empty where there are none."""
+
+    #: All that were ever placed, of the account and of its servers, oldest first.
+    overrides: Mapping[int, list[OverrideFact]]
+    #: The open ones, by account and then by server; server null: the account's own.
+    episodes: Mapping[int, dict[int | None, Episode]]
+    #: The mails of each open episode, oldest first.
+    notices: Mapping[int, list[NoticeFact]]
+    #: The open invoices with something left to pay, in the order of their ids.
+    invoices: Mapping[int, list[InvoiceFact]]
+    #: Minor units that open disputes contest; of paid invoices too, since at Stripe a disputed invoice stays paid.
+    disputed: Mapping[int, int]
+    #: The servers whose subscription has ended, and when.
+    uncovered: Mapping[int, dict[int, datetime]]
+    #: Accounts with an unpaid uncollectible invoice: no debt, but nothing new is deployed for them.
+    uncollected: frozenset[int]
+    #: When the account's own last episode ended.
+    last_ended: Mapping[int, datetime]
+    #: Accounts with metered usage.
+    metered: frozenset[int]
+    #: Notices sent before this instant open no stage.
+    void_before: datetime | None
+
+
+async def read(account_ids: Iterable[int], *, now: datetime) -> SubjectRows:
+    """Return the rows of these accounts. An invoice that is overdue and was not seen so yet counts from `now`."""
+    found = await _BUNDLE.read(account_ids)
+    ends = [(account_id, key, instant(ended_at)) for key, account_id, ended_at in found["uncovered"]]
+    return SubjectRows(
+        overrides=_grouped((row[1], _override(*row)) for row in found["overrides"]),
+        episodes=_nested((row.account_id, row.server_id, row) for row in map(_episode, found["episodes"])),
+        notices=_grouped((row[1], _notice(*row)) for row in found["notices"]),
+        invoices=_grouped((row[1], _invoice(now, *row)) for row in found["invoices"]),
+        disputed={account_id: int(amount) for account_id, amount in found["disputed"]},
+        uncovered=_nested(row for row in ends if row[2] <= now),
+        uncollected=frozenset(account_id for (account_id,) in found["uncollected"]),
+        last_ended={account_id: instant(ended_at) for account_id, ended_at in found["last_ended"]},
+        metered=frozenset(account_id for (account_id,) in found["metered"]),
+        void_before=next((instant_or_none(at) for (at,) in found["void_before"]), None),
+    )
+
+
+def _override(_id: int, _account_id: int, server_id: int | None, kind: str, *rest: Any) -> OverrideFact:
+    placed_at, expires_at, revoked_at, by_customer = rest
+    return OverrideFact(
+        kind=OverrideKind(kind),
+        server_id=server_id,
+        placed_at=instant(placed_at),
+        expires_at=instant_or_none(expires_at),
+        revoked_at=instant_or_none(revoked_at),
+        by_customer=bool(by_customer),
+    )
+
+
+def _episode(columns: list[Any]) -> Episode:
+    return Episode(**dict(zip(_EPISODE, columns, strict=True)))
+
+
+def _notice(_id: int, _episode_id: int, stage: str | None, template: str, *rest: Any) -> NoticeFact:
+    state, created_at, delivered_at, invoice_ids, server_ids = rest
+    return NoticeFact(
+        stage=Stage(stage) if stage is not None else None,
+        template=template,
+        sent_at=instant(created_at),
+        delivered_at=instant_or_none(delivered_at),
+        failed=state == NoticeState.FAILED,
+        invoice_ids=frozenset(invoice_ids),
+        server_ids=frozenset(server_ids),
+    )
+
+
+def _invoice(now: datetime, invoice_id: int, _account_id: int, currency: str, *rest: Any) -> InvoiceFact:
+    due, paid, disputed, overdue, seen = rest
+    overdue_at, seen_at = instant_or_none(overdue), instant_or_none(seen)
+    is_overdue = overdue_at is not None and overdue_at <= now
+    return InvoiceFact(
+        id=invoice_id,
+        currency=currency,
+        amount_due=due,
+        amount_paid=paid,
+        disputed_amount=disputed,
+        overdue_at=overdue_at,
+        counts_from=counts_from(overdue_at, seen_at or now) if overdue_at and is_overdue else None,
+    )
+
+
+def _grouped(rows: Iterable[tuple[int, Row]]) -> Mapping[int, list[Row]]:
+    found: dict[int, list[Row]] = defaultdict(list)
+    for key, row in rows:
+        found[key].append(row)
+    return found
+
+
+def _nested(rows: Iterable[tuple[int, Key, Row]]) -> Mapping[int, dict[Key, Row]]:
+    found: dict[int, dict[Key, Row]] = defaultdict(dict)
+    for owner, key, row in rows:
+        found[owner][key] = row
+    return found
