@@ -79,27 +79,27 @@ async def store(event: Mapping[str, Any], *, source: str, now: datetime) -> bool
     webhooks arrive; any further one changes nothing. Raises `UnstorableError`, or the database's error.
     """
     columns = _columns(event)
-    if await StripeEvent.exists(event_id=columns["event_id"]):
-        await _note_delivery(columns["event_id"], source, now)
-        return False
+    if source == "sweep" and await StripeEvent.exists(event_id=columns["event_id"]):
+        return False  # as nearly everything that a sweep finds
     state = EventState.PENDING if subject_kind(columns["type"]) else EventState.IGNORED
     processed_at = None if state is EventState.PENDING else now
     try:
-        async with in_transaction():
-            await StripeEvent.create(
-                **columns,
-                source=source,
-                received_at=now,
-                next_attempt_at=now,
-                state=state,
-                processed_at=processed_at,
-            )
-            if source == "webhook":
-                await _webhook_arrived(now)
+        # Alone, in a transaction of its own: Stripe waits for it, and whatever else is noted may come later.
+        await StripeEvent.create(
+            **columns,
+            source=source,
+            received_at=now,
+            next_attempt_at=now,
+            state=state,
+            processed_at=processed_at,
+        )
     except IntegrityError:
-        # Another process stored it between the two statements.
+        if not await StripeEvent.exists(event_id=columns["event_id"]):
+            raise
         await _note_delivery(columns["event_id"], source, now)
         return False
+    if source == "webhook":
+        await _webhook_arrived(now)
     return True
 
 
