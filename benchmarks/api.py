@@ -2,8 +2,10 @@
 
 `portal_home_vs_plain` and `gates_100_vs_plain`: how many answers a hand-written endpoint with the same token check and
 the same statements gives for each of ours, to the portal's start page and to "may these hundred servers be started?"
-(lower is better; the target is at most 4). `webhook_vs_insert`: accepted and durable Stripe events for each row that is
-just verified and inserted (higher is better; the target is at least 0.5).
+(lower is better; the target is at most 4). The hand-written one reads the same rows and answers with the same JSON, but
+works nothing out: neither standings nor gates. Beside each ratio stands what executing the fields with graphql-core
+alone would come to (`..._floor`), with nothing read and nothing worked out. `webhook_vs_insert`: accepted and durable
+Stripe events for each row that is just verified and inserted (higher is better; the target is at least 0.5).
 """
 
 import argparse
@@ -28,6 +30,7 @@ from api.database import open_database, upgrade
 from api.models import Role
 from benchmarks.cluster import MissingError, postgres
 from benchmarks.fleet import NOW, Fleet, fill
+from benchmarks.floor import floor
 from benchmarks.load import Run, load, request
 from benchmarks.serving import CHECKOUT, SECRET, product, write
 from billing.clock import SystemClock
@@ -46,18 +49,36 @@ class Result:
     plain: Run
     ratio: float
     target: str
+    #: The processor's seconds of graphql-core alone; null where it takes no part.
+    floor: float | None = None
 
     def text(self) -> str:
-        """Return it in three lines."""
-        head = f"{self.name} = {self.ratio:.2f} (target {self.target})"
-        return f"{head}\n  ours  {self.ours.text()}\n  plain {self.plain.text()}"
+        """Return it in a few lines."""
+        lines = [f"{self.name} = {self.ratio:.2f} (target {self.target})"]
+        lines += [f"  ours  {self.ours.text()}", f"  plain {self.plain.text()}"]
+        if self.floor is not None:
+            alone = f"{self.floor * 1e3:.2f} ms of CPU each by graphql-core alone"
+            lines.append(f"{self.name.partition('_vs_')[0]}_floor = {self.floor_ratio:.2f} ({alone})")
+        return "\n".join(lines)
+
+    def ratios(self) -> dict[str, float]:
+        """Return its figures by name."""
+        alone = (
+            {f"{self.name.partition('_vs_')[0]}_floor": self.floor_ratio} if self.floor is not None else {}
+        )
+        return {self.name: self.ratio} | alone
+
+    @property
+    def floor_ratio(self) -> float:
+        """How many answers of the hand-written one graphql-core alone costs, by the processor's time."""
+        return (self.floor or 0) / (self.plain.server_seconds / self.plain.requests)
 
 
 @asynccontextmanager
-async def served(kind: str, url: str, statements: str = "") -> AsyncIterator[tuple[int, int]]:
+async def served(kind: str, url: str, script: str = "") -> AsyncIterator[tuple[int, int]]:
     """Run one of the servers; yields its port and its process."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.serving", kind, url, statements,
+        sys.executable, "-m", "benchmarks.serving", kind, url, script,
         cwd=CHECKOUT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     told, asked = process.stdout, process.stdin
@@ -95,8 +116,8 @@ async def prepare(url: str, fleet: Fleet) -> tuple[str, str]:
     return customer, control
 
 
-async def statements_of(url: str, token: str, body: dict[str, Any]) -> list[tuple[str, list[Any]]]:
-    """Return the statements, with their parameters, that the product sends for one operation beside the token check."""
+async def script_of(url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return what the product does for one operation: its statements beside the token check, and its answer."""
     sent: list[tuple[str, list[Any]]] = []
 
     def note(record: asyncpg.connection.LoggedQuery) -> None:
@@ -120,18 +141,19 @@ async def statements_of(url: str, token: str, body: dict[str, Any]) -> list[tupl
                     raise RuntimeError(f"the operation is refused: {answer['errors']}")
     finally:
         asyncpg.connection.Connection.__init__ = original
-    return [(text, values) for text, values in sent if "FROM" in text and '"api_token"' not in text]
+    statements = [one for one in sent if "FROM" in one[0] and "api_token" not in one[0]]
+    return {"statements": statements, "answer": answer}
 
 
 async def compare_queries(url: str, name: str, token: str, body: dict[str, Any], many: int) -> Result:
     """Measure one operation on both servers."""
-    statements = await statements_of(url, token, body)
-    print(f"{name}: {len(statements)} statements beside the token check", flush=True)
+    script = await script_of(url, token, body)
+    print(f"{name}: {len(script['statements'])} statements beside the token check", flush=True)
     headers = {"Authorization": f"Bearer {token}"}
     ours_sent = request("/graphql", json.dumps(body).encode(), **headers)
     plain_sent = request("/answer", json.dumps(body).encode(), **headers)
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(statements, file)
+        json.dump(script, file)
         file.flush()
         async with served("product", url) as (port, pid):
             await load(port, pid, max(many // 10, 8), lambda _: ours_sent)
@@ -139,7 +161,14 @@ async def compare_queries(url: str, name: str, token: str, body: dict[str, Any],
         async with served("plain", url, file.name) as (port, pid):
             await load(port, pid, max(many // 10, 8), lambda _: plain_sent)
             plain = await load(port, pid, many, lambda _: plain_sent)
-    return Result(name=name, ours=ours, plain=plain, ratio=plain.rate / ours.rate, target="<= 4")
+    return Result(
+        name=name,
+        ours=ours,
+        plain=plain,
+        ratio=plain.rate / ours.rate,
+        target="<= 4",
+        floor=floor(body, script["answer"]["data"], max(many // 10, 8)),
+    )
 
 
 def _event(number: int) -> bytes:
@@ -203,9 +232,8 @@ def main() -> int:
         print(missing, file=sys.stderr)
         return 1
     if given.json:
-        given.json.write_text(
-            json.dumps({one.name: round(one.ratio, 3) for one in results}), encoding="utf-8"
-        )
+        ratios = {name: round(ratio, 3) for one in results for name, ratio in one.ratios().items()}
+        given.json.write_text(json.dumps(ratios), encoding="utf-8")
     return int(any(one.ours.errors or one.plain.errors for one in results))
 
 
