@@ -261,10 +261,16 @@ def _each(reader: Reader) -> Reader:
 
 
 def _object(plan: _Plan, of: type) -> Reader:
+    # Rows often share an object, such as the gates of servers of one situation; it is kept, so that its id stays its.
+    told: dict[int, tuple[Any, dict[str, Any]]] = {}
+
     def read(value: Any) -> dict[str, Any]:
-        if not isinstance(value, of):
-            _step_back()
-        return plan.read(value)
+        known = told.get(id(value))
+        if known is None:
+            if not isinstance(value, of):
+                _step_back()
+            known = told[id(value)] = (value, plan.read(value))
+        return known[1]
 
     return read
 
