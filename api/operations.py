@@ -74,14 +74,20 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def answering(app: Starlette, listener: socket.socket) -> AsyncIterator[str]:
-    """Answer HTTP on a listening socket until the end of the block; yields the base URL."""
+async def answering(
+    app: Starlette, listener: socket.socket, *, trusted_proxies: str = "127.0.0.1,::1"
+) -> AsyncIterator[str]:
+    """Answer HTTP on a listening socket until the end of the block; yields the base URL.
+
+    Requests from `trusted_proxies` (addresses and networks, with commas) come from whom `X-Forwarded-For` names.
+    """
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         lifespan="off",
         server_header=False,
+        forwarded_allow_ips=trusted_proxies,
         timeout_graceful_shutdown=5,
         ws_max_size=LARGEST_BODY,
         ws_per_message_deflate=False,  # a small message may inflate to any size
@@ -136,7 +142,7 @@ async def serve(
         async with (
             opened(settings, pace) as runtime,
             runtime.watching(),
-            answering(_app(runtime), listener) as url,
+            answering(_app(runtime), listener, trusted_proxies=settings.trusted_proxies) as url,
         ):
             loop.add_signal_handler(signal.SIGHUP, runtime.policy_watch.reload)
             if ready is not None:

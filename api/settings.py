@@ -5,6 +5,7 @@ itself: it could be a secret.
 """
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -153,6 +154,20 @@ def _http_urls(value: SecretStr) -> SecretStr:
     return value
 
 
+def _networks(value: str) -> str:
+    """Return the addresses and networks as one list without blanks."""
+    parts = [part.strip() for part in value.split(",")]
+    for part in parts:
+        try:
+            network = ipaddress.ip_network(part)
+        except ValueError:
+            raise ValueError("is not a list of IP addresses and networks") from None
+        if not network.prefixlen:
+            # Else every caller could name the address that its tries are counted for.
+            raise ValueError("trusts every address there is; name those of your proxies")
+    return ",".join(parts)
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Seconds = Annotated[int, Field(ge=1, le=86400)]
 
@@ -160,6 +175,7 @@ Seconds = Annotated[int, Field(ge=1, le=86400)]
 EXAMPLES: Mapping[str, str] = {
     "database_url": "postgres://abeyance:PASSWORD@db.example/abeyance",
     "listen": "127.0.0.1:8080",
+    "trusted_proxies": "127.0.0.1, ::1, 10.0.0.0/24",
     "mode": "plan",
     "second_person": "wait:PT24H",
     "outgoing_webhooks": "https://panel.example/hooks/abeyance",
@@ -197,6 +213,7 @@ class Settings(BaseSettings):
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] = SecretStr("sqlite://abeyance.db")
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = "127.0.0.1,::1"
     mode: Annotated[Mode, BeforeValidator(_mode)] = Mode.PLAN
     second_person: Annotated[str, AfterValidator(_second_person)] = "required"
     outgoing_webhooks: Annotated[SecretStr, AfterValidator(_http_urls)] | None = None

@@ -26,6 +26,7 @@ RIGHT = {
 WRONG = {
     "database_url": ["mysql://db/x", "sqlite://", "postgres://host", "nonsense", "sqlite:///tmp/a?mode=ro"],
     "listen": ["8080", ":8080", "host:", "host:http", "host:65536", ""],
+    "trusted_proxies": ["", "*", "proxy.example", "0.0.0.0/0", "::/0", "10.0.0.1/24", "127.0.0.1,"],
     "mode": ["", "APPLY", "on", "dry-run"],
     "second_person": ["", "never", "wait:", "wait:1h", "wait:PT0S"],
     "outgoing_webhooks": ["ftp://x", "panel.example", "https://"],

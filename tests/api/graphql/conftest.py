@@ -153,10 +153,10 @@ class Door:
         return self._app[1]
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[str]:
+    async def listening(self, **more: Any) -> AsyncIterator[str]:
         """Answer on a real socket until the end of the block, as `abeyance serve` does; yields the URL of GraphQL."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            async with answering(self.app(), listener) as base:
+            async with answering(self.app(), listener, **more) as base:
                 yield f"{base}/graphql"
 
     async def request(self, method: str, path: str, **more: Any) -> httpx.Response:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from api.models import Role
@@ -119,6 +120,29 @@ async def test_it_limits_strangers_by_their_address_and_nobody_else_there(door: 
     assert answers[2].json()["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
     assert int(answers[2].headers["retry-after"]) == 30
     assert (await door.post({"query": VIEWER}, token=await door.token(Role.ADMIN))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("trusted", "answers"),
+    [("127.0.0.1,::1", [401, 401, 429, 401]), ("192.0.2.0/24", [401, 401, 429, 429])],
+    ids=["through a proxy of ours", "through anybody else"],
+)
+async def test_it_tells_strangers_apart_behind_a_trusted_proxy(
+    door: Any, trusted: str, answers: list[int]
+) -> None:
+    """It counts for the address that a proxy names last; whoever is no proxy of ours is counted itself."""
+    door.ports = replace(door.ports, allowances=Allowances(strangers=2))
+    origins = ["198.51.100.1", "203.0.113.9, 198.51.100.1", "198.51.100.1", "198.51.100.2"]
+    async with door.listening(trusted_proxies=trusted) as url, httpx.AsyncClient(timeout=10) as client:
+        told = [
+            await client.post(
+                url,
+                json={"query": VIEWER},
+                headers={"Authorization": f"Bearer abey_{number}", "X-Forwarded-For": origin},
+            )
+            for number, origin in enumerate(origins)
+        ]
+    assert [answer.status_code for answer in told] == answers
 
 
 _SEARCH = "query($t: String) { servers(filter: {search: $t}) { totalCount } }"
