@@ -182,4 +182,5 @@ def test_the_token_is_read_from_the_runs_own_path_first(site: Any, tmp_path: Any
     secret.write_text("5a3b9c1e-demo-only-0000-abeyance00001\n")
     result = site.play("observe", nodes=["pve1"], depth="shallow", site_token_path=str(secret))
     assert result.observations[0]["complete"] is True
+    assert "PLAY RECAP" in result.output
     assert "5a3b9c1e" not in result.output
