@@ -251,7 +251,7 @@ async def test_a_hold_that_expires_says_when(door: Any, factory: Any) -> None:
     assert (
         next(gate["until"] for gate in seen["gates"] if gate["action"] == "START") == "2026-11-20T11:00:00Z"
     )
-    assert seen["explanation"][0]["text"].endswith("It ends by itself on 2026-11-20 11:00 UTC.")
+    assert seen["explanation"][0]["text"].endswith("It ends by itself on 20 November 2026, 12:00 CET.")
 
 
 async def _in_all_states(door: Any, factory: Any) -> None:
