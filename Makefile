@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything runs from .venv, which `make setup` fills from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-foreign demo test unit nightly bench-api test-stripe check format lock schema docs clients ide words
+.PHONY: help setup setup-dev setup-foreign demo test unit nightly bench-api bench-ahead test-stripe check format lock schema docs clients ide words
 
 PY := .venv/bin/python
 # Much of the suite waits for real plays, so that a few more workers than processors pay.
@@ -36,6 +36,9 @@ unit: setup-dev ## Run the tests that need no server, no root and no time
 
 nightly: setup-dev setup-foreign ## Run the proofs that take too long for every change
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m nightly $(ARGS)
+
+bench-ahead: setup-dev ## Measure the forecast of a large fleet; ARGS="--accounts 5000" is quick
+	@$(PY) -m benchmarks.ahead $(ARGS)
 
 bench-api: setup-dev ## Measure the API against a hand-written one; ARGS="--accounts 2000 --servers 10000" is quick
 	@$(PY) -m benchmarks.api $(ARGS)

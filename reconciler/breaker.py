@@ -5,11 +5,12 @@ awaits. How many are too many is `rules.guard`'s. It holds back climbs alone: no
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from tortoise.expressions import F, Q
+from tortoise.expressions import F, Q, Subquery
 from tortoise.transactions import in_transaction
 
 from billing import approvals, audit, notices, work_queue
@@ -37,6 +38,42 @@ _ITEM = "breaker"
 _STATE = 1
 #: An account, an uncovered server of it or null, and its episode.
 _Covered = tuple[int, int | None, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Premises:
+    """How the breaker stands, for somebody who looks ahead."""
+
+    open: bool
+    #: Instant, account and policy of everybody who lately became eligible and is not released, oldest first.
+    sudden: Sequence[tuple[datetime, int, str]]
+    #: Accounts, and uncovered servers of theirs, that a release covers in the episode that runs.
+    released: frozenset[tuple[int, int | None]]
+
+
+async def premises(now: datetime) -> Premises:
+    """Return how the breaker stands and whom it counts already; nothing is written."""
+    state = await ReconcilerState.get(id=_STATE)
+    covered = await _released_episodes(now)
+    known = await Episode.filter(id__in=list(covered), ended_at=None).values_list("account_id", "server_id")
+    released = frozenset((account, server) for account, server in known)
+    recent = Episode.filter(ended_at=None, awaits_since__gt=now - AT_ONCE).order_by("awaits_since", "id")
+    rows = await recent.values_list("awaits_since", "account_id", "account__policy", "server_id")
+    return Premises(
+        open=state.breaker_open_at is not None,
+        sudden=[
+            (at, account, policy) for at, account, policy, server in rows if (account, server) not in released
+        ],
+        released=released,
+    )
+
+
+async def _released_episodes(now: datetime) -> set[int]:
+    given = Approval.filter(
+        kind=ApprovalKind.BREAKER_RELEASE, state=ApprovalState.GIVEN, given_at__gt=now - RELEASE_LASTS
+    ).values("id")
+    covers = BreakerCover.filter(approval_id__in=Subquery(given))
+    return {episode for (episode,) in await covers.values_list("episode_id")}
 
 
 async def note(climbs: Iterable[Climb], now: datetime) -> None:

@@ -5,35 +5,22 @@ forecast is shown is the doors' business.
 """
 
 import asyncio
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from tortoise.expressions import Subquery
-
-from billing.models import Episode, Invoice, Subscription
 from billing.rules import policy_change, shadow
 from billing.rules.policy import Policy
-from billing.rules.terms import InvoiceStatus, Stage
-from reconciler import subjects
-from reconciler.chunks import chunks
-from reconciler.models import Admission, ReconcilerState, Server
+from billing.rules.terms import Stage
+from reconciler import ahead_rows, breaker
+from reconciler.ahead_rows import Debtor
+from reconciler.models import Admission, ReconcilerState
 from reconciler.rules import compare, forecast
+from reconciler.rules.ahead_brakes import Brakes
 from reconciler.rules.compare import Difference
-from reconciler.rules.forecast import Ahead, Brakes, Walker
+from reconciler.rules.forecast import Ahead, Walker
 from reconciler.rules.terms import Mode
-from reconciler.subjects import Subject
 from reconciler.survey import DAY, Counted
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Standing:
-    """One subject as it was read, before a policy is asked what becomes of it."""
-
-    subject: Subject
-    servers: int
-    sites: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +34,10 @@ class Outlook:
     site_modes: Mapping[str, Mode]
     counted: Counted
     recent: Sequence[tuple[datetime, int, str]]
-    #: What holds every climb, and every climb to larger effects, until a person does something: a stable code.
+    #: What holds every climb until a person does something: a stable code.
     held_by: str | None
-    held_larger_by: str | None
-    standings: Sequence[_Standing]
+    breaker: breaker.Premises
+    debtors: Sequence[Debtor]
 
     async def ahead(self) -> list[Ahead]:
         """Return every change of a stage to come if nothing gets paid; the walk leaves the loop free."""
@@ -66,26 +53,14 @@ class Outlook:
 
     def names(self) -> dict[tuple[int, int | None], tuple[str, str | None]]:
         """Return the external ids of everybody in it: of the account, and of the server that climbs alone."""
-        return {
-            (one.subject.account.id, one.subject.server.id if one.subject.server else None): (
-                one.subject.account.external_id,
-                one.subject.server.external_id if one.subject.server else None,
-            )
-            for one in self.standings
-        }
+        return {(one.account_id, one.server_id): (one.account, one.server) for one in self.debtors}
 
     def _present(self) -> dict[tuple[int, int | None], tuple[Stage, int]]:
-        return {
-            (one.subject.account.id, one.subject.server.id if one.subject.server else None): (
-                one.subject.admitted,
-                one.servers,
-            )
-            for one in self.standings
-        }
+        return {(one.account_id, one.server_id): (one.admitted, one.servers) for one in self.debtors}
 
     def _walk(self, policies: Mapping[str, Policy], afresh: frozenset[str]) -> list[Ahead]:
         quiet = {name: shadow.quiet(policy) for name, policy in policies.items()}
-        walkers = [self._walker(one, quiet, afresh) for one in self.standings]
+        walkers = [self._walker(one, quiet, afresh) for one in self.debtors]
         brakes = Brakes(
             fleet=self.counted.limits(policies["standard"], None),
             policies={
@@ -95,23 +70,29 @@ class Outlook:
             },
             windows={name: policy.windows for name, policy in policies.items() if policy.windows},
             recent=self.recent,
+            sudden=self.breaker.sudden,
+            at_once=breaker.AT_ONCE,
+            breaker_open=self.breaker.open,
+            released=self.breaker.released,
         )
         return forecast.forecast(walkers, brakes, now=self.now, until=self.until)
 
-    def _walker(self, one: _Standing, policies: Mapping[str, Policy], afresh: frozenset[str]) -> Walker:
-        subject, facts = one.subject, one.subject.facts
-        name = subject.policy.name
-        if name in afresh:  # a shortened policy counts like the end of an override: a fresh notice first
+    def _walker(self, one: Debtor, policies: Mapping[str, Policy], afresh: frozenset[str]) -> Walker:
+        facts = one.facts
+        if (
+            one.policy in afresh
+        ):  # a shortened policy counts like the end of an override: a fresh notice first
             facts = replace(facts, notices_void_before=self.now)
         return Walker(
-            account_id=subject.account.id,
-            server_id=subject.server.id if subject.server else None,
-            policy=policies[name],
+            account_id=one.account_id,
+            server_id=one.server_id,
+            policy=policies[one.policy],
             facts=facts,
-            time_zone=subject.account.time_zone,
+            time_zone=one.time_zone,
             servers=one.servers,
             held_by=self.held_by,
-            held_larger_by=self.held_larger_by or _site_hold(one.sites, self.site_modes),
+            held_larger_by=_site_hold(one.sites, self.site_modes),
+            awaits=one.awaits,
         )
 
 
@@ -134,38 +115,9 @@ async def look(
         counted=await Counted.read(now),
         recent=await larger.values_list("at", "account_id", "policy"),
         held_by=held_by,
-        held_larger_by="BREAKER" if state.breaker_open_at else None,
-        standings=await _standings(policies, now, until),
+        breaker=await breaker.premises(now),
+        debtors=await ahead_rows.read(policies, now=now, until=until),
     )
-
-
-async def _standings(policies: Mapping[str, Policy], now: datetime, until: datetime) -> list[_Standing]:
-    # Uncovered servers are read under every policy: whether it does anything about them is asked of it later.
-    climbing = {
-        name: replace(policy, billing=replace(policy.billing, subscription_end_climbs=True))
-        for name, policy in policies.items()
-    }
-    found: list[_Standing] = []
-    for ids in chunks(await _candidates(now, until)):
-        reach: dict[int, Counter[str]] = defaultdict(Counter)
-        live = Server.filter(account_id__in=ids, retired_at=None, free=False)
-        for account_id, site in await live.values_list("account_id", "site"):
-            reach[account_id][site] += 1
-        for subject in await subjects.load(ids, climbing, now):
-            sites = Counter({subject.server.site: 1}) if subject.server else reach[subject.account.id]
-            found.append(_Standing(subject=subject, servers=sites.total(), sites=frozenset(sites)))
-    return found
-
-
-async def _candidates(now: datetime, until: datetime) -> set[int]:
-    """Return the accounts whose stage time alone may change: who owes by then, and whose episode runs."""
-    owing = Invoice.filter(status=InvoiceStatus.OPEN, amount_due__gt=0, overdue_at__lte=until)
-    ended = Subscription.filter(ended_at__lte=now).values("stripe_subscription_id")
-    uncovered = Server.filter(stripe_subscription_id__in=Subquery(ended), free=False, retired_at=None)
-    found: set[int] = set()
-    for rows in (owing, Episode.filter(ended_at=None), uncovered):
-        found.update(account_id for (account_id,) in await rows.distinct().values_list("account_id"))
-    return found
 
 
 def _site_hold(sites: frozenset[str], modes: Mapping[str, Mode]) -> str | None:

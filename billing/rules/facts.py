@@ -10,7 +10,7 @@ from datetime import datetime
 from billing.rules.terms import OverrideKind, Stage
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InvoiceFact:
     """One open invoice with something left to pay."""
 
@@ -36,7 +36,7 @@ class InvoiceFact:
         return max(0, self.amount_due - max(0, self.disputed_amount - self.amount_paid))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OverrideFact:
     """One override, past or present."""
 
@@ -50,7 +50,7 @@ class OverrideFact:
     by_customer: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NoticeFact:
     """One notice to the customer, sent in this episode or before it."""
 
@@ -66,7 +66,7 @@ class NoticeFact:
     server_ids: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DisputeFact:
     """A payment that the customer's bank took into dispute, past or present."""
 
@@ -77,7 +77,7 @@ class DisputeFact:
     closed_at: datetime | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EpisodeFact:
     """The open episode and the stage that the guard let it reach."""
 
@@ -86,7 +86,7 @@ class EpisodeFact:
     admitted_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AccountFacts:
     """Everything that decides the stage of one account."""
 
@@ -109,7 +109,7 @@ class AccountFacts:
     disputes: tuple[DisputeFact, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CoverageFacts:
     """Everything that decides the stage of one server whose subscription has ended."""
 

@@ -6,23 +6,18 @@ that a forecast differs from the passes to come only by what nobody knows yet.
 
 import bisect
 import heapq
-from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from billing.rules import shadow
-from billing.rules.ladder import supported_since
-from billing.rules.policy import Policy, Windows
-from billing.rules.shapes import shape
+from billing.rules.policy import Policy
+from billing.rules.shapes import shape, timeless
 from billing.rules.terms import Stage
-from reconciler.rules import guard
-from reconciler.rules.guard import Circumstances, Limits
-from reconciler.rules.plan import Step, propose
-from reconciler.rules.terms import Mode
-from reconciler.rules.world import AccountView, Climb, World
+from reconciler.rules.ahead_brakes import Applied, Brakes
+from reconciler.rules.looks import Look, Looks
+from reconciler.rules.world import Climb
 
-DAY = timedelta(hours=24)
 #: Stands in the agenda for a limit that lets somebody pass again.
 _LIMIT = -1
 
@@ -42,6 +37,8 @@ class Walker:
     #: What keeps it from climbing, or from climbing to larger effects, for as long as nobody changes it: a stable code.
     held_by: str | None = None
     held_larger_by: str | None = None
+    #: The stage with larger effects that it was seen eligible for already; null: none.
+    awaits: Stage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +56,6 @@ class Ahead:
     waiting_for: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Brakes:
-    """What the guard holds climbs back by: limits, windows, and who was admitted to larger effects in the last day."""
-
-    fleet: Limits
-    policies: Mapping[str, Limits] = field(default_factory=dict)
-    windows: Mapping[str, Windows] = field(default_factory=dict)
-    #: Instant, account and policy, oldest first.
-    recent: Sequence[tuple[datetime, int, str]] = ()
-
-
 def forecast(walkers: Sequence[Walker], brakes: Brakes, *, now: datetime, until: datetime) -> list[Ahead]:
     """Return every change of a stage from `now` to `until`, in the order of time, accounts and servers.
 
@@ -79,60 +65,13 @@ def forecast(walkers: Sequence[Walker], brakes: Brakes, *, now: datetime, until:
     return _Walk(walkers, brakes, until).run(now)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Look:
-    """What one look at one shape of facts found, its instants told in the shape's own time."""
-
-    facts: shadow.Facts
-    stage: Stage
-    #: The code of what the climb that follows waits for; null: time alone, or nothing follows.
-    waiting_for: str | None
-    supported_since: datetime | None
-    forced: bool
-    again: datetime | None
-
-
-class _Shapes:
-    """What becomes of each situation, found out once for all who are in it."""
-
-    def __init__(self) -> None:
-        self._known: dict[shadow.Facts, shadow.Facts] = {}
-        self._looks: dict[tuple[str, int, datetime], _Look] = {}
-        self._climbs: dict[tuple[int, Stage, datetime], shadow.Facts] = {}
-
-    def one(self, facts: shadow.Facts) -> shadow.Facts:
-        """Return the one value that stands for all that are equal to it."""
-        return self._known.setdefault(facts, facts)
-
-    def look(self, facts: shadow.Facts, policy: Policy, at: datetime) -> _Look:
-        """Settle facts of this class's own at an instant of their time."""
-        key = policy.name, id(facts), at
-        if key not in self._looks:
-            settled, found = shadow.settled(facts, policy, at)
-            self._looks[key] = _Look(
-                facts=self.one(settled),
-                stage=found.stage,
-                waiting_for=found.next.waiting_for if found.next else None,
-                supported_since=supported_since(settled, policy, found),
-                forced=found.reason_code == "suspend_now",
-                again=shadow.looks_again_at(settled, policy, found, at),
-            )
-        return self._looks[key]
-
-    def climbed(self, facts: shadow.Facts, stage: Stage, at: datetime) -> shadow.Facts:
-        """Return the facts after a climb at an instant of their time."""
-        key = id(facts), stage, at
-        if key not in self._climbs:
-            self._climbs[key] = self.one(shadow.climbed(facts, stage, at))
-        return self._climbs[key]
-
-
 class _Walk:
     """The state of one forecast: the facts of everybody as of the present instant, and who looks when."""
 
     def __init__(self, walkers: Sequence[Walker], brakes: Brakes, until: datetime) -> None:
-        self._walkers, self._brakes, self._until = walkers, brakes, until
-        self._shapes = _Shapes()
+        self._walkers, self._brakes, self._until = walkers, Applied(brakes), until
+        self._bound = frozenset(brakes.windows)
+        self._shapes = Looks()
         #: Of each walker, the shape of its facts and how much later than the shape's time the real one is.
         self._facts: list[shadow.Facts] = []
         self._later: list[timedelta] = []
@@ -142,7 +81,10 @@ class _Walk:
         self._limited: dict[str, list[tuple[datetime, int]]] = {}
         self._climbs: dict[int, Climb] = {}
         self._waits: dict[int, str] = {}
-        self._today = _Today(brakes.recent)
+        #: The stage with larger effects that each was seen eligible for.
+        self._awaits = {index: one.awaits for index, one in enumerate(walkers) if one.awaits is not None}
+        #: By policy and two stages: whether the second does more than the first.
+        self._larger: dict[tuple[str, Stage, Stage], bool] = {}
         self._rows: list[Ahead] = []
 
     def run(self, now: datetime) -> list[Ahead]:
@@ -159,11 +101,11 @@ class _Walk:
         )
 
     def _enter(self, index: int, walker: Walker, now: datetime) -> None:
-        facts = walker.facts
-        if facts.notices:
+        facts, is_told = timeless(walker.facts, walker.policy, now)
+        if facts.notices and not is_told:
             coming = shadow.eligible(facts, walker.policy, now).next
             self._note(index, coming.waiting_for if coming else None)
-            facts = shadow.delivered(facts, now)
+            facts, _ = timeless(shadow.delivered(facts, now), walker.policy, now)
         told, later = shape(facts, walker.policy)
         self._facts.append(self._shapes.one(told))
         self._later.append(later)
@@ -178,7 +120,7 @@ class _Walk:
             todo = self._pass(at)
             if not todo:
                 break
-        if any(self._limited.values()) and (eases := self._today.eases_at(at)):
+        if any(self._limited.values()) and (eases := self._brakes.eases_at(at)):
             heapq.heappush(self._agenda, (eases, _LIMIT))
 
     def _look(self, index: int, at: datetime) -> None:
@@ -190,6 +132,9 @@ class _Walk:
         after = shadow.admitted(seen.facts)
         if after is not before:
             self._reaches(index, at, before, after, None)
+        awaited = self._awaits.get(index)
+        if awaited is not None and awaited.rank > seen.stage.rank:
+            del self._awaits[index]  # held back by the ladder again: the next time is news to the breaker
         if seen.stage.rank > after.rank:
             self._climbs[index] = self._ready[index] = self._climb(index, seen, after)
         else:
@@ -197,7 +142,7 @@ class _Walk:
         if seen.again is not None and seen.again + later <= self._until:
             heapq.heappush(self._agenda, (seen.again + later, index))
 
-    def _climb(self, index: int, seen: _Look, present: Stage) -> Climb:
+    def _climb(self, index: int, seen: Look, present: Stage) -> Climb:
         walker, since = self._walkers[index], seen.supported_since
         return Climb(
             account_id=walker.account_id,
@@ -208,64 +153,86 @@ class _Walk:
             reason="",
             invoice_ids=(),
             time_zone=walker.time_zone,
-            larger=bool(walker.policy.effects_at(seen.stage) - walker.policy.effects_at(present)),
+            larger=self._does_more(walker.policy, present, seen.stage),
             stale=None,
             sites=frozenset(),
             forced=seen.forced,
         )
 
+    def _does_more(self, policy: Policy, present: Stage, stage: Stage) -> bool:
+        key = policy.name, present, stage
+        if key not in self._larger:
+            self._larger[key] = bool(policy.effects_at(stage) - policy.effects_at(present))
+        return self._larger[key]
+
     def _pass(self, at: datetime) -> list[int]:
         """Admit whom the guard lets; return them, since they may climb on at once."""
+        if not self._ready and not self._limited:
+            return []
         ready, self._ready = self._ready, {}
         free = [index for index, climb in ready.items() if not self._asks_the_guard(climb)]
         bound = {index: climb for index, climb in ready.items() if self._asks_the_guard(climb)}
-        admitted = [*free, *self._guarded(bound | self._longest_waiting(), at)]
+        self._watch(bound, at)
+        admitted = [*free, *self._guarded(bound, at)]
         for index in admitted:
             self._admit(index, at)
         return admitted
 
     def _asks_the_guard(self, climb: Climb) -> bool:
-        return climb.larger or (climb.to_stage is Stage.SUSPENDED and climb.policy in self._brakes.windows)
+        return climb.larger or (climb.to_stage is Stage.SUSPENDED and climb.policy in self._bound)
 
-    def _longest_waiting(self) -> dict[int, Climb]:
-        """Return those who wait for a limit and could be let pass now: in one pass nobody behind them can."""
-        fleet = self._brakes.fleet
-        room = fleet.guard.max_new_per_pass.of(fleet.accounts)
-        heads = [index for queue in self._limited.values() for _, index in queue[:room]]
-        return {index: self._climbs[index] for index in heads}
+    def _watch(self, climbs: Mapping[int, Climb], at: datetime) -> None:
+        """Show the breaker who is eligible for larger effects for the first time."""
+        news = [
+            index
+            for index, climb in climbs.items()
+            if climb.larger and self._awaits.get(index) is not climb.to_stage
+        ]
+        for index in news:
+            self._awaits[index] = climbs[index].to_stage
+        if news:
+            self._brakes.sees(at, [climbs[index] for index in news])
 
     def _guarded(self, climbs: Mapping[int, Climb], at: datetime) -> list[int]:
-        """Ask the guard about these climbs; whoever must wait is put where it waits."""
-        if not climbs:
+        """Return whom windows and limits let pass now, longest eligible first; the others are put where they wait."""
+        if not climbs and not any(self._limited.values()):
             return []
-        by_subject = {(climb.account_id, climb.server_id): index for index, climb in climbs.items()}
+        allowances = self._brakes.allowances(at)
+        open_now = {index: climb for index, climb in climbs.items() if not self._shut(index, climb, at)}
+        for policy in self._limited:
+            open_now |= self._heads(policy, allowances.left(policy), at)
         admitted = []
-        for step in self._verdict(tuple(climbs.values()), at):
-            index = by_subject[step.account_id, step.server_id]
-            if step.held_back_by == "BLAST_RADIUS":
-                self._note(index, step.held_back_by)
+        for index, climb in sorted(open_now.items(), key=_turn):
+            if climb.larger and allowances.take(climb.policy):
+                self._note(index, "BLAST_RADIUS")
                 self._queue(index)
-            elif step.held_back_by == "WINDOW":
-                self._note(index, step.held_back_by)
-                if step.held_back_until is not None:
-                    heapq.heappush(self._agenda, (step.held_back_until, index))
             else:  # whatever else holds it stays until a person changes it: it is shown at the earliest instant
-                self._note(index, step.held_back_by)
                 admitted.append(index)
         return admitted
 
-    def _verdict(self, climbs: tuple[Climb, ...], at: datetime) -> Sequence[Step]:
-        accounts = {climb.account_id for climb in climbs}
-        world = World(
-            now=at,
-            mode=Mode.APPLY,
-            accounts={key: AccountView(id=key, external_id="", facts_version=0) for key in accounts},
-            climbs=climbs,
-            servers=(),
-            access=(),
-            sites={},
-        )
-        return guard.guard(propose(world), world, self._today.circumstances(self._brakes, at)).steps
+    def _shut(self, index: int, climb: Climb, at: datetime) -> bool:
+        """Return whether the policy's windows keep it waiting; it is looked at again when they open."""
+        shut, until = self._brakes.shut_until(climb, at)
+        if shut:
+            self._note(index, "WINDOW")
+            if until is not None:
+                heapq.heappush(self._agenda, (until, index))
+        return shut
+
+    def _heads(self, policy: str, room: int, at: datetime) -> dict[int, Climb]:
+        """Return who has waited longest for a limit, as many as there is room; nobody behind them can pass now."""
+        queue, heads, waits = self._limited[policy], dict[int, Climb](), []
+        for place in queue if room else ():
+            index = place[1]
+            if self._shut(index, self._climbs[index], at):
+                waits.append(place)
+            else:
+                heads[index] = self._climbs[index]
+            if len(heads) == room:
+                break
+        for place in waits:
+            del queue[bisect.bisect_left(queue, place)]
+        return heads
 
     def _queue(self, index: int) -> None:
         queue, spot, place = self._place(index)
@@ -289,12 +256,15 @@ class _Walk:
     def _admit(self, index: int, at: datetime) -> None:
         walker, climb = self._walkers[index], self._climbs[index]
         before = shadow.admitted(self._facts[index])
-        held = walker.held_by or (walker.held_larger_by if climb.larger else None)
+        breaker = "BREAKER" if self._brakes.holds(climb) else None
+        held = walker.held_by or breaker or (walker.held_larger_by if climb.larger else None)
         self._reaches(index, at, before, climb.to_stage, held or self._waits.pop(index, None))
         self._forget(index)
         self._facts[index] = self._shapes.climbed(self._facts[index], climb.to_stage, at - self._later[index])
         if climb.larger:
-            self._today.note(at, walker.account_id, climb.policy)
+            self._brakes.admit(at, climb)
+        else:
+            self._awaits.pop(index, None)
 
     def _note(self, index: int, code: str | None) -> None:
         if code is not None:
@@ -315,44 +285,7 @@ class _Walk:
         )
 
 
-class _Today:
-    """Who was admitted to larger effects in the last 24 hours, as the limits count them: each account once."""
-
-    def __init__(self, recent: Iterable[tuple[datetime, int, str]]) -> None:
-        self._entries: deque[tuple[datetime, int, str]] = deque()
-        self._fleet: Counter[int] = Counter()
-        self._of_policy: dict[str, Counter[int]] = {}
-        for at, account_id, policy in recent:
-            self.note(at, account_id, policy)
-
-    def note(self, at: datetime, account_id: int, policy: str) -> None:
-        self._entries.append((at, account_id, policy))
-        self._fleet[account_id] += 1
-        self._of_policy.setdefault(policy, Counter())[account_id] += 1
-
-    def eases_at(self, now: datetime) -> datetime | None:
-        """Return when the oldest of them counts no longer; always later than `now`."""
-        self._let_go(now)
-        return self._entries[0][0] + DAY if self._entries else None
-
-    def circumstances(self, brakes: Brakes, now: datetime) -> Circumstances:
-        """Return what the guard judges by at an instant."""
-        self._let_go(now)
-        own = {
-            name: replace(limits, admitted_today=len(self._of_policy.get(name, ())))
-            for name, limits in brakes.policies.items()
-        }
-        return Circumstances(
-            facts_max_age=DAY,
-            fleet=replace(brakes.fleet, admitted_today=len(self._fleet)),
-            policies=own,
-            windows=brakes.windows,
-        )
-
-    def _let_go(self, now: datetime) -> None:
-        while self._entries and self._entries[0][0] <= now - DAY:
-            _, account_id, policy = self._entries.popleft()
-            for counter in (self._fleet, self._of_policy[policy]):
-                counter[account_id] -= 1
-                if not counter[account_id]:
-                    del counter[account_id]
+def _turn(waiting: tuple[int, Climb]) -> tuple[datetime, int, int]:
+    """Return the order in which the guard lets climbs pass: who has been eligible longest goes first."""
+    _, climb = waiting
+    return climb.eligible_since, climb.account_id, climb.server_id or 0

@@ -3,7 +3,6 @@
 Pure. It only ever holds back, and never a step that gives something back: restores pass all of it.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -79,8 +78,13 @@ def overload(circumstances: Circumstances) -> str | None:
     return of_fleet or next((found for found in of_policies if found), None)
 
 
+def most_at_once(limits: Limits) -> int:
+    """Return how many may become eligible for larger effects at once before the breaker opens."""
+    return limits.guard.breaker_factor * limits.guard.max_new_per_pass.of(limits.accounts)
+
+
 def _too_many(accounts: int, limits: Limits, whose: str) -> str | None:
-    most = limits.guard.breaker_factor * limits.guard.max_new_per_pass.of(limits.accounts)
+    most = most_at_once(limits)
     if accounts <= most:
         return None
     return f"{accounts} accounts{whose} became eligible for larger effects at once; more than {most} is not believed"
@@ -115,13 +119,17 @@ def _check_climb(step: Step, climb: Climb, world: World, circumstances: Circumst
     if climb.larger:
         step = _sites_apply(step, climb, world)
         step = _sites_observed(step, climb, world, circumstances.facts_max_age)
-    windows = circumstances.windows.get(climb.policy)
-    bound = windows if step.to_stage is Stage.SUSPENDED and not climb.forced else None
-    if bound and not in_window(bound, world.now, climb.time_zone):
-        until = opens_at(bound, world.now, climb.time_zone)
+    windows = windows_of(climb, circumstances.windows)
+    if windows and not in_window(windows, world.now, climb.time_zone):
+        until = opens_at(windows, world.now, climb.time_zone)
         step = step.hold_back("WINDOW", "outside the times in which the policy suspends", until)
     # Last: what an unfinished payment holds back counts only where nothing else does.
     return step.hold_back(*climb.shielded) if climb.shielded is not None else step
+
+
+def windows_of(climb: Climb, windows: Mapping[str, Windows]) -> Windows | None:
+    """Return the times in which alone this climb may happen; null: any."""
+    return windows.get(climb.policy) if climb.to_stage is Stage.SUSPENDED and not climb.forced else None
 
 
 def _sites_apply(step: Step, climb: Climb, world: World) -> Step:
@@ -179,37 +187,52 @@ def _within_limits(
         and step.held_back_by is None
         and climbs[step.account_id, step.server_id].larger
     ]
-    fleet = _Allowance(circumstances.fleet)
-    of_policy: dict[str, _Allowance] = defaultdict(lambda: _Allowance(None))
-    of_policy.update({name: _Allowance(limits) for name, limits in circumstances.policies.items()})
+    allowances = Allowances(circumstances.fleet, circumstances.policies)
     for _, index in sorted(counted):
-        own = of_policy[climbs[steps[index].account_id, steps[index].server_id].policy]
-        refusal = fleet.refusal() or own.refusal()
+        refusal = allowances.take(climbs[steps[index].account_id, steps[index].server_id].policy)
         if refusal:
             steps[index] = steps[index].hold_back("BLAST_RADIUS", refusal)
-            continue
-        fleet.take()
-        own.take()
     return steps
+
+
+class Allowances:
+    """What is left of the limits in one pass: of the fleet's, and of those of single policies."""
+
+    def __init__(self, fleet: Limits, policies: Mapping[str, Limits]) -> None:
+        self._fleet = _Allowance(fleet)
+        self._policies = {name: _Allowance(limits) for name, limits in policies.items()}
+
+    def take(self, policy: str) -> str | None:
+        """Take a place for one account of this policy; return why there is none, or null."""
+        own = self._policies.get(policy)
+        refusal = self._fleet.refusal() or (own.refusal() if own else None)
+        if refusal is None:
+            self._fleet.taken += 1
+            if own:
+                own.taken += 1
+        return refusal
+
+    def left(self, policy: str) -> int:
+        """Return how many accounts of this policy could pass now, if they were all."""
+        own = self._policies.get(policy)
+        return min(self._fleet.left(), own.left() if own else self._fleet.left())
 
 
 class _Allowance:
     """What is left of one set of limits in this pass."""
 
-    def __init__(self, limits: Limits | None) -> None:
-        self._limits = limits
-        self._taken = 0
+    def __init__(self, limits: Limits) -> None:
+        self._per_pass = limits.guard.max_new_per_pass.of(limits.accounts)
+        self._per_day = limits.guard.max_new_per_day.of(limits.accounts)
+        self._today = limits.admitted_today
+        self.taken = 0
 
-    def take(self) -> None:
-        self._taken += 1
+    def left(self) -> int:
+        return max(0, min(self._per_pass, self._per_day - self._today) - self.taken)
 
     def refusal(self) -> str | None:
-        if self._limits is None:
-            return None
-        per_pass = self._limits.guard.max_new_per_pass.of(self._limits.accounts)
-        per_day = self._limits.guard.max_new_per_day.of(self._limits.accounts)
-        if self._taken >= per_pass:
-            return f"{per_pass} accounts may newly reach larger effects in one pass"
-        if self._limits.admitted_today + self._taken >= per_day:
-            return f"{per_day} accounts may newly reach larger effects in 24 hours"
+        if self.taken >= self._per_pass:
+            return f"{self._per_pass} accounts may newly reach larger effects in one pass"
+        if self._today + self.taken >= self._per_day:
+            return f"{self._per_day} accounts may newly reach larger effects in 24 hours"
         return None

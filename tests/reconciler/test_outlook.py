@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from billing.accounts import note_fact
+from billing.approvals import Voter
 from billing.models import Account, Episode, Notice, Subscription
+from billing.rules.approvals import SecondPerson
 from billing.rules.policy import GuardPolicy, Limit, Policy
 from billing.rules.terms import OverrideKind, Stage
-from reconciler import outlook
-from reconciler.models import Admission, Server
+from reconciler import breaker, outlook
+from reconciler.models import Admission, PlanSnapshot, ReconcilerState, Server
 from reconciler.rules.terms import Mode
 
 DAY = timedelta(days=1)
@@ -115,6 +117,8 @@ async def test_the_product_reaches_each_stage_when_the_forecast_said(
     assert {row.to_stage for row in foreseen} >= {Stage.PAST_DUE, Stage.FINAL_NOTICE, Stage.SUSPENDED}
     assert {row.waiting_for for row in foreseen} >= {None, "BLAST_RADIUS"}
     assert any(row.server_id is not None for row in foreseen)
+    assert "BREAKER" not in {row.waiting_for for row in foreseen}
+    assert (await ReconcilerState.get(id=1)).breaker_open_at is None
 
 
 @pytest.mark.usefixtures("sqlite_database")
@@ -139,3 +143,43 @@ async def test_in_plan_mode_it_walks_as_if_the_product_applied_from_now_on(
     ]
     assert not await Admission.all().exists()
     assert not await Notice.all().exists()
+
+
+async def test_it_foresees_the_breaker_that_the_product_opens(lite: Any, debtor: Any) -> None:
+    """To the instant; from then on nobody reaches larger effects before two persons have released them."""
+    accounts = [(await debtor())[0] for _ in range(5)]
+    now = lite.clock.now()
+    lite.policies.update(narrow(lite.policies))
+    seen = await outlook.look(lite.policies, APPLYING, now=now, days=5)
+    foreseen = await seen.ahead()
+    held = [row for row in foreseen if row.waiting_for == "BREAKER"]
+
+    happened = await walked(lite, now + 5 * DAY, [row.at for row in foreseen])
+
+    state = await ReconcilerState.get(id=1)
+    assert state.breaker_open_at == min(row.at for row in held)
+    assert {row.account_id for row in held} == {account.id for account in accounts}
+    assert {stage for *_, stage, _ in happened} == {Stage.PAST_DUE}
+    told = await outlook.look(lite.policies, APPLYING, now=lite.clock.now(), days=5)
+    assert {row.waiting_for for row in await told.ahead()} == {"BREAKER"}
+
+
+async def test_it_foresees_nothing_of_the_breaker_for_whom_two_persons_released(
+    lite: Any, debtor: Any
+) -> None:
+    """The release covers them; limits and time go on."""
+    for _ in range(5):
+        await debtor()
+    lite.policies.update(narrow(lite.policies))
+    await lite.settle()
+    lite.clock.advance(72 * HOUR)
+    await lite.turn()
+    await lite.turn()
+    digest = (await PlanSnapshot.all().order_by("-id").first()).digest
+    for person in ("anna", "bert"):
+        voter = Voter(person=person, actor=f"admin:{person}")
+        await breaker.vote(digest, voter, reason="looked at", rule=SecondPerson(), now=lite.clock.now())
+
+    seen = await outlook.look(lite.policies, APPLYING, now=lite.clock.now(), days=3)
+
+    assert {row.waiting_for for row in await seen.ahead()} <= {None, "BLAST_RADIUS"}

@@ -1,5 +1,6 @@
 """A forecast walks everybody ahead by the rules of the passes to come."""
 
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +21,11 @@ from billing.rules.facts import (
 )
 from billing.rules.policy import GuardPolicy, Limit, Policy, Window, Windows
 from billing.rules.terms import OverrideKind, Stage
-from reconciler.rules.forecast import Ahead, Brakes, Walker, forecast
+from reconciler.rules import forecast as module
+from reconciler.rules.ahead_brakes import Brakes
+from reconciler.rules.forecast import Ahead, Walker, forecast
 from reconciler.rules.guard import Limits
+from reconciler.rules.looks import Looks
 
 NOW = datetime(2026, 11, 20, 9, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -211,3 +215,108 @@ def test_it_walks_an_uncovered_server_alone(standard: Policy) -> None:
 
     assert told(rows) == LADDER[:-1]
     assert {row.server_id for row in rows} == {7}
+
+
+def crowd(policy: Policy, number: int, **more: Any) -> list[Walker]:
+    """Return so many accounts that become overdue at the same instant."""
+    return [replace(walker(policy, key), **more) for key in range(1, number + 1)]
+
+
+def waits(rows: list[Ahead], stage: Stage) -> list[tuple[timedelta, str | None]]:
+    """Return after how long a stage is reached, by whom, and what it waited for."""
+    return [(row.at - NOW, row.waiting_for) for row in rows if row.to_stage is stage]
+
+
+def test_it_foresees_the_breaker(standard: Policy) -> None:
+    """Seven eligible at once where six are believed: everybody's larger effects wait for persons from then on."""
+    rows = walk(*crowd(standard, 7), by=brakes(2), days=8)
+
+    assert {code for _, code in waits(rows, Stage.PAST_DUE)} == {None}
+    assert waits(rows, Stage.FINAL_NOTICE) == [(72 * HOUR, "BREAKER")] * 7
+    assert waits(rows, Stage.SUSPENDED) == [(120 * HOUR, "BREAKER")] * 7
+    fewer = walk(*crowd(standard, 6), by=brakes(2), days=8)
+    assert "BREAKER" not in {row.waiting_for for row in fewer}
+
+
+def test_it_believes_as_many_as_come_one_after_the_other(standard: Policy) -> None:
+    """What counts as at once is an hour; a policy of its own is counted on its own too."""
+    spread = [walker(standard, key, at=NOW + key * 11 * HOUR / 10) for key in range(1, 8)]
+    assert {row.waiting_for for row in walk(*spread, by=brakes(2), days=12)} == {None}
+    own = replace(standard, name="own")
+    tight = brakes(50, policies={"own": brakes(1).fleet})
+    assert "BREAKER" in {row.waiting_for for row in walk(*crowd(own, 4), by=tight, days=4)}
+    assert "BREAKER" not in {row.waiting_for for row in walk(*crowd(own, 3), by=tight, days=4)}
+
+
+def test_it_starts_from_the_breaker_as_it_stands(standard: Policy) -> None:
+    """Open already, filled already, or seen long ago; whom two persons released it lets pass and counts for nothing."""
+    one = walker(standard)
+    is_open = walk(one, by=brakes(breaker_open=True), days=4)
+    assert waits(is_open, Stage.FINAL_NOTICE) == [(72 * HOUR, "BREAKER")]
+    released = brakes(breaker_open=True, released=frozenset({(1, None)}))
+    assert waits(walk(one, by=released, days=4), Stage.FINAL_NOTICE) == [(72 * HOUR, None)]
+
+    told_already = replace(
+        one, facts=shadow.climbed(shadow.settled(one.facts, standard, NOW)[0], Stage.PAST_DUE, NOW)
+    )
+    later = NOW + 72 * HOUR
+    noted = tuple((later - 30 * HOUR / 60, key, "standard") for key in range(10, 16))
+    filled = brakes(2, sudden=noted)
+    assert waits(walk(told_already, by=filled, days=4), Stage.FINAL_NOTICE) == [(72 * HOUR, "BREAKER")]
+    known = replace(told_already, awaits=Stage.FINAL_NOTICE)
+    assert waits(walk(known, by=filled, days=4), Stage.FINAL_NOTICE) == [(72 * HOUR, "BREAKER")]
+
+
+def some_debtor(dice: random.Random, key: int, policy: Policy) -> Walker:
+    """Return an account somewhere on the ladder, with the seconds that passes and mails really take."""
+
+    def soon(most: int = 90) -> timedelta:
+        return timedelta(milliseconds=dice.randrange(most * 1000))
+
+    first = NOW + dice.choice([-40, -9, -5, -4, -3, -1, 0, 2, 9]) * DAY + dice.choice([0, 5]) * HOUR
+    dues = [first + number * dice.choice([1, 9, 30]) * DAY for number in range(dice.choice([1, 1, 2, 3]))]
+    invoices = tuple(
+        InvoiceFact(
+            id=10 * key + number,
+            currency=dice.choice(["EUR"] * 9 + ["USD"]),
+            amount_due=dice.choice([60, 500, 900]),
+            overdue_at=due,
+            counts_from=due + soon() if due + DAY / 24 <= NOW else due if due <= NOW else None,
+        )
+        for number, due in enumerate(dues)
+    )
+    facts = AccountFacts(account_id=key, currency="EUR", invoices=invoices, has_address=dice.random() < 0.95)
+    if first >= NOW or dice.random() < 0.1:
+        return Walker(account_id=key, policy=policy, facts=facts, servers=1)
+    began = max(one.counts_from for one in invoices[:1] if one.counts_from) + soon()
+    reached = [rung.stage for rung in policy.stages if began + rung.after + soon() <= NOW] or [Stage.PAST_DUE]
+    notices = []
+    for stage in reached[: dice.choice([None, None, 1])]:
+        rung = policy.at(stage)
+        assert rung is not None
+        sent = began + rung.after + soon(5)
+        named = frozenset(one.id for one in invoices if one.overdue_at and one.overdue_at <= sent)
+        named = frozenset({9999}) if dice.random() < 0.1 else named  # an older debt that was paid meanwhile
+        arrived = None if dice.random() < 0.05 else sent + soon()
+        notices.append(
+            NoticeFact(stage=stage, template="any", sent_at=sent, delivered_at=arrived, invoice_ids=named)
+        )
+    last = policy.at(reached[-1])
+    assert last is not None
+    episode = EpisodeFact(started_at=began, admitted=reached[-1], admitted_at=began + last.after)
+    known = replace(facts, episode=episode, notices=tuple(notices))
+    return Walker(account_id=key, policy=policy, facts=known, servers=1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_over_changes_nothing(standard: Policy, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgetting it, and asking the ladder once for many, foresees what asking it about each as it is foresees."""
+    dice = random.Random(seed)
+    walkers = [some_debtor(dice, key, standard) for key in range(1, 60)]
+    limits = brakes(dice.choice([1, 4, 50]), dice.choice([5, 50]))
+    quickly = walk(*walkers, by=limits)
+
+    monkeypatch.setattr(module, "timeless", lambda facts, _policy, _now: (facts, False))
+    monkeypatch.setattr(Looks, "look", Looks._found)
+    assert quickly == walk(*walkers, by=limits)
+    assert {row.to_stage for row in quickly} >= {Stage.PAST_DUE, Stage.SUSPENDED}

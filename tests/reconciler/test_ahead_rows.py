@@ -1,0 +1,90 @@
+"""A forecast rests on the facts that the passes rest on."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from billing.models import Account, Episode, Subscription
+from billing.rules.terms import NoticeState, OverrideKind, Stage
+from reconciler import ahead_rows, subjects
+from reconciler.models import ReconcilerState, Server
+
+DAY = timedelta(days=1)
+
+
+async def population(factory: Any, now: Any) -> None:
+    """Make accounts with everything that facts are made of, and some that owe nothing."""
+    await ReconcilerState.filter(id=1).update(notices_void_before=now - 50 * DAY)
+    for number in range(8):
+        account = await factory.account(policy=["standard", "considerate", "gone"][number % 3])
+        if number in (1, 2):
+            await Account.filter(id=account.id).update(
+                email=None,
+                billing_emails=["a@example.org"] if number == 1 else [],
+                notices_void_before=now - DAY,
+            )
+        if number == 7:
+            continue
+        first = await factory.invoice(
+            account, overdue_at=now - (number - 3) * DAY, disputed_amount=number % 2 * 300
+        )
+        await factory.invoice(account, overdue_at=None)
+        await factory.override(account, kind=OverrideKind.FREEZE, expires_at=now + 9 * DAY)
+        for site in ("demo", "demo", "other"):
+            await factory.server(account, site=site)
+        await factory.server(account, retired_at=now - DAY)
+        if number > 3:
+            episode = await factory.episode(account, started_at=now - DAY, admitted=Stage.PAST_DUE)
+            await Episode.filter(id=episode.id).update(awaits=Stage.FINAL_NOTICE, awaits_since=now - DAY)
+            for state, arrived in ((NoticeState.DELIVERED, now), (NoticeState.FAILED, None)):
+                await factory.notice(
+                    account,
+                    episode_id=episode.id,
+                    stage=Stage.PAST_DUE,
+                    state=state,
+                    delivered_at=arrived,
+                    invoice_ids=[first.id],
+                )
+    account = await factory.account()
+    server = await factory.server(account)
+    await Server.filter(id=server.id).update(stripe_subscription_id="sub_1")
+    await Subscription.create(
+        stripe_subscription_id="sub_1", account=account, status="canceled", ended_at=now - DAY, fetched_at=now
+    )
+
+
+@pytest.mark.usefixtures("database")
+async def test_it_reads_the_facts_of_the_passes(factory: Any, clock: Any, policies: Any) -> None:
+    """Account by account and server by server, with the ladder, the zone and the stage; nobody else is read."""
+    now = clock.now()
+    await population(factory, now)
+
+    found = await ahead_rows.read(policies, now=now, until=now + 2 * DAY)
+
+    every = [int(key) for (key,) in await Account.all().values_list("id")]
+    passes = {
+        (one.account.id, one.server.id if one.server else None): one
+        for one in await subjects.load(every, policies, now)
+    }
+    read = {(one.account_id, one.server_id): one for one in found}
+    assert len(read) == len(found) == 7
+    for key, one in read.items():
+        same = passes[key]
+        assert _without_servers(one.facts) == _without_servers(same.facts)
+        assert (one.policy, one.time_zone, one.admitted) == (
+            same.policy.name,
+            same.account.time_zone,
+            same.admitted,
+        )
+        assert one.awaits is (same.episode.awaits if same.episode else None)
+        assert one.account == same.account.external_id
+        assert (one.servers, one.sites) == ((1, {"demo"}) if one.server_id else (3, {"demo", "other"}))
+    left = [one for key, one in passes.items() if key not in read]
+    assert all(one.facts.invoices == () or one.eligibility.debt is None for one in left)
+
+
+def _without_servers(facts: Any) -> Any:
+    """Return facts without which servers a letter names: an account's stage does not rest on them."""
+    return replace(facts, notices=tuple(replace(one, server_ids=frozenset()) for one in facts.notices))
