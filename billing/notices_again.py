@@ -5,6 +5,7 @@ Beside `billing.notices` the only writer of `notice`; it lets them wait to be se
 
 from datetime import datetime
 
+from billing.erasing import ERASED
 from billing.models import Notice
 from billing.notices import GIVE_UP_AFTER, MAIL, STAFF
 from billing.rules.terms import NoticeState
@@ -17,7 +18,7 @@ async def send_again(account_id: int | None, *, now: datetime) -> int:
     another of its kind has followed.
     """
     of = {"channel": MAIL, "account_id": account_id} if account_id is not None else {"channel": STAFF}
-    recent = await Notice.filter(created_at__gt=now - GIVE_UP_AFTER, **of).order_by("id")
+    recent = await Notice.filter(created_at__gt=now - GIVE_UP_AFTER, **of).exclude(body=ERASED).order_by("id")
     newest = {(row.template, row.stage, row.server_id): row for row in recent}
     if account_id is None:
         newest = {(row.template, row.stage, row.id): row for row in recent}

@@ -37,6 +37,16 @@ _MOST_TOLD = 20
 _MOST_DIGITS = 18
 
 
+#: What to do about a cause, beside waiting for the facts to be read again.
+_REMEDY = {
+    SafeModeKind.NO_MARKER: "If this database was restored from a backup, call `enforcementPause` now and look at what "
+    "happened since. If only the state folder is new, nothing is to be done; next time bring its file `generation` "
+    "along, or point ABEYANCE_STATE_DIR at the old folder.",
+    SafeModeKind.RESTORED_DATABASE: "Look at what happened since the backup before you release it.",
+    SafeModeKind.CLOCK_JUMP: "Set the machine's clock by NTP.",
+}
+
+
 def uptime() -> float:
     """Return seconds that pass by themselves, the machine's sleep included; nobody sets this clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -153,7 +163,8 @@ async def enter(
         )
         title = "Safe mode: nothing is restricted for unpaid invoices"
         how = "and an admin has released it (`safeModeRelease`)." if needs_person else "by itself."
-        detail = f"{reason}. It ends once every site and Stripe were read again, {how}"
+        ends = f"{reason}. It ends once every site and Stripe were read again, {how}"
+        detail = f"{ends} {_REMEDY.get(kind, '')}".rstrip()
         await notices.queue_staff(
             title, detail, dedupe_key=f"safe_mode:{kind}:{scope}:{now.isoformat()}", now=now
         )

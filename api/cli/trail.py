@@ -1,4 +1,4 @@
-"""Commands about the audit trail: verify its chain, and erase from it what it says about a person."""
+"""Commands about the audit trail: verify its chain, and erase what is kept about a person, there and elsewhere."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,7 @@ from api.cli.terminal import Refused, command, confirmed, now_running, say, tell
 if TYPE_CHECKING:
     from billing.audit_chain import Head
     from billing.audit_verify import Verified
+    from billing.erasing import Erased
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,13 +52,21 @@ def erase(
     reason: Annotated[str, typer.Option(help="Why; it is kept.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Erase for good what the audit trail says about a customer: names, reasons and values. The chain stays whole."""
-    if not (yes or confirmed(f"Erase what the audit trail says about {account}? It cannot be undone.")):
+    """Erase for good what is kept about a customer beside the account: in the audit trail, letters, Stripe's events.
+
+    The chain of the trail stays whole. Name and addresses of the account itself are the control plane's to change.
+    """
+    if not (yes or confirmed(f"Erase what is kept about {account}? It cannot be undone.")):
         raise Refused("nothing was erased")
-    rows, unsealed = now_running(_erased(account, reason))
-    say(f"{rows} rows erased")
+    erased, unsealed = now_running(_erased(account, reason))
+    say(
+        f"erased: {erased.audit_rows} rows of the audit trail, {erased.letters} letters, {erased.events} events, "
+        f"{erased.work_items} work items"
+    )
     if unsealed:
         tell(f"{unsealed} rows of this account are too new to be erased; repeat it in a few seconds")
+    if erased.left:
+        tell(f"{erased.left} letters, events or work items are still needed; repeat it when they are done")
 
 
 def _noted(file: Path) -> "tuple[Head, ...]":
@@ -81,16 +90,16 @@ async def _verified(noted: "tuple[Head, ...]") -> "Verified":
         return await verified(noted)
 
 
-async def _erased(account: str, reason: str) -> tuple[int, int]:
+async def _erased(account: str, reason: str) -> "tuple[Erased, int]":
     from api.database import open_database
     from api.settings import load
-    from billing import audit_seal
+    from billing import audit_seal, erasing
     from billing.clock import SystemClock
     from billing.models import Account, AuditEntry
 
     async with open_database(load().database_url.get_secret_value()):
         now = SystemClock().now()
-        rows = await audit_seal.erase(account, reason=reason, actor="operator:cli", now=now)
+        erased = await erasing.erase(account, reason=reason, actor="operator:cli", now=now)
         owner = await Account.get(external_id=account)
         left = AuditEntry.filter(account_id=owner.id, position=None).exclude(kind=audit_seal.KIND_ERASED)
-        return rows, await left.count()
+        return erased, await left.count()

@@ -89,7 +89,7 @@ async def test_a_restored_database_waits_for_facts_and_a_person(begun, clock, fa
     assert await kinds() == []
     state = await ReconcilerState.get(id=1)
     assert (state.safe_mode_since, state.safe_mode_reason) == (None, None)
-    assert await Notice.filter(channel="staff", body__contains="restored").count() == 1
+    assert await Notice.filter(channel="staff", body__contains="it was restored").count() == 1
     assert (await WorkItem.get(dedupe_key="safe_mode:RESTORED_DATABASE:")).state == "RESOLVED"
     told = await AuditEntry.filter(kind__startswith="safe_mode").order_by("id").values_list("kind", flat=True)
     assert list(told)[-3:] == ["safe_mode.entered", "safe_mode.released", "safe_mode.ended"]
@@ -164,6 +164,9 @@ async def test_without_a_marker_facts_are_read_again_and_work_goes_on(begun, clo
         (process.state_dir / "generation").write_text(content)
     await process.check()
     assert await kinds() == ["NO_MARKER"]
+    told = await Notice.get(channel="staff")
+    assert "by itself. If this database was restored from a backup, call `enforcementPause`" in told.body
+    assert "bring its file `generation` along" in told.body
 
     await reread(clock)
     await process.check()

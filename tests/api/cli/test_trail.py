@@ -103,7 +103,8 @@ def test_it_erases_when_told_twice(run: Any) -> None:
     assert asked.exit_code == 1
     assert "nothing was erased" in asked.stderr
     erased = run("erase", "kim", "--reason", "asked by letter", "--yes")
-    assert (erased.exit_code, erased.stdout) == (0, "3 rows erased\n")
+    told = "erased: 3 rows of the audit trail, 0 letters, 0 events, 0 work items\n"
+    assert (erased.exit_code, erased.stdout) == (0, told)
     assert "1 rows of this account are too new" in erased.stderr
     assert "3 of them erased" in run("verify").stderr
     assert run("erase", "nobody", "--reason", "x", "--yes").exit_code == 1
