@@ -235,7 +235,7 @@ def test_it_says_what_one_language_lacks_in_english(tmp_path):
     templates = Templates(tmp_path)
     for locale, subject in (
         ("de-AT", "Nichts wird gelöscht."),
-        ("fr", "Nothing is deleted."),
+        ("fo", "Nothing is deleted."),
         ("?", "Nothing is deleted."),
     ):
         text = templates.render("odd", Content(reader=replace(ADA, locale=locale)))

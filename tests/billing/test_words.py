@@ -163,7 +163,7 @@ ENGLISH = "Your balance and vouchers, {}, pay for your servers until {}."
         ("en", "Europe/Berlin", ENGLISH, "€12,345.60", "20 November 2026, 14:00 CET"),
         ("en-US", "America/New_York", ENGLISH, "€12,345.60", "November 20, 2026, 8:00 AM EST"),
         # Another language reads English, with its own amounts.
-        ("fr-FR", "UTC", ENGLISH, "12 345,60 €", "20 November 2026, 13:00 UTC"),
+        ("fo-FO", "UTC", ENGLISH, "12.345,60 €", "20 November 2026, 13:00 UTC"),
         ("xx", "Mars/Olympus_Mons", ENGLISH, "€12,345.60", "20 November 2026, 13:00 UTC"),
         ("", "", ENGLISH, "€12,345.60", "20 November 2026, 13:00 UTC"),
         ("../../etc", "../../etc", ENGLISH, "€12,345.60", "20 November 2026, 13:00 UTC"),

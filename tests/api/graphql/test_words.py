@@ -188,7 +188,7 @@ def _id(account: Account) -> str:
     return ids.global_id("Account", account.id)
 
 
-@pytest.mark.parametrize("locale", ["fr-FR", "xx", "en-GB"])
+@pytest.mark.parametrize("locale", ["fo-FO", "xx", "en-GB"])
 async def test_whose_language_we_do_not_speak_reads_english(door: Any, factory: Any, locale: str) -> None:
     """The locale itself stays as it was given."""
     account = await factory.account(locale=locale)
