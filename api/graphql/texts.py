@@ -3,6 +3,7 @@
 Owns the check of all texts of a request, before anything is executed, and the longest text to search for.
 """
 
+import re
 from collections.abc import Mapping
 
 from graphql import DocumentNode, StringValueNode, Visitor, visit
@@ -11,6 +12,8 @@ from api.graphql.errors import LIMIT_EXCEEDED, coded
 
 #: Characters; longer than any name or address.
 LONGEST_SEARCH = 200
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 UNFIT = "a text has a NUL character or half of a surrogate pair in it; send whole Unicode characters"
 
@@ -24,7 +27,7 @@ def is_fit(told: object) -> bool:
     while open_:
         value = open_.pop()
         if isinstance(value, str):
-            if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+            if "\0" in value or (not value.isascii() and _SURROGATE.search(value)):
                 return False
         elif isinstance(value, Mapping):
             open_.extend(value.keys())
