@@ -9,6 +9,8 @@ from typing import Any
 from tortoise import fields
 from tortoise.models import Model
 
+from billing.stored import Stored
+
 
 class Role(StrEnum):
     """Who may do what; everything not granted is denied."""
@@ -20,7 +22,7 @@ class Role(StrEnum):
     CONTROL = "CONTROL"
 
 
-class ApiToken(Model):
+class ApiToken(Stored):
     """A bearer token of a person or a program. Written by `api.tokens`."""
 
     id = fields.BigIntField(primary_key=True)

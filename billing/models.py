@@ -11,6 +11,7 @@ from tortoise import fields
 from tortoise.models import Model
 
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus, NoticeState, OverrideKind, Stage
+from billing.stored import Stored
 
 
 class EventState(StrEnum):
@@ -30,7 +31,7 @@ class WorkState(StrEnum):
     RESOLVED = "RESOLVED"
 
 
-class Account(Model):
+class Account(Stored):
     """Who is billed. Written by `billing.accounts` and the Stripe mirror."""
 
     id = fields.BigIntField(primary_key=True)
@@ -61,7 +62,7 @@ class Account(Model):
         table = "account"
 
 
-class Invoice(Model):
+class Invoice(Stored):
     """What is owed. Stripe's are written by the Stripe mirror alone, ours by `billing.invoices`."""
 
     id = fields.BigIntField(primary_key=True)
@@ -168,7 +169,7 @@ class StripeMirror(Model):
         table = "stripe_mirror"
 
 
-class Override(Model):
+class Override(Stored):
     """A recorded decision of staff. Written by `billing.overrides`."""
 
     id = fields.BigIntField(primary_key=True)
@@ -191,7 +192,7 @@ class Override(Model):
         indexes = (("account_id", "kind"),)
 
 
-class Episode(Model):
+class Episode(Stored):
     """From the moment a debt exceeds the tolerance until it is within it again, and the stage admitted in it.
 
     Of an account (`server_id` null) or of one uncovered server. At most one open per account and per server, by a
@@ -222,7 +223,7 @@ class Episode(Model):
         indexes = (("account_id", "ended_at"),)
 
 
-class Notice(Model):
+class Notice(Stored):
     """The outbox: a message to a customer or to staff. Queued in the transaction of its cause, sent afterwards.
 
     Written by `billing.notices`. `dedupe_key` is unique: the same cause never queues twice.

@@ -10,11 +10,12 @@ from tortoise.models import Model
 
 from billing.models import Account
 from billing.rules.terms import HoldCause, Stage
+from billing.stored import Stored
 from reconciler.rules.outcome import Outcome
 from reconciler.rules.terms import Deployment, GuestKind, Lane, Mode, Power, RunState, StepKind, StepState
 
 
-class Server(Model):
+class Server(Stored):
     """What an account pays for. Written by `reconciler.servers`."""
 
     id = fields.BigIntField(primary_key=True)
@@ -55,7 +56,7 @@ class Server(Model):
         indexes = (("account_id", "retired_at"), ("site", "site_node"))
 
 
-class Hold(Model):
+class Hold(Stored):
     """One reason, owned by one cause, why one server is restricted. At most one open per server and cause.
 
     Billing holds are written by `reconciler.standing`, the others by `reconciler.servers`.
@@ -129,7 +130,7 @@ class SiteState(Model):
         table = "site_state"
 
 
-class RestorePart(Model):
+class RestorePart(Stored):
     """One thing that a dispatch of ours changed or may have changed, with what it found there.
 
     The restore record of a server (or of an account's access on a site) is its open parts. `part` is "power", "onboot",
