@@ -11,6 +11,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -49,7 +50,8 @@ class GraphQLEndpoint:
             if EVENTS in request.headers.get("accept", ""):
                 return self._events(operation, caller)
             context = self.operations.context_of(caller, operation)
-            return JSONResponse(await self.operations.execute(operation, context))
+            told = await self.operations.execute(operation, context)
+            return Response(orjson.dumps(told), media_type="application/json")
         except BadRequestError as bad:
             return JSONResponse({"data": None, "errors": [bad.error.formatted]}, bad.status, bad.headers)
         except ClientDisconnect:
