@@ -167,7 +167,7 @@ async def compare_queries(url: str, name: str, token: str, body: dict[str, Any],
         plain=plain,
         ratio=plain.rate / ours.rate,
         target="<= 4",
-        floor=floor(body, script["answer"]["data"], max(many // 10, 8)),
+        floor=await floor(body, script["answer"]["data"], max(many // 10, 8)),
     )
 
 
