@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from api.app import create_app
 from api.database import open_database
+from api.long_lived import keep_what_is_loaded
 from api.ports import Ports
 from api.rates import Allowances
 from api.webhooks import StripeWebhook
@@ -134,6 +135,7 @@ async def _main(kind: str, url: str, script: str) -> None:
     statements = [(text, [_read(one) for one in given]) for text, given in done.get("statements", ())]
     application = product(url) if kind == "product" else plain(url, statements, done.get("answer", {}))
     async with application as app:
+        keep_what_is_loaded()  # as `serve` does; the plain one is given it too
         await serve(app, ready)
 
 

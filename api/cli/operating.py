@@ -30,8 +30,13 @@ def add_to(app: typer.Typer) -> None:
 def serve() -> None:
     """Serve the API, the scheduler and the reconciler until Ctrl-C."""
     from api import operations
+    from api.long_lived import keep_what_is_loaded
 
-    now_running(operations.serve(_settings(), ready=lambda url: tell(f"Abeyance answers at {url}")))
+    def ready(url: str) -> None:
+        keep_what_is_loaded()
+        tell(f"Abeyance answers at {url}")
+
+    now_running(operations.serve(_settings(), ready=ready))
 
 
 @command
