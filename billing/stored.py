@@ -3,6 +3,7 @@
 Owns how a whole row becomes an object; what a row is, and every other way to make one, stays the ORM's.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -14,6 +15,16 @@ class Stored(Model):
 
     class Meta:
         abstract = True
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        """Return the names of its columns, for a statement that reads whole rows."""
+        return tuple(cls._meta.fields_db_projection)
+
+    @classmethod
+    def of_row(cls, values: Sequence[Any]) -> Self:
+        """Return the object of a row, from the values of its `columns` in their order."""
+        return cls._init_from_db(**dict(zip(cls.columns(), values, strict=True)))
 
     @classmethod
     def _init_from_db(cls, **columns: Any) -> Self:

@@ -33,6 +33,7 @@ from api.graphql.policies import in_order
 from api.graphql.scalars import Rate
 from api.graphql.server_facts import ServerFacts, load_facts
 from api.graphql.server_filter import ServerFilter, conditions
+from api.graphql.server_rows import servers_with_accounts
 from api.graphql.standing import Standing, standing_of
 from api.graphql.subjects import coverage_subject
 from reconciler import models
@@ -287,9 +288,10 @@ class ServerQueries:
         """At most 100, in the order of the question; null where there is none. The control plane's gate question."""
         if len(external_ids) > _MOST_AT_ONCE:
             raise coded(f"ask for at most {_MOST_AT_ONCE} servers at once", LIMIT_EXCEEDED)
-        query = info.context.scope.servers().filter(external_id__in=list(dict.fromkeys(external_ids)))
-        rows = await query.select_related("account")
-        for row in rows:
-            info.context.accounts.prime(row.account_id, row.account)
-        found = {server.external_id: server for server in await show_servers(info.context, rows)}
+        rows = await servers_with_accounts(info.context.scope, external_ids)
+        info.context.accounts.prime_many({account.id: account for _, account in rows})
+        found = {
+            server.external_id: server
+            for server in await show_servers(info.context, [server for server, _ in rows])
+        }
         return [found.get(external_id) for external_id in external_ids]
