@@ -209,6 +209,9 @@ class Episode(Stored):
     ended_at = fields.DatetimeField(null=True)
     admitted = fields.CharEnumField(Stage, max_length=32, default=Stage.CURRENT)
     admitted_at = fields.DatetimeField()
+    #: What the admitted stage does by the policy that it was admitted under: names of effects, sorted, with blanks
+    #: between; null: as the policy says. A policy that does more since does it at the next climb, not behind its back.
+    granted = fields.CharField(max_length=255, null=True)
     #: The last stage with larger effects that it was seen eligible for, and since when that counts for the breaker;
     #: null: none. Written by `reconciler.breaker` too.
     awaits = fields.CharEnumField(Stage, max_length=32, null=True)

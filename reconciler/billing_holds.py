@@ -103,7 +103,7 @@ async def lift_of(server: Server, now: datetime) -> bool:
 
 def _of(subject: Subject, standings: Mapping[int | None, Stage]) -> Verdict:
     stage = standings[subject.server.id if subject.server else None]
-    effects = subject.policy.effects_at(stage)
+    effects = subject.effects_at(stage)
     debt = subject.eligibility.debt
     since = f" since {debt.anchor_overdue_at:%Y-%m-%d}" if debt else ""
     what = "its subscription has ended" if subject.server else f"payment is overdue{since}"

@@ -106,7 +106,7 @@ async def _good_news(subject: Subject, mode: Mode, now: datetime) -> None:
     """Tell that it is over; outside `APPLY` only where servers come back, and nobody of a server that is gone."""
     due = rules.restored_notice(subject.facts, subject.policy)
     gone = subject.server is not None and subject.server.retired_at is not None
-    silent = mode is not Mode.APPLY and not subject.policy.effects_at(subject.admitted)
+    silent = mode is not Mode.APPLY and not subject.effects_at(subject.admitted)
     if due is not None and mode is not Mode.OFF and not gone and not silent:
         await _queue(subject, due, Stage.CURRENT, now)
 
@@ -149,7 +149,7 @@ def _review(subject: Subject, stage: Stage, now: datetime) -> datetime | None:
 
 
 def _shown_effects(subject: Subject, stage: Stage) -> frozenset[Effect]:
-    effects = subject.policy.effects_at(stage)
+    effects = subject.effects_at(stage)
     return effects - {Effect.LOCK_ACCOUNT} if subject.server else effects
 
 

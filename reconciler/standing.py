@@ -64,8 +64,12 @@ async def admit(
         if not await _bind(subject.account, now) or not await _as_read(subjects):
             return False
         larger = larger_effects(subject, to_stage)
+        granted = " ".join(sorted(subject.policy.effects_at(to_stage)))
         moved = await Episode.filter(id=subject.episode.id, admitted=subject.admitted, ended_at=None).update(
-            admitted=to_stage, admitted_at=now, **({} if larger else {"awaits": None, "awaits_since": None})
+            admitted=to_stage,
+            admitted_at=now,
+            granted=granted,
+            **({} if larger else {"awaits": None, "awaits_since": None}),
         )
         if moved == 0:
             return False
@@ -102,7 +106,7 @@ async def end_coverage(server: Server, now: datetime) -> None:
 
 def larger_effects(subject: Subject, to_stage: Stage) -> bool:
     """Return whether a climb would do something that the present stage does not."""
-    return bool(subject.policy.effects_at(to_stage) - subject.policy.effects_at(subject.admitted))
+    return bool(subject.policy.effects_at(to_stage) - subject.effects_at(subject.admitted))
 
 
 async def _bind(account: Account, next_change_at: datetime | None) -> bool:
@@ -209,7 +213,7 @@ async def _record(
         facts_version=subject.account.facts_version,
     )
     if before is not after:
-        effects = subject.policy.effects_at(after)
+        effects = subject.effects_at(after)
         await outgoing.standing_changed(
             subject.account.external_id,
             server=subject.server.external_id if subject.server else None,

@@ -19,8 +19,8 @@ Key = TypeVar("Key")
 Row = TypeVar("Row")
 
 _EPISODE = (
-    "id", "account_id", "server_id", "started_at", "ended_at", "admitted", "admitted_at", "awaits", "awaits_since",
-    "shielded_for", "shielded_since",
+    "id", "account_id", "server_id", "started_at", "ended_at", "admitted", "admitted_at", "granted", "awaits",
+    "awaits_since", "shielded_for", "shielded_since",
 )  # fmt: skip
 
 _BUNDLE = Bundle({

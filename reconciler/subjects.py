@@ -18,7 +18,7 @@ from billing.rules.facts import (
 )
 from billing.rules.ladder import Eligibility
 from billing.rules.policy import Policy
-from billing.rules.terms import Stage, milder
+from billing.rules.terms import Effect, Stage, milder
 from reconciler import subject_rows
 from reconciler.models import Server
 from reconciler.subject_rows import SubjectRows
@@ -53,6 +53,16 @@ class Subject:
     def standing(self) -> Stage:
         """The lower of eligible and admitted: the only stage that anybody is shown."""
         return milder(self.eligibility.stage, self.admitted)
+
+    def effects_at(self, stage: Stage) -> frozenset[Effect]:
+        """Return what a stage does to it: at one that it has reached, nothing that came into the policy afterwards.
+
+        What was added since needs a climb with its notice and its guard, as everything that is taken does.
+        """
+        effects = self.policy.effects_at(stage)
+        if self.episode is None or self.episode.granted is None or stage.rank > self.admitted.rank:
+            return effects
+        return effects & {Effect(name) for name in self.episode.granted.split()}
 
     @property
     def name(self) -> str:

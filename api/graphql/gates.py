@@ -113,7 +113,7 @@ def _of_billing(subject: Subject, server_id: int | None, now: datetime) -> GateQ
     return GateQuestion(
         action=GateAction.START,
         stage=subject.standing,
-        effects=subject.policy.effects_at(subject.standing),
+        effects=subject.effects_at(subject.standing),
         exempt=any(one.kind is OverrideKind.EXEMPT for one in decided),
         allow_backups=bool(opened),
         allow_backups_until=max(ends) if opened and len(ends) == len(opened) else None,

@@ -99,7 +99,7 @@ def standing_of(context: Context, subject: Subject) -> Standing:
     return Standing(
         stage=stage,
         since=since_of(context, subject),
-        effects=in_order(subject.policy.effects_at(stage)),
+        effects=in_order(subject.effects_at(stage)),
         debt=Debt(
             amounts=[Money.of(debt.amount, debt.currency)],
             oldest_overdue_at=debt.anchor_overdue_at,
@@ -154,14 +154,14 @@ async def announcement_of(context: Context, account_id: int) -> Announcement | N
         AnnouncedStanding(
             stage=subject.standing,
             since=since_of(context, subject),
-            effects=subject.policy.effects_at(subject.standing),
+            effects=subject.effects_at(subject.standing),
             debt=Amount(debt.amount, debt.currency) if debt is not None else None,
             next=subject.eligibility.next if following is not None else None,
             next_effects=subject.policy.effects_at(following.stage) if following is not None else frozenset(),
             uncovered=len(uncovered),
             uncovered_stage=worst.standing if worst is not None else Stage.CURRENT,
             uncovered_since=worst.episode.admitted_at if worst is not None and worst.episode else None,
-            uncovered_effects=worst.policy.effects_at(worst.standing) if worst is not None else frozenset(),
+            uncovered_effects=worst.effects_at(worst.standing) if worst is not None else frozenset(),
             trouble=trouble,
             money=money,
         ),

@@ -154,6 +154,7 @@ class Migration(migrations.Migration):
                 ('ended_at', fields.DatetimeField(null=True)),
                 ('admitted', fields.CharField(default='CURRENT', max_length=32)),
                 ('admitted_at', fields.DatetimeField()),
+                ('granted', fields.CharField(null=True, max_length=255)),
                 ('awaits', fields.CharField(null=True, max_length=32)),
                 ('awaits_since', fields.DatetimeField(null=True, db_index=True)),
                 ('shielded_for', fields.IntField(default=0)),

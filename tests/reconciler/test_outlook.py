@@ -111,14 +111,15 @@ async def test_the_product_reaches_each_stage_when_the_forecast_said(
 
     happened = await walked(lite, now + 25 * DAY, [row.at for row in foreseen])
 
+    # What the breaker will hold is foreseen as that: nobody is there who would release it.
     assert {
-        (row.account_id, row.server_id, row.from_stage, row.to_stage, row.at) for row in foreseen
+        (row.account_id, row.server_id, row.from_stage, row.to_stage, row.at)
+        for row in foreseen
+        if row.waiting_for != "BREAKER"
     } == happened
     assert {row.to_stage for row in foreseen} >= {Stage.PAST_DUE, Stage.FINAL_NOTICE, Stage.SUSPENDED}
     assert {row.waiting_for for row in foreseen} >= {None, "BLAST_RADIUS"}
     assert any(row.server_id is not None for row in foreseen)
-    assert "BREAKER" not in {row.waiting_for for row in foreseen}
-    assert (await ReconcilerState.get(id=1)).breaker_open_at is None
 
 
 @pytest.mark.usefixtures("sqlite_database")

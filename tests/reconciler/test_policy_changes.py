@@ -10,9 +10,10 @@ from billing import accounts
 from billing.accounts import AccountChange
 from billing.models import Account, AuditEntry, Episode, Notice
 from billing.refusal import RefusalCode, RefusalError
-from billing.rules.terms import Stage
+from billing.rules.terms import Effect, Stage
 from reconciler import policy_changes
 from reconciler.guard_models import LadderInForce
+from reconciler.models import Admission, Hold
 
 DAY = timedelta(days=1)
 
@@ -231,3 +232,55 @@ async def test_a_pass_walks_one_ladder_from_its_first_step_to_its_last(lite, deb
     await lite.turn()
 
     assert await stage(account) is Stage.PAST_DUE
+
+
+def with_effects(policy, stage, *added):
+    """Return the policy with more at one stage."""
+    rungs = tuple(
+        replace(rung, effects=rung.effects | {*added}) if rung.stage is stage else rung
+        for rung in policy.stages
+    )
+    return replace(policy, stages=rungs)
+
+
+@pytest.mark.parametrize("by", ["file", "assignment"])
+async def test_takes_nothing_behind_anybodys_back(lite, debtor, platform, by):
+    """What a policy does more at a stage is not done to who stood there; the next climb does it, under the guard."""
+    account, _, [server] = await debtor()
+    await lite.settle()
+    lite.clock.advance(timedelta(hours=72))
+    await lite.settle()
+    harsher = with_effects(lite.policies["standard"], Stage.FINAL_NOTICE, Effect.STOP_SERVERS)
+    if by == "file":
+        lite.policies["standard"] = harsher
+    else:
+        lite.policies["harsher"] = replace(harsher, name="harsher")
+        await assign(lite, account, "harsher")
+
+    await lite.settle()
+    assert await stage(account) is Stage.FINAL_NOTICE
+    assert not await Hold.filter(server_id=server.id, stops_server=True, lifted_at=None).exists()
+    assert platform.guests[str(server.guest)].power == "running"
+    lite.clock.advance(timedelta(hours=48))
+    await lite.settle()
+
+    assert await stage(account) is Stage.SUSPENDED
+    assert (await Admission.filter(account_id=account.id).order_by("-id").first()).larger
+    assert platform.guests[str(server.guest)].power == "stopped"
+
+
+async def test_gives_back_at_once_what_a_policy_does_no_longer(lite, debtor, platform):
+    """A kinder file needs no climb and no fall."""
+    account, _, [server] = await debtor()
+    for hours in (0, 72, 48):
+        lite.clock.advance(timedelta(hours=hours))
+        await lite.settle()
+    assert platform.guests[str(server.guest)].power == "stopped"
+    standard = lite.policies["standard"]
+    kinder = tuple(replace(rung, effects=rung.effects - {Effect.STOP_SERVERS}) for rung in standard.stages)
+    lite.policies["standard"] = replace(standard, stages=kinder)
+
+    await lite.settle()
+
+    assert await stage(account) is Stage.SUSPENDED
+    assert platform.guests[str(server.guest)].power == "running"

@@ -600,7 +600,7 @@ def test_it_would_see_late_news_that_change_an_invoiced_month(
 
     monkeypatch.setattr(usage, "_close", careless)
     with pytest.raises((AssertionError, IntegrityError)):
-        _search(sqlite_url, histories=100, phases=(Phase.generate,))
+        _search(sqlite_url, histories=400, phases=(Phase.generate,))
 
 
 @nightly
