@@ -12,9 +12,12 @@ from billing import notices
 from billing.models import Invoice
 from billing.notice_text import Ahead, NextStage
 from billing.notices import NamedServer, NoticeRequest
+from billing.rules import ladder
 from billing.rules import notices as rules
 from billing.rules.facts import AccountFacts, CoverageFacts, EpisodeFact
+from billing.rules.ladder import Eligibility
 from billing.rules.notices import NoticeDue, NoticeKind
+from billing.rules.policy import Policy
 from billing.rules.terms import Effect, Stage
 from reconciler.billing_holds import exemptions_of, is_active, joined_at
 from reconciler.models import Server
@@ -44,7 +47,8 @@ async def queue_due(
         if mode is not Mode.APPLY:
             continue
         facts = _as_of(subject, stage, now if any(subject is one for one in moved) else None)
-        current = replace(subject, facts=facts)
+        # What comes next is what follows the stage that this transaction leaves, not the one that it found.
+        current = replace(subject, facts=facts, eligibility=_eligible(facts, subject.policy, now))
         for due in await _due(current, stage, now):
             await _queue(current, due, stage, now)
         at = rules.next_notice_at(facts, subject.policy, stage, now)
@@ -61,6 +65,12 @@ def _as_of(subject: Subject, stage: Stage, entered: datetime | None) -> AccountF
         started_at=episode.started_at, admitted=stage, admitted_at=entered or episode.admitted_at
     )
     return replace(subject.facts, episode=changed)
+
+
+def _eligible(facts: AccountFacts | CoverageFacts, policy: Policy, now: datetime) -> Eligibility:
+    if isinstance(facts, AccountFacts):
+        return ladder.eligible(facts, policy, now)
+    return ladder.eligible_uncovered(facts, policy, now)
 
 
 async def _due(subject: Subject, stage: Stage, now: datetime) -> Sequence[NoticeDue]:

@@ -205,3 +205,34 @@ async def test_names_no_server_that_is_spared(delinquent, factory, settle, clock
     told = await latest()
     assert (told.server_ids, told.stage) == ([held.id], None)
     assert f"This server is stopped: {held.name}." in told.body
+
+
+@pytest.mark.parametrize("locale", ["en", "de"])
+async def test_the_first_mail_of_a_stage_says_what_comes_next_and_when(lite, debtor, clock, locale):
+    """Nobody is stopped whom the mail before did not tell of the stop and of the day before which it does not come."""
+    await debtor(locale=locale, time_zone="Europe/Zurich")
+    for hours in (0, 72, 48):
+        clock.advance(timedelta(hours=hours))
+        await lite.settle()
+
+    first = {told.stage: told for told in await Notice.filter(channel="mail").order_by("-id")}
+    warned, last = first[Stage.PAST_DUE], first[Stage.FINAL_NOTICE]
+    comes, locked, stopped, the_last = {
+        "en": (
+            "this comes next, not before",
+            "Your backups will be locked",
+            "Your servers will be stopped.",
+            "our last notice before your servers are stopped",
+        ),
+        "de": (
+            "folgt als Nächstes, nicht vor dem",
+            "Ihre Backups werden gesperrt",
+            "Ihre Server werden angehalten.",
+            "unsere letzte Erinnerung, bevor Ihre Server",
+        ),
+    }[locale]
+    for told, effect in ((warned, locked), (last, stopped), (last, the_last)):
+        body = " ".join(told.body.split())
+        assert comes in body
+        assert effect in body
+    assert first[Stage.SUSPENDED].created_at - last.created_at == timedelta(hours=48)
