@@ -53,8 +53,10 @@ class Bundle:
         # As text: for an array of PostgreSQL's, every connection would first ask what its type is made of.
         statement = self._sqlite if sqlite else self._postgres
         _, rows = await connection.execute_query(statement, [json.dumps(asked)])
-        for row in rows:
-            found[row["part"]].append(json.loads(row["told"]))
+        # Read as one text: the reader's setting up costs more than a row.
+        told = json.loads(f"[{','.join(row['told'] for row in rows)}]")
+        for row, columns in zip(rows, told, strict=True):
+            found[row["part"]].append(columns)
         for part in found.values():
             part.sort(key=lambda columns: columns[0])
         return found
