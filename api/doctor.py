@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 
 from api import catalog
-from api.database import DatabaseProblem
+from api.database import DatabaseProblem, open_database
 from api.jwks import PATIENCE_SECONDS, from_url, usable_keys
 from api.settings import Settings
 from billing.clock import Clock
@@ -23,6 +23,7 @@ from billing.notices import known_templates
 from billing.policy_files import PoliciesRefused, load_policies
 from billing.staff import StaffChannel
 from billing.stripe.gateway import StripeGateway, StripeReadError
+from reconciler import stray
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
 from reconciler.catalogue import CatalogueError, check_actions, load_catalogue
@@ -61,7 +62,13 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
     Each part has a time limit of its own; one that does not answer is a finding, never an exception.
     """
     found = [*_mode(settings), *await _database(settings, clock), *_files(settings)]
-    asked: tuple[Callable[[Settings, Clock], Awaitable[list[Finding]]], ...] = (_mail, _stripe, _jwt, _sites)
+    asked: tuple[Callable[[Settings, Clock], Awaitable[list[Finding]]], ...] = (
+        _mail,
+        _stripe,
+        _jwt,
+        _strays,
+        _sites,
+    )
     for answers in await asyncio.gather(*(ask(settings, clock) for ask in asked)):
         found += answers
     return found
@@ -204,6 +211,17 @@ async def _jwt(settings: Settings, _: Clock) -> list[Finding]:
             _wrong("identity provider", said, "correct ABEYANCE_JWT_JWKS: without keys no customer gets in")
         ]
     return [_ok("identity provider", f"{len(keys)} keys can verify its tokens")]
+
+
+async def _strays(settings: Settings, _: Clock) -> list[Finding]:
+    try:
+        known = {site.name for site in load_inventory(settings.inventory).sites}
+        async with open_database(settings.database_url.get_secret_value()):
+            found = await stray.servers_by_site(known)
+    except (InventoryError, DatabaseProblem):  # told where each is asked for itself
+        return []
+    said = "is not in the inventory; servers on it: {}; nothing there is seen, stopped or given back"
+    return [_wrong(f"site {site}", said.format(many), stray.REMEDY) for site, many in found.items()]
 
 
 async def _sites(settings: Settings, clock: Clock) -> list[Finding]:

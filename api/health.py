@@ -37,7 +37,7 @@ from billing.money_models import Charge, Reservation
 from billing.reservations import OPEN
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus, NoticeState, Stage
-from reconciler import modes
+from reconciler import modes, stray
 from reconciler.models import ReconcilerState, Server, SiteState, Step
 from reconciler.rules.terms import Mode, StepState
 
@@ -164,7 +164,11 @@ class Health:
         return Check(ok=problem is None, said=problem or "can be written")
 
     async def _observation(self) -> Check:
-        if self.mode is Mode.OFF or not self.sites:
+        if self.mode is Mode.OFF:
+            return Check(ok=True, said="nothing is observed")
+        if unknown := await stray.servers_by_site(self.sites):
+            return Check(ok=False, said=f"the inventory does not have: {stray.said(unknown)}")
+        if not self.sites:
             return Check(ok=True, said="nothing is observed")
         seen = {row.site: row.complete_at for row in await SiteState.filter(site__in=list(self.sites))}
         ages = {site: _age(self.clock.now(), seen.get(site)) for site in sorted(self.sites)}

@@ -16,13 +16,14 @@ from billing import audit
 from billing.clock import Clock
 from billing.models import Account
 from billing.refusal import RefusalCode, refusal
-from reconciler import cancelling, retrying
+from reconciler import cancelling, readings, restore_record, retrying, stray
 from reconciler.actions import Actions
 from reconciler.inventory import InventoryError
 from reconciler.models import Hold, Observation, Run, Server
 from reconciler.observe import note_deep
 from reconciler.readings import Reading
 from reconciler.rules.terms import Lane, StepKind
+from reconciler.rules.world import NOTHING_TAKEN
 from reconciler.runs.execution import RunHandle
 from reconciler.runs.request import Depth, RunRefusedError
 
@@ -31,6 +32,12 @@ _UNDOES = {
     "start_guests": (StepKind.START, Q(stops_server=True)),
     "unlock_backups": (StepKind.UNLOCK_BACKUPS, Q(locks_backups=True)),
     "open_access": (StepKind.OPEN_ACCESS, Q(locks_account=True)),
+}
+#: What is answered where no restore record says what to give back.
+_NOTHING_TAKEN = {
+    StepKind.START: "there is no record of a stop of ours; `serverPowerSet` starts a server that somebody else stopped",
+    StepKind.UNLOCK_BACKUPS: "there is no record of backups that we locked; look at them on the site",
+    StepKind.OPEN_ACCESS: "there is no record of access that we closed; look at it on the site",
 }
 
 
@@ -92,7 +99,8 @@ class ByHand:
     async def give_back(self, action: str, server_id: int, *, reason: str, actor: str) -> None:
         """Let the next pass try an undoing action again at once.
 
-        Raises `RefusalError` while a hold still asks for what it would undo: lifting that is another decision.
+        Raises `RefusalError` while a hold still asks for what it would undo (lifting that is another decision), and
+        where nothing would follow: the inventory does not have the site, or nothing is on record to be given back.
         """
         kind, forbidding = _UNDOES[action]
         now = self.clock.now()
@@ -101,6 +109,7 @@ class ByHand:
         hold = await Hold.filter(in_force, forbidding, server_id=server_id).first()
         if hold is not None:
             raise refusal(RefusalCode.CONFLICT, f"a hold of cause {hold.cause} still asks for it", "serverId")
+        await self._refuse_idle_wish(kind, server)
         async with in_transaction():
             await Account.filter(id=server.account_id).update(next_change_at=now)
             owner = (
@@ -119,6 +128,21 @@ class ByHand:
                 after={"action": action},
             )
         self.wake()
+
+    async def _refuse_idle_wish(self, kind: StepKind, server: Server) -> None:
+        if self.actions.inventory.site(server.site) is None:
+            raise refusal(
+                RefusalCode.CONFLICT,
+                f"the inventory has no site {server.site}, so nothing can be done there: {stray.REMEDY}",
+                "serverId",
+            )
+        if kind is StepKind.OPEN_ACCESS:
+            of_access = await restore_record.of_access([server.account_id])
+            record = of_access.get((server.account_id, server.site), NOTHING_TAKEN)
+        else:
+            record = (await restore_record.of_servers([server.id])).get(server.id, NOTHING_TAKEN)
+        if not readings.to_give_back(kind, record, start_wanted=server.start_wanted_at is not None):
+            raise refusal(RefusalCode.CONFLICT, _NOTHING_TAKEN[kind], "serverId")
 
     async def idle(self) -> None:
         """Return when every run that was asked for has ended and was written down."""

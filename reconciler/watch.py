@@ -14,7 +14,7 @@ import structlog
 from billing.clock import Clock
 from billing.models import Account
 from billing.rules.policy import Limit
-from reconciler import observe, outcomes, unknown
+from reconciler import observe, outcomes, stray, unknown
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
 from reconciler.dispatch import guest_of
@@ -43,12 +43,23 @@ class Watch:
     scale: float = 1.0
     #: How many guests of a site may go missing at once before a person has to look.
     believed: Callable[[], Limit] = lambda: observe.BELIEVED
+    #: The sites that the inventory does not have, as they were told of last; None: nobody looked yet.
+    _strayed: frozenset[str] | None = None
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _problems: ProblemLog = field(default_factory=lambda: ProblemLog(event="site.problem"))
 
     async def cycle(self) -> None:
         """Observe every site once, each by itself: one that does not answer keeps no other waiting."""
+        await self._tell_of_strays()
         await asyncio.gather(*(self.site(site) for site in self.actions.inventory.sites))
+
+    async def _tell_of_strays(self) -> None:
+        """Tell of servers on sites that the inventory does not have, once for each state of things."""
+        found = await stray.servers_by_site({site.name for site in self.actions.inventory.sites})
+        names = frozenset(found)
+        if self._strayed != names:
+            await stray.tell(found, now=self.clock.now())
+            self._strayed = names
 
     async def site(self, site: Site) -> None:
         """Observe one site and write down what was seen, or that nothing was."""

@@ -10,7 +10,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from api import doctor
-from api.database import upgrade
+from api.database import open_database, upgrade
 from api.demo.installation import Plot, outside, settings_in
 from api.demo.pace import Speed
 from api.doctor import Finding, Verdict
@@ -76,6 +76,18 @@ async def test_it_says_what_is_wrong_with_each_part(there: Any, tmp_path: Path) 
     assert "abeyance db upgrade" in (found["database"].remedy or "")
     assert all(one.remedy for one in found.values())
     assert "hunter2" not in str(found)
+
+
+async def test_it_names_a_site_with_servers_that_the_inventory_does_not_have(
+    there: Any, factory: Any
+) -> None:
+    """Renamed or taken out, its servers would stay off though they are paid."""
+    world, settings = there
+    async with open_database(settings.database_url.get_secret_value()):
+        await factory.server(site="renamed")
+    told = await _told(settings, world.clock)
+    assert told["site renamed"].verdict is Verdict.WRONG
+    assert "servers on it: 1" in told["site renamed"].said
 
 
 @pytest.mark.parametrize(

@@ -287,3 +287,19 @@ async def test_it_tells_the_brakes_and_serves_all_the_same(clock: ManualClock) -
     failing, text = await _failing(_health(clock))
     assert failing == {"brakes"}
     assert "safe mode: old; the breaker is open: too many" in text
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_names_sites_with_servers_that_the_inventory_does_not_have(
+    clock: ManualClock, factory: Any
+) -> None:
+    """Renamed or taken out: told, with or without other sites, and no reason to turn customers away."""
+    await _passed(clock)
+    await SiteState.create(site="a", complete_at=clock.now(), silent_nodes=[])
+    await factory.server(site="renamed")
+    for sites in (frozenset({"a"}), frozenset[str]()):
+        failing, text = await _failing(_health(clock, sites=sites))
+        assert failing == {"observation"}
+        assert "the inventory does not have: renamed (servers: 1)" in text
+    assert (await _failing(_health(clock, sites=frozenset({"renamed"}))))[1].count("does not have") == 0
+    assert (await _failing(_health(clock, mode=Mode.OFF)))[0] == set()

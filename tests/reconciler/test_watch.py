@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 import structlog
 
-from billing.models import WorkItem
+from billing.models import WorkItem, WorkState
 from reconciler.inventory import Platform
 from reconciler.models import Observation, Run, Server, SiteState, Step
 from reconciler.rules.terms import Lane, Power, RunState, StepKind, StepState
@@ -227,3 +227,24 @@ async def test_tells_a_person_of_a_restore_that_stays_unknown(
 
     items = await WorkItem.filter(kind="restore_delayed")
     assert [item.server_id for item in items] == [step.server_id] * told
+
+
+async def test_tells_once_of_servers_on_a_site_that_the_inventory_does_not_have(lite, debtor):
+    """One item for each such site until nothing is on it; retired servers do not count."""
+    _, _, (first, second, retired) = await debtor(servers=3)
+    await Server.filter(id__in=[first.id, retired.id]).update(site="renamed")
+    await Server.filter(id=retired.id).update(retired_at=lite.clock.now())
+    with structlog.testing.capture_logs() as logs:
+        await lite.watch.cycle()
+        await lite.watch.cycle()
+
+    item = await WorkItem.get(kind="site_unknown")
+    assert (item.dedupe_key, item.title) == (
+        "site_unknown:renamed",
+        "The inventory has no site renamed; servers on it: 1",
+    )
+    assert [entry["sites"] for entry in logs if entry["event"] == "sites.unknown"] == ["renamed (servers: 1)"]
+
+    await Server.filter(id=first.id).update(site=second.site)
+    await lite.watch.cycle()
+    assert (await WorkItem.get(kind="site_unknown")).state is WorkState.RESOLVED
