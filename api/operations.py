@@ -105,10 +105,17 @@ async def answering(
 
 
 @asynccontextmanager
-async def opened(settings: Settings, pace: Pace | None = None) -> AsyncIterator[Runtime]:
-    """Open the database and build all parts; everything is closed at the end of the block."""
+async def opened(
+    settings: Settings, pace: Pace | None = None, *, policies_needed: bool = True
+) -> AsyncIterator[Runtime]:
+    """Open the database and build all parts; everything is closed at the end of the block.
+
+    What rests on no policy does not need them: refused files are then told of, and no pass may be made.
+    """
     async with open_database(settings.database_url.get_secret_value()):
-        runtime = Runtime(settings, pace=pace)
+        runtime = Runtime(settings, pace=pace, policies_needed=policies_needed)
+        if runtime.policies.problems:
+            log.warning("policies.refused", problems=list(runtime.policies.problems))
         try:
             async with runtime.changes.shared(settings.database_url.get_secret_value()):
                 yield runtime
@@ -259,7 +266,7 @@ async def settle(runtime: Runtime, *, rounds: int = 50) -> None:
 async def observe_now(settings: Settings) -> list[dict[str, object]]:
     """Observe every site once and return how each stands; where another process does that already, what it read."""
     url = settings.database_url.get_secret_value()
-    async with opened(settings) as runtime, leadership(url) as lead:
+    async with opened(settings, policies_needed=False) as runtime, leadership(url) as lead:
         if lead is not None:
             await runtime.recover()
             await runtime.watch.cycle()
@@ -297,7 +304,7 @@ async def run_action(
     settings: Settings, action: str, server_external_id: str, *, actor: str, reason: str
 ) -> str:
     """Carry out an undoing action or an observation by hand; anything else is refused and leaves an audit row."""
-    async with opened(settings) as runtime:
+    async with opened(settings, policies_needed=False) as runtime:
         # Before anything else, and whoever reconciles: a wish that is refused leaves its trace in any case.
         if action not in runtime.by_hand.allowed():
             raise await _refused(runtime, action, server_external_id, actor=actor, reason=reason)
@@ -323,6 +330,11 @@ async def _given_back(settings: Settings, runtime: Runtime) -> str:
         if lead is None:
             return (
                 "asked for: the process that reconciles does it at its next tick; then see `abeyance explain`"
+            )
+        if runtime.policies.problems:  # without policies no account can be judged, so no pass is made
+            raise OperationError(
+                "asked for, but no process reconciles, and nothing is done while the policy files are refused "
+                f"({runtime.policies.problems[0]}): mend them, then run this again or start `abeyance serve`"
             )
         await runtime.recover()
         await settle(runtime)

@@ -93,13 +93,16 @@ class Runtime:
         clock: Clock | None = None,
         rng: random.Random | None = None,
         pace: Pace | None = None,
+        policies_needed: bool = True,
     ) -> None:
         _refuse_unusable(settings.state_dir)
         self.settings = settings
         self.clock = clock or SystemClock()
         self.rng = rng or random.SystemRandom()
         self.pace = pace or Pace.of(settings)
-        self.policies = PolicyBook.of_folder(settings.policies, templates=notices.known_templates())
+        self.policies = PolicyBook(
+            settings.policies, templates=notices.known_templates(), needed=policies_needed
+        )
         self.gateway = _gateway(settings)
         self.cards = CardGateway(self.gateway) if self.gateway else None
         self.invoices = SettleGateway(self.gateway) if self.gateway else None
@@ -148,7 +151,7 @@ class Runtime:
             actions=self.actions,
             backoff=backoff,
             scale=self.pace.scale,
-            believed=lambda: self.policies.get("standard").guard.max_new_per_pass,
+            believed=lambda: self.policies.guard.max_new_per_pass,
         )
         self.dispatcher = Dispatcher(
             clock=self.clock, actions=self.actions, backoff=backoff, wake=self.loop.wake

@@ -152,14 +152,23 @@ def _digest(texts: Mapping[str, str]) -> str:
 
 
 class PolicyBook:
-    """The policies in force. Loads at once, and raises `PoliciesRefused` if there is no good state to begin with."""
+    """The policies in force. Loads at once, and raises `PoliciesRefused` if there is no good state to begin with.
 
-    def __init__(self, folder: Path, *, templates: Collection[str]) -> None:
+    Where they are not `needed`, none is in force then, and `problems` says why.
+    """
+
+    def __init__(self, folder: Path, *, templates: Collection[str], needed: bool = True) -> None:
         self._folder, self._templates = folder, templates
-        found = read_folder(folder)
-        self._set = _understood(found, templates=templates, required=())
-        self._judged = found.digest
         self._problems: tuple[str, ...] = ()
+        found = read_folder(folder)
+        try:
+            self._set = _understood(found, templates=templates, required=())
+        except PoliciesRefused as refused:
+            if needed:
+                raise
+            self._set = PolicySet(policies={}, digest="")
+            self._problems = tuple(map(str, refused.problems))
+        self._judged = found.digest
 
     @classmethod
     def of_folder(cls, folder: Path, *, templates: Collection[str]) -> "PolicyBook":
@@ -177,6 +186,12 @@ class PolicyBook:
         return self._set.policies
 
     @property
+    def guard(self) -> GuardPolicy:
+        """The limits of `standard`; the product's own where no policy is in force."""
+        standard = self._set.policies.get(STANDARD)
+        return standard.guard if standard else GuardPolicy()
+
+    @property
     def digest(self) -> str:
         """The digest of the policies in force."""
         return self._set.digest
@@ -188,7 +203,7 @@ class PolicyBook:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the last reload kept the old policies; empty when it took the new ones."""
+        """Why the last reload kept the old policies, or none is in force; empty when it took the new ones."""
         return self._problems
 
     def get(self, name: str) -> Policy:

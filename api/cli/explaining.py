@@ -1,10 +1,12 @@
 """`abeyance explain`: the same explanation that the API gives, for an operator at a terminal."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
 from typing import TypedDict
 
 from api.auth import Principal
-from api.cli.terminal import Refused
+from api.cli.terminal import Refused, tell
 from api.database import open_database
 from api.graphql.context import Context
 from api.graphql.explanation import server_reasons
@@ -15,8 +17,10 @@ from api.ports import Ports
 from api.settings import Settings
 from billing.clock import SystemClock
 from billing.notices import known_templates
-from billing.policy_files import load_policies
+from billing.policy_files import STANDARD, PolicyBook
+from billing.rules.policy import Policy, StagePolicy
 from billing.rules.reasons import Reason, lines
+from billing.rules.terms import Stage
 from reconciler.models import Server
 
 
@@ -59,13 +63,23 @@ class _NoHands:
 
 
 async def explained(settings: Settings, external_id: str) -> Explanation:
-    """Return the explanation of the server with this external id; `Refused` when there is none."""
-    loaded = load_policies(settings.policies, templates=known_templates())
+    """Return the explanation of the server with this external id; `Refused` when there is none.
+
+    While the policy files are refused, it is without all that follows from them, and standard error says so.
+    """
+    book = PolicyBook(settings.policies, templates=known_templates(), needed=False)
+    for problem in book.problems:
+        tell(f"abeyance: {problem}")
+    if book.problems:
+        tell(
+            "abeyance: the policy files are refused: the stage is that of the last pass, its reasons are left out"
+        )
+    policies = {STANDARD: _UNREAD} if book.problems else book.all
     clock = SystemClock()
     ports = Ports(
         clock=clock,
         wake=lambda _: None,
-        policies=lambda: loaded.policies,
+        policies=lambda: policies,
         platforms=dict,
         actions=_NoHands(),
         mode=settings.mode,
@@ -80,15 +94,32 @@ async def explained(settings: Settings, external_id: str) -> Explanation:
         server = (await show_servers(context, [row]))[0]
         subject = await account_subject(context, row.account_id)
         reasons = await server_reasons(context, server.facts)
+        if book.problems:
+            reasons = _without_policies(reasons)
         return Explanation(
             server=external_id,
             account=subject.account.external_id,
             status=server.status.value,
-            stage=subject.standing.value,
+            stage=(subject.admitted if book.problems else subject.standing).value,
             in_sync=server.in_sync,
             reasons=_told(reasons),
             text="\n".join(lines(reasons)),
         )
+
+
+#: Stands in for policies that cannot be read, so that the facts can be; nothing that follows from it is shown.
+_UNREAD = Policy(
+    name=STANDARD, stages=(StagePolicy(stage=Stage.PAST_DUE, after=timedelta(0), notice="past_due"),)
+)
+_OF_POLICIES = ("standing", "ladder.", "gate.")
+
+
+def _without_policies(reasons: Iterable[Reason]) -> list[Reason]:
+    return [
+        replace(one, because=tuple(_without_policies(one.because)))
+        for one in reasons
+        if not one.rule.startswith(_OF_POLICIES)
+    ]
 
 
 def _told(reasons: Iterable[Reason]) -> list[ToldReason]:

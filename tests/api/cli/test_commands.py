@@ -1,12 +1,13 @@
 """The command line as its user meets it: what is printed where, and how it ends."""
 
+import asyncio
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from api import tokens
 from api.cli.commands import app
 from api.database import open_database
 from api.graphql.schema import sdl
+from api.leadership import leadership
 from billing.clock import SystemClock
 from billing.models import AuditEntry
+from reconciler import restore_record
+from reconciler.rules.terms import StepState
 
 CHECKOUT = Path(__file__).parents[3]
 ABEYANCE = Path(sys.executable).with_name("abeyance")
@@ -112,8 +116,6 @@ async def _alive(url: str, text: str) -> bool:
 
 def test_a_token_is_printed_alone_and_once(run: Any, sqlite_url: str) -> None:
     """It is the only text on standard output, works, and ends with its revocation."""
-    import asyncio
-
     made = run(
         "token", "create", "--role", "ADMIN", "--name", "ops", "--person", "anna", database_url=sqlite_url
     )
@@ -199,8 +201,6 @@ async def _server(url: str, factory: Any) -> str:
 
 def test_it_explains_a_server(run: Any, sqlite_url: str, factory: Any) -> None:
     """It tells state, stage and reasons, for people and for programs."""
-    import asyncio
-
     name = asyncio.run(_server(sqlite_url, factory))
     said = run("explain", name, database_url=sqlite_url)
     assert said.exit_code == 0
@@ -209,6 +209,98 @@ def test_it_explains_a_server(run: Any, sqlite_url: str, factory: Any) -> None:
     assert "last read differently. (since 2026-11-20 09:00 UTC)\n" in said.stdout
     told = json.loads(run("explain", name, "--json", database_url=sqlite_url).stdout)
     assert (told["status"], told["reasons"][0]["rule"]) == ("DELINQUENT", "hold.billing")
+
+
+@pytest.fixture
+def refused_policies(tmp_path: Path) -> str:
+    """Return a folder whose policy is refused."""
+    folder = tmp_path / "refused"
+    folder.mkdir()
+    (folder / "standard.yaml").write_text("stages: {past_due: {after: -PT1S}}\n")
+    return str(folder)
+
+
+def test_it_explains_a_server_while_the_policy_files_are_refused(
+    run: Any, sqlite_url: str, factory: Any, refused_policies: str
+) -> None:
+    """It tells what holds the server, says what is wrong, and judges no account by policies that nobody wrote."""
+    name = asyncio.run(_server(sqlite_url, factory))
+    said = run("explain", name, database_url=sqlite_url, policies=refused_policies)
+    assert said.exit_code == 0
+    assert f"{name} of customer-2 is DELINQUENT; the account stands at CURRENT." in said.stdout
+    assert "- payment is overdue. Paying" in said.stdout
+    assert "standard.yaml" in said.stderr
+    assert "its reasons are left out" in said.stderr
+    told = json.loads(
+        run("explain", name, "--json", database_url=sqlite_url, policies=refused_policies).stdout
+    )
+    rules = {one["rule"] for reason in told["reasons"] for one in (reason, *reason["because"])}
+    assert "hold.billing" in rules
+    assert not {rule for rule in rules if rule.startswith(("standing", "ladder.", "gate."))}
+
+
+async def _stopped(url: str, factory: Any, clock: Any) -> str:
+    async with open_database(url):
+        server = await factory.server(site="demo")
+        step = await factory.step(server, state=StepState.DONE)
+        await restore_record.take(
+            restore_record.Owner(site="demo", server_id=server.id),
+            [("power", "", "RUNNING")],
+            step_id=step.id,
+            at=clock.now(),
+        )
+        return str(server.external_id)
+
+
+async def _asked_for(url: str) -> int:
+    async with open_database(url):
+        return await AuditEntry.filter(kind="action.requested").count()
+
+
+async def _led(url: str, work: Callable[[], Result]) -> Result:
+    async with leadership(url) as lead:
+        assert lead is not None
+        return await asyncio.to_thread(work)
+
+
+@pytest.mark.parametrize("led", [True, False])
+def test_giving_back_is_asked_for_while_the_policy_files_are_refused(
+    run: Any, sqlite_url: str, factory: Any, clock: Any, refused_policies: str, inventory: str, *, led: bool
+) -> None:
+    """The process that reconciles has good policies and does it; without one the answer says what to mend."""
+    name = asyncio.run(_stopped(sqlite_url, factory, clock))
+    settings = {"database_url": sqlite_url, "policies": refused_policies, "inventory": inventory}
+
+    def asks() -> Result:
+        result: Result = run("action", "start_guests", name, **settings)
+        return result
+
+    ended = asyncio.run(_led(sqlite_url, asks)) if led else asks()
+    assert asyncio.run(_asked_for(sqlite_url)) == 1
+    assert "policies.refused" in ended.stderr
+    if led:
+        assert (ended.exit_code, "the process that reconciles does it" in ended.stdout) == (0, True)
+    else:
+        assert (ended.exit_code, "no process reconciles" in ended.stderr) == (1, True)
+
+
+def test_sites_are_read_while_the_policy_files_are_refused(
+    run: Any, sqlite_url: str, refused_policies: str
+) -> None:
+    """Looking rests on no policy; the plan does, and is refused."""
+    assert run("observe", database_url=sqlite_url, policies=refused_policies).exit_code == 0
+    assert run("plan", database_url=sqlite_url, policies=refused_policies).exit_code == 1
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> str:
+    """Return an inventory of one site whose nodes nobody asks."""
+    folder = tmp_path / "one_site"
+    folder.mkdir()
+    (folder / "hosts.yml").write_text(
+        "all: {children: {demo: {vars: {site_platform: lxc}, hosts: {node1: {}}}}}\n"
+    )
+    return str(folder)
 
 
 def _started(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -263,8 +355,6 @@ def test_a_forbidden_action_is_refused_by_hand_too(
     run: Any, sqlite_url: str, factory: Any, action: str
 ) -> None:
     """It ends with 1, does nothing and leaves exactly one audit row."""
-    import asyncio
-
     name = asyncio.run(_server(sqlite_url, factory))
     ended = run(
         "action", action, name, database_url=sqlite_url, state_dir=sqlite_url.removeprefix("sqlite://") + ".d"
@@ -315,8 +405,6 @@ async def _debtor(url: str, factory: Any) -> tuple[str, str]:
 
 def test_it_looks_ahead(run: Any, sqlite_url: str, factory: Any) -> None:
     """It tells who reaches which stage when, of all or of one account, for people and for programs."""
-    import asyncio
-
     name, idle = asyncio.run(_debtor(sqlite_url, factory))
     shown = run("forecast", "--days", "5", database_url=sqlite_url)
     assert shown.exit_code == 0, shown.stderr
@@ -335,8 +423,6 @@ def test_it_looks_ahead(run: Any, sqlite_url: str, factory: Any) -> None:
 
 def test_it_tries_a_policy(run: Any, sqlite_url: str, factory: Any, tmp_path: Path) -> None:
     """It tells what would differ in the place of the policy of its name, else of standard, and changes nothing."""
-    import asyncio
-
     name, _ = asyncio.run(_debtor(sqlite_url, factory))
     file = Path(sqlite_url.removeprefix("sqlite://"))
     tried = tmp_path / "harsher.yaml"
