@@ -4,6 +4,7 @@ Owns the one door to Apprise. A customer's words reach it as text, never as an a
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -50,6 +51,7 @@ class StaffChannel:
         # Takes a third of a second to load, and most commands never tell staff anything.
         from apprise import Apprise
 
+        _silence_apprise()
         self._patience = patience
         self._targets: list[Any] = []
         for position, url in enumerate(urls, start=1):
@@ -87,6 +89,11 @@ class StaffChannel:
         except Exception as error:  # noqa: BLE001 - one target of somebody else's library never stops the others
             log.warning("staff.target_failed", error=type(error).__name__)
             return False
+
+
+def _silence_apprise() -> None:
+    """Keep Apprise's own log out of ours: its lines repeat URLs, and the token of a channel is a part of its URL."""
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
 
 
 def _inert(text: str) -> str:

@@ -1,6 +1,8 @@
 """Messages to staff, through Apprise to a real HTTP server."""
 
+import contextlib
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,3 +105,13 @@ async def test_it_reads_several_urls_from_the_setting(chat):
     await channel.tell("x", "y")
     assert len(chat.posts) == 2
     assert StaffChannel.of(SimpleNamespace(staff_notify=None)) is None
+
+
+@pytest.mark.parametrize("url", ["discrod://1234/hunter2", "json://127.0.0.1:1/hunter2", "discord://hunter2"])
+async def test_it_logs_no_secret_of_a_channel(caplog, capsys, url):
+    """Apprise repeats URLs in lines of its own, when it reads them and when it sends; none of these is ours to show."""
+    logging.getLogger("apprise").setLevel(logging.NOTSET)
+    with contextlib.suppress(ValueError, StaffUnreachableError):
+        await StaffChannel([url]).tell("x", "y")
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("apprise")] == []
+    assert "hunter2" not in caplog.text + "".join(capsys.readouterr())
