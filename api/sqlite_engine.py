@@ -1,9 +1,11 @@
 """The SQLite connection that the ORM uses here: its own, with transactions that take the write lock when they begin.
 
-Owns that one repair. SQLite's deferred default answers "database is locked" at once, whatever the busy timeout, to a
-process that reads first and writes later while another one wrote between the two.
+Owns that repair, and the mode of a file that is made. SQLite's deferred default answers "database is locked" at once,
+whatever the busy timeout, to a process that reads first and writes later while another one wrote between the two.
 """
 
+import contextlib
+import os
 import sqlite3
 from typing import Any
 
@@ -18,10 +20,28 @@ from tortoise.exceptions import TransactionManagementError
 
 
 class ImmediateClient(SqliteClient):
-    """A SQLite connection whose transactions begin with the write lock."""
+    """A SQLite connection whose transactions begin with the write lock, and whose new file is its owner's alone."""
+
+    async def create_connection(self, with_db: bool) -> None:
+        """Connect. A file that is there keeps the mode that its owner gave it."""
+        if not self._connection:
+            _make_private(self.filename)
+        await super().create_connection(with_db)
 
     def _in_transaction(self) -> TransactionContext:
         return ImmediateContext(ImmediateTransaction(self), self._lock)
+
+
+def _make_private(file: str) -> None:
+    """Make the file for its owner alone where there is none: it holds names, addresses and money.
+
+    SQLite gives its log and its shared memory the mode of the file (https://www.sqlite.org/src/file/src/os_unix.c,
+    findCreateFileMode). Never opens a file that is there: closing it again would drop SQLite's locks on it.
+    """
+    with contextlib.suppress(
+        OSError
+    ):  # SQLite itself says what is wrong with a place where no file can be made
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 class ImmediateContext(SqliteTransactionContext):

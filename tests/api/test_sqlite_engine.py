@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import sys
 
@@ -94,3 +95,25 @@ async def test_it_rolls_back_what_fails_inside_and_keeps_what_surrounds_it(sqlit
                 raise ZeroDivisionError
         await factory.account()
     assert await Account.all().count() == 2
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o000])
+async def test_a_file_that_it_makes_is_its_owners_alone(tmp_path, mask):
+    """No other user of the machine reads names and money in it, nor in its log, whatever the process's mask is."""
+    before = os.umask(mask)
+    try:
+        await door.upgrade(f"sqlite://{tmp_path / 'new.db'}")
+        async with door.open_database(f"sqlite://{tmp_path / 'new.db'}"):
+            modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("new.db", "new.db-wal", "new.db-shm"), "0o600")
+
+
+async def test_it_leaves_the_mode_of_a_file_that_is_there(tmp_path):
+    """Who may read it is its owner's decision."""
+    file = tmp_path / "mine.db"
+    file.touch()
+    file.chmod(0o640)
+    await door.upgrade(f"sqlite://{file}")
+    assert file.stat().st_mode & 0o777 == 0o640
