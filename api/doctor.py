@@ -5,16 +5,18 @@ shown without secrets.
 """
 
 import asyncio
+import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 
 import asyncpg
 import httpx
 
 from api import catalog
-from api.database import DatabaseProblem, open_database
+from api.database import DatabaseProblem, open_database, place
 from api.jwks import PATIENCE_SECONDS, from_url, usable_keys
 from api.settings import Settings
 from billing.clock import Clock
@@ -29,6 +31,7 @@ from reconciler.backoff import Backoff
 from reconciler.catalogue import CatalogueError, check_actions, load_catalogue
 from reconciler.inventory import load_inventory
 from reconciler.inventory_files import InventoryError
+from reconciler.models import ReconcilerState
 from reconciler.rules.terms import Mode
 from reconciler.runs.execution import Execution
 from reconciler.watch import Watch
@@ -107,7 +110,37 @@ async def _database(settings: Settings, clock: Clock) -> list[Finding]:
     found = [_ok("database", "answers, and its catalog is as it should be")]
     if url.startswith("postgres"):
         found.append(await _database_clock(url, clock))
-    return found
+    elif url.lower().startswith("sqlite"):
+        found += _open_to_others(Path(place(url)))
+    return [*found, *await _brakes(url)]
+
+
+def _open_to_others(file: Path) -> list[Finding]:
+    """Say when other users of this machine can read SQLite's file; whether they may is its owner's decision."""
+    if not file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        return []
+    said = f"{file} holds names, addresses and money, and its group or every user of this machine can read it"
+    return [_note("database", said, f"chmod 600 {file}* if they should not")]
+
+
+async def _brakes(url: str) -> list[Finding]:
+    """Say what holds restrictions back, and since when; giving back goes on under each of them."""
+    async with open_database(url):
+        state = await ReconcilerState.get_or_none(id=1) or ReconcilerState(id=1)
+    brakes = (
+        (state.safe_mode_since, f"safe mode, {state.safe_mode_reason}: nothing is restricted for money",
+         "it ends once every site and Stripe were read again, or by `safeModeRelease` where a person has to look"),
+        (state.paused_at, f"paused by {state.paused_by}, {state.paused_reason}: nothing is restricted for money",
+         "`enforcementResume` ends the pause"),
+        (state.breaker_open_at, f"the breaker is open, {state.breaker_reason}: climbs wait",
+         "look at `abeyance plan`; two persons let it go on by `breakerRelease`"),
+    )  # fmt: skip
+    found = [
+        _note("brakes", f"since {since:%Y-%m-%d %H:%M} UTC {said}", remedy)
+        for since, said, remedy in brakes
+        if since is not None
+    ]
+    return found or [_ok("brakes", "none is on")]
 
 
 async def _database_clock(url: str, clock: Clock) -> Finding:

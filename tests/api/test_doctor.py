@@ -15,6 +15,8 @@ from api.demo.installation import Plot, outside, settings_in
 from api.demo.pace import Speed
 from api.doctor import Finding, Verdict
 from billing.clock import ManualClock
+from reconciler import pause
+from reconciler.models import ReconcilerState
 from simulators.proxmox.sample import TOKEN_ID
 
 pytestmark = pytest.mark.timeout(60)
@@ -44,7 +46,7 @@ async def test_it_finds_nothing_wrong_where_nothing_is(there: Any) -> None:
         "stripe": "the account is not pinned",
     }
     assert {one.part for one in found} == {
-        "mode", "database", "policies", "actions", "staff", "mail", "stripe", "clock", "site demo",
+        "mode", "database", "brakes", "policies", "actions", "staff", "mail", "stripe", "clock", "site demo",
     }  # fmt: skip
     assert [call.path for call in world.cluster.calls if call.method != "GET"] == []
     assert world.mailbox.letters == []
@@ -118,3 +120,38 @@ async def test_it_compares_the_clock_with_the_databases(postgres_url: str, there
     for clock, verdict in ((world.clock, Verdict.OK), (late, Verdict.WRONG)):
         found = {one.part: one for one in await doctor._database(settings, clock)}
         assert found["clock"].verdict is verdict
+
+
+async def test_it_says_what_holds_restrictions_back(there: Any) -> None:
+    """A pause that somebody forgot, safe mode and an open breaker: each with its reason and what ends it."""
+    world, settings = there
+    url, now = settings.database_url.get_secret_value(), world.clock.now()
+    async with open_database(url):
+        await pause.pause(reason="the cluster moves", actor="operator:anna", now=now)
+        await ReconcilerState.filter(id=1).update(
+            safe_mode_since=now, safe_mode_reason="the clock jumped",
+            breaker_open_at=now, breaker_reason="40 accounts at once",
+        )  # fmt: skip
+    told = [one for one in await doctor._database(settings, world.clock) if one.part == "brakes"]
+    assert [one.verdict for one in told] == [Verdict.NOTE] * 3
+    for words, one in zip(
+        (("the clock jumped", "safeModeRelease"), ("operator:anna, the cluster moves", "enforcementResume"),
+         ("40 accounts at once", "breakerRelease")), told, strict=True,
+    ):  # fmt: skip
+        assert words[0] in one.said
+        assert words[1] in (one.remedy or "")
+
+
+@pytest.mark.parametrize(("mode", "noted"), [(0o600, False), (0o640, True), (0o604, True)])
+async def test_it_says_when_others_can_read_the_database(there: Any, mode: int, noted: bool) -> None:
+    """A file of an earlier version, or of another tool, may be open to every user of the machine."""
+    world, settings = there
+    file = Path(settings.database_url.get_secret_value().removeprefix("sqlite://"))
+    file.chmod(mode)
+    notes = [
+        one
+        for one in await doctor._database(settings, world.clock)
+        if one.part == "database" and one.verdict is Verdict.NOTE
+    ]
+    assert bool(notes) is noted
+    assert all(f"chmod 600 {file}" in (one.remedy or "") for one in notes)
