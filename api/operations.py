@@ -311,7 +311,7 @@ async def run_action(
         server = await Server.get_or_none(external_id=server_external_id)
         if server is None:
             raise OperationError(
-                f"there is no server {server_external_id}; `abeyance plan` shows their names"
+                f"there is no server {server_external_id}; its external id is wanted, as the control plane gave it"
             )
         try:
             if action == "observe":

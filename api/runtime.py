@@ -377,11 +377,14 @@ class Runtime:
 
 
 def _refuse_unusable(state_dir: Path) -> None:
-    """Refuse a folder for runs that cannot be made or written; nothing is made before something runs."""
-    there = next(path for path in (state_dir, *state_dir.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        problem = "is not a folder" if not there.is_dir() else "cannot be written by this user"
-        raise SettingsError([f"ABEYANCE_STATE_DIR: {there} {problem}; example: {EXAMPLES['state_dir']}"])
+    """Make the folder for runs, or refuse it: rights alone do not tell, since root seems to have them everywhere."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        problem = None if os.access(state_dir, os.W_OK | os.X_OK) else "cannot be written by this user"
+    except OSError as fault:
+        problem = f"is not a folder and cannot be made one: {fault.strerror}"
+    if problem:
+        raise SettingsError([f"ABEYANCE_STATE_DIR: {state_dir} {problem}; example: {EXAMPLES['state_dir']}"])
 
 
 def _staff(settings: Settings) -> StaffChannel | None:

@@ -32,6 +32,11 @@ def command(run: Callable[Arguments, None]) -> Callable[Arguments, None]:
             for line in str(fault).splitlines() or [type(fault).__name__]:
                 tell(f"abeyance: {line}")
             raise typer.Exit(1) from None
+        except _of_the_database() as fault:
+            if not _is_outside(fault):
+                raise
+            tell(f"abeyance: the database cannot do this now: {fault}; see its disk, its rights and its log")
+            raise typer.Exit(1) from None
         except BrokenPipeError:  # whoever read our output has seen enough
             sys.stderr.close()
             raise typer.Exit(1) from None
@@ -91,6 +96,35 @@ def _expected() -> tuple[type[BaseException], ...]:
         InventoryError,
         Refused,
     )
+
+
+def _of_the_database() -> tuple[type[BaseException], ...]:
+    import sqlite3
+
+    import asyncpg
+    from tortoise.exceptions import BaseORMException
+
+    return (sqlite3.OperationalError, asyncpg.PostgresError, BaseORMException)
+
+
+def _is_outside(fault: BaseException) -> bool:
+    """Return whether this is a full disk, a lock or a lost connection, and no fault in a statement of ours."""
+    import sqlite3
+
+    import asyncpg
+
+    said = fault.args[0] if fault.args and isinstance(fault.args[0], Exception) else fault
+    if isinstance(said, sqlite3.OperationalError):
+        # The low byte is the primary code: https://www.sqlite.org/rescode.html. Some faults of the driver have none.
+        return getattr(said, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF != sqlite3.SQLITE_ERROR
+    outside = (
+        asyncpg.PostgresConnectionError,
+        asyncpg.InsufficientResourcesError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.PostgresSystemError,
+        asyncpg.ReadOnlySQLTransactionError,
+    )
+    return isinstance(said, outside)
 
 
 class _StandardError(io.TextIOBase):

@@ -53,10 +53,11 @@ async def _create(
     from api.database import open_database
     from api.models import Role
     from billing.clock import SystemClock
+    from billing.models import Account
 
     now = SystemClock().now()
     async with open_database(_url()):
-        return await tokens.create(
+        text = await tokens.create(
             name,
             Role(role.value),
             now=now,
@@ -65,6 +66,10 @@ async def _create(
             account_external_id=account,
             expires_at=now + _span(lasts) if lasts is not None else None,
         )
+        # No refusal: a portal may have its tokens before the control plane names its accounts.
+        if account is not None and not await Account.filter(external_id=account).exists():
+            tell(f"There is no account {account} yet: until there is one, this token sees nothing.")
+        return text
 
 
 @command

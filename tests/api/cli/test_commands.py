@@ -1,10 +1,13 @@
 """The command line as its user meets it: what is printed where, and how it ends."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
+import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,12 +15,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import structlog
+from tortoise.exceptions import OperationalError
 from typer.testing import CliRunner, Result
 
 from api import tokens
 from api.cli.commands import app
+from api.cli.terminal import _is_outside
 from api.database import open_database
 from api.graphql.schema import sdl
 from api.leadership import leadership
@@ -130,6 +136,77 @@ def test_a_token_is_printed_alone_and_once(run: Any, sqlite_url: str) -> None:
     assert run("token", "revoke", "--name", "ops", database_url=sqlite_url).exit_code == 1
 
 
+async def _account(url: str, factory: Any) -> str:
+    async with open_database(url):
+        return str((await factory.account()).external_id)
+
+
+def test_a_token_for_an_account_that_is_not_there_is_made_with_a_word(
+    run: Any, sqlite_url: str, factory: Any
+) -> None:
+    """A typing error is noticed at once; the portal may still have its token before the account is registered."""
+    known = asyncio.run(_account(sqlite_url, factory))
+    for account, words in (("TYPO", "There is no account TYPO yet"), (known, "")):
+        arguments = ("token", "create", "--role", "customer", "--name", account, "--account", account)
+        made = run(*arguments, database_url=sqlite_url)
+        assert made.exit_code == 0
+        assert re.fullmatch(r"abey_[A-Za-z0-9_-]{43}\n", made.stdout)
+        assert made.stderr.startswith(words)
+        assert len(made.stderr.splitlines()) == bool(words)
+
+
+def test_a_full_disk_is_told_on_one_line(sqlite_url: str, tmp_path: Path) -> None:
+    """The database's log cannot grow: the command says so and prints no token."""
+    with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite://"))) as other:
+        # What is not yet taken over from the log makes every further write one past the limit.
+        other.execute("PRAGMA wal_autocheckpoint = 0")
+        other.execute("CREATE TABLE ballast (content)")
+        other.execute("INSERT INTO ballast VALUES (zeroblob(200000))")
+        other.commit()
+        ended = subprocess.run(
+            [ABEYANCE, "token", "create", "--role", "ADMIN", "--name", "ops"], cwd=tmp_path, text=True,
+            # Python would write compiled modules cut off at the limit, and never notice.
+            env={"PATH": os.defpath, "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1",
+                 "ABEYANCE_DATABASE_URL": sqlite_url},
+            capture_output=True, timeout=60, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("abeyance: the database cannot do this now: ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def _mistaken() -> BaseException:
+    with (
+        contextlib.closing(sqlite3.connect(":memory:")) as connection,
+        pytest.raises(sqlite3.Error) as caught,
+    ):
+        connection.execute("SELECT nothing FROM nowhere")
+    return caught.value
+
+
+def _locked(file: Path) -> BaseException:
+    with (
+        contextlib.closing(sqlite3.connect(file)) as one,
+        contextlib.closing(sqlite3.connect(file, 0)) as two,
+    ):
+        one.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.Error) as caught:
+            two.execute("BEGIN EXCLUSIVE")
+    return caught.value
+
+
+def test_a_fault_in_a_statement_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
+    """It is a bug to be reported; a lock, a full disk and a lost server are not, as themselves or as the ORM's."""
+    locked, mistaken = _locked(tmp_path / "x.db"), _mistaken()
+    bugs = (mistaken, OperationalError(mistaken), OperationalError("no such thing"),
+            asyncpg.UndefinedTableError("x"))  # fmt: skip
+    outside = (locked, OperationalError(locked), asyncpg.DiskFullError("x"), asyncpg.AdminShutdownError("x"),
+               asyncpg.ConnectionDoesNotExistError("x"))  # fmt: skip
+    assert [_is_outside(fault) for fault in bugs] == [False] * len(bugs)
+    assert [_is_outside(fault) for fault in outside] == [True] * len(outside)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -189,6 +266,27 @@ def test_an_unknown_server_is_told(run: Any, sqlite_url: str) -> None:
     ended = run("explain", "nope", database_url=sqlite_url)
     assert ended.exit_code == 1
     assert "there is no server nope" in ended.stderr
+
+
+def test_an_action_on_an_unknown_server_says_what_is_wanted(
+    run: Any, sqlite_url: str, tmp_path: Path
+) -> None:
+    """The plan names only servers that something is due for, so it is no place to look the name up."""
+    ended = run("action", "observe", "nope", database_url=sqlite_url, state_dir=str(tmp_path / "state"))
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert "there is no server nope; its external id is wanted" in ended.stderr
+
+
+@pytest.mark.parametrize("folder", ["/proc/abeyance", "/dev/null/abeyance"])
+def test_a_state_folder_that_cannot_be_made_is_told_before_it_answers(
+    run: Any, sqlite_url: str, folder: str
+) -> None:
+    """Root has every right, and still makes no folder there."""
+    ended = run("serve", database_url=sqlite_url, state_dir=folder, listen="127.0.0.1:0")
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert f"ABEYANCE_STATE_DIR: {folder} " in ended.stderr
+    assert "answers at" not in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
 
 
 async def _server(url: str, factory: Any) -> str:
