@@ -111,11 +111,11 @@ def test_the_story_is_told_beside_another_demo_and_touches_nothing(
         assert re.search(r"^The story ended as it should: \d+ checks\.$", story.text, re.MULTILINE)
         assert "Traceback" not in story.text
         assert "\x1b" not in story.text
+        show.until("LOCK_BACKUPS acct-final-notice")
         data = _asked(introduction)
         assert data["reconciler"]["mode"] == "APPLY"
         stages = {edge["node"]["standing"]["stage"] for edge in data["accounts"]["edges"]}
         assert {"CURRENT", "PAST_DUE", "FINAL_NOTICE"} <= stages
-        show.until("LOCK_BACKUPS acct-final-notice")
         assert show.interrupt(signal.SIGINT) < 10
     finally:
         with suppress(ProcessLookupError):

@@ -25,6 +25,7 @@ COMPLAINTS: dict[int, tuple[str, tuple[str, ...]]] = {
     3: ("the wrong customers are hit: cents, a payment just booked, a notice that is not true any more", (
         "ladder::cents_that_are_missing_are_nobodys_fault",
         "invoices::a_notice_about_a_debt_that_was_paid_meanwhile_is_never_sent",
+        "money::a_mail_about_money_that_ends_is_not_sent_once_more_has_arrived",
         "scenarios/trouble::a_payment_during_the_stops_gives_back_what_was_reached_and_spares_the_rest",
     )),
     4: ("a payment lifts what it should not: spam, holds of before, what its owner had stopped", (
