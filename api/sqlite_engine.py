@@ -38,9 +38,8 @@ def _make_private(file: str) -> None:
     SQLite gives its log and its shared memory the mode of the file (https://www.sqlite.org/src/file/src/os_unix.c,
     findCreateFileMode). Never opens a file that is there: closing it again would drop SQLite's locks on it.
     """
-    with contextlib.suppress(
-        OSError
-    ):  # SQLite itself says what is wrong with a place where no file can be made
+    # SQLite itself says what is wrong with a place where no file can be made.
+    with contextlib.suppress(OSError):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 

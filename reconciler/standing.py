@@ -4,7 +4,7 @@ The only writer of episodes and admissions. Each change is one transaction with 
 to the version of the facts that it was decided from; when they have moved, nothing happens and the account stays due.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from tortoise.expressions import Q
@@ -64,11 +64,10 @@ async def admit(
         if not await _bind(subject.account, now) or not await _as_read(subjects):
             return False
         larger = larger_effects(subject, to_stage)
-        granted = " ".join(sorted(subject.policy.effects_at(to_stage)))
         moved = await Episode.filter(id=subject.episode.id, admitted=subject.admitted, ended_at=None).update(
             admitted=to_stage,
             admitted_at=now,
-            granted=granted,
+            granted=_granted(subject.policy.effects_at(to_stage)),
             **({} if larger else {"awaits": None, "awaits_since": None}),
         )
         if moved == 0:
@@ -107,6 +106,10 @@ async def end_coverage(server: Server, now: datetime) -> None:
 def larger_effects(subject: Subject, to_stage: Stage) -> bool:
     """Return whether a climb would do something that the present stage does not."""
     return bool(subject.policy.effects_at(to_stage) - subject.effects_at(subject.admitted))
+
+
+def _granted(effects: Iterable[Effect]) -> str:
+    return " ".join(sorted(effects))
 
 
 async def _bind(account: Account, next_change_at: datetime | None) -> bool:
@@ -177,7 +180,12 @@ async def _settle_one(subject: Subject, now: datetime) -> Stage:
             )
         return Stage.CURRENT
     if _fell(subject):
-        await Episode.filter(id=episode.id, ended_at=None).update(admitted=eligibility.stage, admitted_at=now)
+        # What the higher stage did is granted no longer: a policy that grows later would find it there.
+        await Episode.filter(id=episode.id, ended_at=None).update(
+            admitted=eligibility.stage,
+            admitted_at=now,
+            granted=_granted(subject.effects_at(eligibility.stage)),
+        )
         await _record("stage.fell", subject, episode.admitted, eligibility.stage, eligibility.reason, now)
         return eligibility.stage
     if episode.awaits_since is not None and episode.awaits.rank > eligibility.stage.rank:

@@ -284,3 +284,21 @@ async def test_gives_back_at_once_what_a_policy_does_no_longer(lite, debtor, pla
 
     assert await stage(account) is Stage.SUSPENDED
     assert platform.guests[str(server.guest)].power == "running"
+
+
+async def test_takes_nothing_from_who_fell_because_it_was_once_taken(lite, debtor, factory, platform):
+    """A stage that does more since does it to nobody who came down to it, whatever a higher one did before."""
+    account, _, [server] = await debtor()
+    for hours in (0, 72, 48):
+        lite.clock.advance(timedelta(hours=hours))
+        await lite.settle()
+    await factory.override(account, kind="EXTEND_GRACE")
+    await accounts.note_fact(account.id, now=lite.clock.now())
+    await lite.settle()
+    assert await stage(account) is Stage.PAST_DUE
+    lite.policies["standard"] = with_effects(lite.policies["standard"], Stage.PAST_DUE, Effect.STOP_SERVERS)
+
+    await lite.settle()
+
+    assert await stage(account) is Stage.PAST_DUE
+    assert platform.guests[str(server.guest)].power == "running"
