@@ -257,7 +257,7 @@ async def settle(runtime: Runtime, *, rounds: int = 50) -> None:
         worked = runtime.dispatcher.busy
         await runtime.dispatcher.idle()
         await runtime.resolve_unknown()
-        await runtime.deliver()
+        await runtime.mail.deliver()
         await runtime.trail.send()
         if not result.again and not worked and not result.newly_overdue:
             return

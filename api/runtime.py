@@ -5,39 +5,32 @@ can pass its own.
 """
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from pathlib import Path
 
 import structlog
 
-from api.auth import Authenticator, TokenAuthenticator
+from api import parts
 from api.background import Worker
 from api.changes import Changes
 from api.health import Health
-from api.jwks import KeySet, from_url
-from api.jwt import JwtAuthenticator
+from api.mail_turns import MailTurns
 from api.money_turns import MoneyTurns
 from api.policy_watch import SETTLED_SECONDS, PolicyWatch
 from api.ports import Ports
-from api.settings import EXAMPLES, Settings, SettingsError
+from api.settings import Settings
 from api.stripe_turns import StripeTurns
 from api.trail import Trail
 from api.webhooks import StripeWebhook
-from billing import advance_notices, notices
+from billing import notices
 from billing.clock import Clock, SystemClock
 from billing.mail import SmtpMailer
 from billing.policy_files import PolicyBook
-from billing.rules.notices import RESTORED
 from billing.rules.policy import Policy
-from billing.staff import StaffChannel
 from billing.stripe.card_gateway import CardGateway
-from billing.stripe.gateway import StripeGateway
 from billing.stripe.settle_gateway import SettleGateway
 from reconciler import modes, unknown
 from reconciler.actions import Actions
@@ -58,7 +51,6 @@ from reconciler.watch import Watch
 
 log = structlog.get_logger(__name__)
 
-BATCH = 100
 #: After so many spans without a complete observation of a site, this process says that it is not ready.
 OBSERVATIONS_MISSED = 10
 #: How often steps of unknown outcome are looked at again while there are any.
@@ -95,7 +87,7 @@ class Runtime:
         pace: Pace | None = None,
         policies_needed: bool = True,
     ) -> None:
-        _refuse_unusable(settings.state_dir)
+        parts.usable_folder(settings.state_dir)
         self.settings = settings
         self.clock = clock or SystemClock()
         self.rng = rng or random.SystemRandom()
@@ -103,12 +95,10 @@ class Runtime:
         self.policies = PolicyBook(
             settings.policies, templates=notices.known_templates(), needed=policies_needed
         )
-        self.gateway = _gateway(settings)
+        self.gateway = parts.stripe_gateway(settings)
         self.cards = CardGateway(self.gateway) if self.gateway else None
         self.invoices = SettleGateway(self.gateway) if self.gateway else None
-        self.jwks = KeySet(from_url(settings.jwt_jwks)) if settings.jwt_jwks else None
-        self.mailer = SmtpMailer.of(settings)
-        self.staff = _staff(settings)
+        self.jwks = parts.key_set(settings)
         self.changes = Changes()
         self.loop = Loop(clock=self.clock, run_pass=self._pass, heard=self.heard)
         self.policy_watch = PolicyWatch(
@@ -118,7 +108,6 @@ class Runtime:
             settled=SETTLED_SECONDS / self.pace.scale,
             changed=self.wake,
         )
-        self.outbox = Worker(name="outbox", turn=self.deliver)
         self.unknown = Worker(name="unknown", turn=self.resolve_unknown)
         self.trail = Trail(settings, clock=self.clock, rng=self.rng)
         self.money = MoneyTurns(
@@ -133,6 +122,15 @@ class Runtime:
             gateway=self.gateway,
             account=settings.stripe_account,
             money=self.money,
+            wake=self.loop.wake,
+        )
+        self.mail = MailTurns(
+            clock=self.clock,
+            rng=self.rng,
+            mailer=SmtpMailer.of(settings),
+            staff=parts.staff_channel(settings),
+            mode=lambda: modes.in_force(settings.mode),
+            means=self.money.means,
             wake=self.loop.wake,
         )
         self._build_reconciler(settings)
@@ -198,22 +196,10 @@ class Runtime:
             invoices=self.invoices,
             adopt_customer=self.stripe.adopt if self.gateway else None,
             mode=self.settings.mode,
-            authenticators=self._authenticators(),
+            authenticators=parts.authenticators(self.settings, self.jwks),
             second_person=self.settings.approval_rule,
             changes=self.changes,
         )
-
-    def _authenticators(self) -> tuple[Authenticator, ...]:
-        settings = self.settings
-        if self.jwks is None or settings.jwt_issuer is None or settings.jwt_audience is None:
-            return (TokenAuthenticator(),)
-        customers = JwtAuthenticator(
-            self.jwks,
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-            account_claim=settings.jwt_account_claim,
-        )
-        return (TokenAuthenticator(), customers)
 
     def site_modes(self) -> Mapping[str, Mode]:
         """Return the mode of each site of the inventory."""
@@ -263,28 +249,6 @@ class Runtime:
         lost = await unknown.mark_lost(self.clock.now(), alive=left.alive)
         log.info("recovered", swept=len(left.swept), unknown_steps=lost)
 
-    async def deliver(self) -> float | None:
-        """Send what is due in the outbox; returns when to look again.
-
-        `OFF` sends nothing; in `PLAN` a customer is told that servers are back, and nothing else.
-        """
-        mode = await modes.in_force(self.settings.mode)
-        if mode is Mode.OFF:
-            return None
-        told = None if mode is Mode.APPLY else {RESTORED, notices.STAFF}
-        delivered = await notices.deliver_due(
-            self.clock,
-            self.mailer,
-            self.staff,
-            rng=self.rng,
-            limit=BATCH,
-            only=told,
-            still_due=partial(advance_notices.still_due, means=self.money.means()),
-        )
-        if delivered:
-            self.loop.wake()
-        return None
-
     async def resolve_unknown(self) -> float | None:
         """Look at steps of unknown outcome; returns when to look again."""
         if await self.watch.resolve_unknown():
@@ -302,7 +266,7 @@ class Runtime:
     def heard(self, result: PassResult) -> None:
         """After each pass: send what it queued, look at what is unknown, settle what is overdue, tell who watches."""
         self.changes.ring()
-        self.outbox.wake()
+        self.mail.outbox.wake()
         self.unknown.wake()
         self.trail.passed()
         if result.newly_overdue:
@@ -310,7 +274,7 @@ class Runtime:
 
     async def tick(self) -> None:
         """Wake everything that could have something to do."""
-        for worker in (self.stripe.inbox, self.outbox, self.unknown):
+        for worker in (self.stripe.inbox, self.mail.outbox, self.unknown):
             worker.wake()
         self.trail.wake()
         self.loop.wake()
@@ -343,7 +307,7 @@ class Runtime:
             for name, work in (
                 ("loop", self.loop.run()),
                 ("inbox", self.stripe.inbox.run()),
-                ("outbox", self.outbox.run()),
+                ("outbox", self.mail.outbox.run()),
                 ("unknown", self.unknown.run()),
                 ("policy trouble", self.policy_watch.telling.run()),
                 *((worker.name, worker.run()) for worker in self.trail.workers),
@@ -374,27 +338,3 @@ class Runtime:
         await self.trail.aclose()
         if self.gateway is not None:
             await self.gateway.close()
-
-
-def _refuse_unusable(state_dir: Path) -> None:
-    """Make the folder for runs, or refuse it: rights alone do not tell, since root seems to have them everywhere."""
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        problem = None if os.access(state_dir, os.W_OK | os.X_OK) else "cannot be written by this user"
-    except OSError as fault:
-        problem = f"is not a folder and cannot be made one: {fault.strerror}"
-    if problem:
-        raise SettingsError([f"ABEYANCE_STATE_DIR: {state_dir} {problem}; example: {EXAMPLES['state_dir']}"])
-
-
-def _staff(settings: Settings) -> StaffChannel | None:
-    try:
-        return StaffChannel.of(settings)
-    except ValueError as problem:  # it names the variable and never the URL, which is a secret
-        raise SettingsError([f"{problem}; example: {EXAMPLES['staff_notify']}"]) from None
-
-
-def _gateway(settings: Settings) -> StripeGateway | None:
-    if settings.stripe_api_key is None:
-        return None
-    return StripeGateway(settings.stripe_api_key.get_secret_value(), api_base=settings.stripe_api_base)
