@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import strawberry
 
-from api.graphql import ids
 from api.graphql.account_changes import AccountPayload
 from api.graphql.accounts import account_by_key
 from api.graphql.approvals import show_approval, voter
-from api.graphql.context import Context, Info
+from api.graphql.context import Info
 from api.graphql.errors import refusable
 from api.graphql.nodes import Stage
+from api.graphql.own_account import account_of
 from api.graphql.subjects import refuse_other_stage
-from billing import accounts, models
-from billing.refusal import RefusalCode, refusal
+from billing import accounts
 from reconciler import decommission
 
 
@@ -48,7 +47,7 @@ class AccountDecisionMutations:
     ) -> AccountPayload:
         """Let an account walk another ladder; a shorter one begins with a fresh notice."""
         context = info.context
-        account = await _account(context, input.account_id)
+        account = await account_of(context, input.account_id)
         await accounts.assign_policy(
             account.id,
             input.policy,
@@ -69,7 +68,7 @@ class AccountDecisionMutations:
     ) -> AccountPayload:
         """Let people decommission an account by hand; takes two persons and does nothing but ask them."""
         context = info.context
-        account = await _account(context, input.account_id)
+        account = await account_of(context, input.account_id)
         await refuse_other_stage(context, account.id, input.expected_stage)
         approval = await decommission.vote(
             account.id,
@@ -84,10 +83,3 @@ class AccountDecisionMutations:
             account=await account_by_key(context, account.id),
             approval=await show_approval(context, approval),
         )
-
-
-async def _account(context: Context, asked: str) -> models.Account:
-    account = await context.scope.accounts().get_or_none(id=ids.key_of("Account", asked) or 0)
-    if account is None:
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
-    return account

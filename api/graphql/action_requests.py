@@ -16,6 +16,7 @@ from api.graphql import ids
 from api.graphql.context import Context, Info
 from api.graphql.enforcement import ReconcilerPayload
 from api.graphql.errors import FORBIDDEN, UserError, refusable
+from api.graphql.own_account import account_of
 from api.graphql.reconciler import health_of
 from api.graphql.runs import Run, run_by_key
 from api.idempotency import Request, claimed, once
@@ -93,7 +94,9 @@ class ActionMutations:
         """Have an account, or everything, looked at now. Sites are observed within the next cycle anyway."""
         context = info.context
         reason = required_reason(input.reason)
-        account_id = await _account_key(context, input.account_id)
+        account_id = None
+        if input.account_id is not None:
+            account_id = (await account_of(context, input.account_id)).id
         if input.site is not None and input.site not in context.ports.platforms():
             raise refusal(RefusalCode.NOT_FOUND, "there is no such site", "site")
         if account_id is not None:
@@ -189,12 +192,3 @@ def _storable(text: str) -> str:
 async def _owner(context: Context, server_id: int | None) -> int | None:
     row = await context.scope.servers().get_or_none(id=server_id) if server_id is not None else None
     return row.account_id if row is not None else None
-
-
-async def _account_key(context: Context, account_id: str | None) -> int | None:
-    if account_id is None:
-        return None
-    row = await context.scope.accounts().get_or_none(id=ids.key_of("Account", account_id) or 0)
-    if row is None:
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
-    return int(row.id)

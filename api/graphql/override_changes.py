@@ -75,9 +75,7 @@ class OverrideMutations:
     ) -> OverridePayload:
         """Record a decision with its reason and its end; `SUSPEND_NOW` takes the votes of two persons."""
         context = info.context
-        account = await context.scope.accounts().get_or_none(id=ids.key_of("Account", input.account_id) or 0)
-        if account is None:
-            raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
+        account = await account_of(context, input.account_id)
         server_id = await _server_key(context, account, input.server_id)
         await refuse_other_stage(context, account.id, input.expected_stage)
         if input.kind is OverrideKind.SUSPEND_NOW:

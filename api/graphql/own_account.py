@@ -1,4 +1,4 @@
-"""Whose money: the account that a customer's mutation is about.
+"""The account that a mutation is about.
 
 Owns that one rule. An account that the principal may not see is refused like one that does not exist.
 """
@@ -11,15 +11,15 @@ from billing.models import Account
 from billing.refusal import RefusalCode, refusal
 
 
-async def account_of(context: Context, account_id: str | None) -> Account:
-    """Return the named account, or without a name the customer's only one."""
+async def account_of(context: Context, account_id: str | None, *, path: str = "accountId") -> Account:
+    """Return the named account, or without a name the customer's only one; `path` is the field that names it."""
     query = context.scope.accounts()
     if account_id is not None:
         named = await query.get_or_none(id=ids.key_of("Account", account_id) or 0)
         if named is None:
-            raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
+            raise refusal(RefusalCode.NOT_FOUND, "there is no such account", path)
         return named
     rows = await query.order_by("id").limit(2) if context.scope.is_customer else []
     if len(rows) != 1:
-        raise refusal(RefusalCode.INVALID, "say which account is meant", "accountId")
+        raise refusal(RefusalCode.INVALID, "say which account is meant", path)
     return rows[0]

@@ -12,6 +12,7 @@ from api.graphql.context import Context, Info
 from api.graphql.errors import UserError, refusable
 from api.graphql.nodes import Deployment, GuestKind, PlaceableCause, PlaceableEffect, PowerWish
 from api.graphql.optional import told, told_or_cleared
+from api.graphql.own_account import account_of
 from api.graphql.servers import Server, show_servers
 from api.models import Role
 from billing.refusal import RefusalCode, refusal
@@ -187,9 +188,7 @@ class ServerMutations:
         """Give a server to another account; what the former one's billing took is given back."""
         context = info.context
         row = await _server(context, input.server_id, None)
-        to = await context.scope.accounts().get_or_none(id=ids.key_of("Account", input.to_account_id) or 0)
-        if to is None:
-            raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "toAccountId")
+        to = await account_of(context, input.to_account_id, path="toAccountId")
         moved = await transfer(
             row.id, to.id, reason=input.reason, actor=context.principal.actor, now=context.now
         )
@@ -291,13 +290,13 @@ async def _server(context: Context, server_id: str | None, external_id: str | No
 
 
 async def _account_key(context: Context, account_id: str | None, external_id: str | None) -> int:
-    query = context.scope.accounts()
     if account_id is not None:
-        row = await query.get_or_none(id=ids.key_of("Account", account_id) or 0)
-        if row is not None and external_id in (None, row.external_id):
-            return int(row.id)
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
-    row = await query.get_or_none(external_id=external_id) if external_id is not None else None
+        named = await account_of(context, account_id)
+        if external_id not in (None, named.external_id):
+            raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
+        return int(named.id)
+    rows = context.scope.accounts()
+    row = await rows.get_or_none(external_id=external_id) if external_id is not None else None
     if row is None:
         raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountExternalId")
     return int(row.id)
