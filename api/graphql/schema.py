@@ -32,6 +32,7 @@ from api.graphql.approvals import ApprovalMutations, ApprovalQueries
 from api.graphql.audit import AuditQueries
 from api.graphql.card_changes import CardMutations
 from api.graphql.decisions import DecisionMutations
+from api.graphql.descriptions import describe
 from api.graphql.documents import Documents
 from api.graphql.enforcement import EnforcementMutations
 from api.graphql.executor import PlainReading
@@ -145,6 +146,7 @@ def build_schema(*, dev: bool = False) -> strawberry.Schema:
         ),
     )
     _tidy(schema)
+    describe(schema._schema)  # noqa: SLF001  # it has no other door
     return schema
 
 

@@ -6,157 +6,257 @@ export type Incremental<T> = T | { [P in keyof T]?: P extends ' $fragmentName' |
 import type { DocumentTypeDecoration } from '@graphql-typed-document-node/core';
 /** What a customer can do about an announcement; the portal knows which of its pages that is. */
 export type AnnouncementAction =
+  /** Pay what is overdue. */
   | 'PAY'
+  /** Renew the subscription of servers that are not covered any more. */
   | 'RENEW'
+  /** Put money on the balance, or redeem a voucher. */
   | 'ADD_MONEY'
+  /** Save a card. */
   | 'ADD_CARD'
   | '%future added value';
 
 /** What a stage or a hold does. */
 export type Effect =
+  /** Backups cannot be deleted, and none is made. */
   | 'LOCK_BACKUPS'
+  /** Servers are off, and are not started. */
   | 'STOP_SERVERS'
+  /** The account cannot be changed, and its people lose access to the platform. */
   | 'LOCK_ACCOUNT'
   | '%future added value';
 
 /** Stable codes that programs branch on; people read the message. */
 export type ErrorCode =
+  /** There is no such thing, or it is somebody else's. */
   | 'NOT_FOUND'
+  /** The caller, or the account's policy, may not have this done. */
   | 'FORBIDDEN'
+  /** A field is not as it has to be; `path` and `message` say which and how. */
   | 'INVALID'
+  /** It does not fit what is so now; `message` says what, and whether to wait. */
   | 'CONFLICT'
+  /** The key was used for another request. */
   | 'IDEMPOTENCY_MISMATCH'
+  /** A gate is closed; `gate` says why. */
   | 'GATE_REFUSED'
+  /** There is no voucher of this code. */
   | 'VOUCHER_UNKNOWN'
+  /** The voucher was redeemed before. */
   | 'VOUCHER_USED'
+  /** The voucher has ended, or was withdrawn. */
   | 'VOUCHER_EXPIRED'
+  /** The amount is not in the account's currency. */
   | 'CURRENCY_MISMATCH'
+  /** The bank refused the card. */
   | 'CARD_DECLINED'
+  /** The same card is saved already. */
   | 'CARD_DUPLICATE'
+  /** The last card that can be charged stays while something rests on it. */
   | 'CARD_LAST_IN_USE'
+  /** The bank wants its customer to confirm first. */
   | 'AUTHENTICATION_REQUIRED'
+  /** Nothing can be paid on this invoice. */
   | 'INVOICE_NOT_OPEN'
+  /** What was named does not suffice; `message` says how much is missing. */
   | 'INSUFFICIENT_FUNDS'
+  /** Say why. */
   | 'REASON_REQUIRED'
+  /** Say until when. */
   | 'EXPIRY_REQUIRED'
+  /** The end is past. */
   | 'EXPIRY_IN_PAST'
+  /** The end is later than the caller may say. */
   | 'EXPIRY_TOO_LATE'
+  /** The second vote has to be another person's, and both have to be named ones. */
   | 'SAME_PERSON'
+  /** What restricts or destroys can never be asked for. */
   | 'DESTRUCTIVE_REFUSED'
+  /** There is no such plan, or it is older than 24 hours. */
   | 'STALE_PLAN'
+  /** Stripe does not answer, or is not set up; nothing is lost, so ask again. */
   | 'PROVIDER_UNAVAILABLE'
   | '%future added value';
 
 /** What a customer may ask to do. */
 export type GateAction =
+  /** Start a server. */
   | 'START'
+  /** Restart a server. */
   | 'RESTART'
+  /** Stop a server. */
   | 'STOP'
+  /** Order a new server; asked of the account. */
   | 'DEPLOY'
+  /** Change the size of a server. */
   | 'RESIZE'
+  /** Set a server up anew. */
   | 'REINSTALL'
+  /** Delete a server. */
   | 'DELETE_SERVER'
+  /** Change the account; asked of the account. */
   | 'EDIT_ACCOUNT'
+  /** Let the platform repair a server by itself. */
   | 'REPAIR'
+  /** Make a backup. */
   | 'CREATE_BACKUP'
+  /** Put a backup back. */
   | 'RESTORE_BACKUP'
+  /** Delete a backup. */
   | 'DELETE_BACKUP'
+  /** Delete backups by their age or number. */
   | 'PRUNE_BACKUP'
+  /** Download a backup. */
   | 'EXPORT_BACKUP'
+  /** List and download files. */
   | 'READ_FILES'
+  /** Upload, change and delete files. */
   | 'WRITE_FILES'
   | '%future added value';
 
 /** The stable answer of a gate; programs branch on this, people read the message. */
 export type GateCode =
+  /** It may be done. */
   | 'OK'
+  /** A payment is overdue, or the server is not covered any more. */
   | 'PAYMENT_OVERDUE'
+  /** Servers are stopped because of what is overdue. */
   | 'ACCOUNT_SUSPENDED'
+  /** The account is locked because of what is overdue. */
   | 'ACCOUNT_LOCKED'
+  /** Backups are locked because of what is overdue. */
   | 'BACKUPS_LOCKED'
+  /** The server is held by its owner, by staff, for maintenance or because of abuse. */
   | 'SERVER_HELD'
+  /** There is neither a card nor any voucher balance. */
   | 'NO_PAYMENT_METHOD'
+  /** There is no card, and the voucher balance does not suffice. */
   | 'INSUFFICIENT_FUNDS'
+  /** The price list has no such size in the account's currency. */
   | 'UNKNOWN_SKU'
+  /** The server was deleted, or its platform does not show it. */
   | 'SERVER_GONE'
   | '%future added value';
 
 /** Where an invoice is in its life. */
 export type InvoiceStatus =
+  /** It may still change and is not owed; customers do not see it. */
   | 'DRAFT'
+  /** It is to be paid. */
   | 'OPEN'
+  /** It is paid. */
   | 'PAID'
+  /** It was never owed. */
   | 'VOID'
+  /** Nobody asks for it any more; it was not paid. */
   | 'UNCOLLECTIBLE'
   | '%future added value';
 
 /** An amount of one currency; the decimal has exactly the currency's digits: "12.50" of EUR, "1250" of JPY. */
 export type MoneyInput = {
+  /** How much, with exactly the digits of its currency. */
   readonly amount: string;
+  /** The ISO 4217 code, such as `EUR`. */
   readonly currency: string;
 };
 
 /** What a customer may pay an invoice with, in the order in which it is spent. */
 export type PayWith =
+  /** What vouchers brought. */
   | 'VOUCHER'
+  /** The cash with us. */
   | 'BALANCE'
+  /** One saved card. */
   | 'CARD'
   | '%future added value';
 
 /** Where the money of one payment came from. */
 export type PaymentSource =
+  /** What vouchers brought. */
   | 'VOUCHER'
+  /** The cash with us. */
   | 'BALANCE'
+  /** A saved card. */
   | 'CARD'
+  /** Money that arrived outside Stripe. */
   | 'OUT_OF_BAND'
+  /** A reduction. */
   | 'CREDIT_NOTE'
+  /** Paid at Stripe, by means that it does not tell us. */
   | 'STRIPE'
+  /** What nobody has to pay any more. */
   | 'WRITE_OFF'
   | '%future added value';
 
 /** Where a payment is, as its customer is told. */
 export type PaymentState =
+  /** It is paid. */
   | 'SUCCEEDED'
+  /** It is on its way, or nobody knows yet: send the same request with the same key again later. */
   | 'PROCESSING'
+  /** The bank wants its customer: confirm with `clientSecret`, then send the same request again. */
   | 'REQUIRES_ACTION'
+  /** It is not paid; `errors` says why. */
   | 'FAILED'
   | '%future added value';
 
 /** Who may do what; everything not granted is denied. */
 export type Role =
+  /** A customer, for its own accounts. */
   | 'CUSTOMER'
+  /** Staff who help customers. */
   | 'SUPPORT'
+  /** Staff who decide. */
   | 'ADMIN'
+  /** Staff who run the platforms; without money and personal data. */
   | 'INFRA'
+  /** The control plane: a program that tells of accounts and servers. */
   | 'CONTROL'
   | '%future added value';
 
 /** What a server is to its owner; follows the holds, not the observation. */
 export type ServerStatus =
+  /** It is being set up. */
   | 'PROVISIONING'
+  /** Nothing keeps it from running. */
   | 'ACTIVE'
+  /** Its owner has switched it off. */
   | 'INACTIVE'
+  /** It is stopped because of what is overdue; a payment brings it back. */
   | 'DELINQUENT'
+  /** It is stopped by staff, for maintenance or because of abuse. */
   | 'HELD'
+  /** Its platform does not show it. */
   | 'MISSING'
+  /** It was never set up. */
   | 'FAILED'
+  /** It is gone. */
   | 'DELETED'
   | '%future added value';
 
 /** How loudly the portal shows an announcement. */
 export type Severity =
+  /** Good to know. */
   | 'INFO'
+  /** Something is going to be restricted. */
   | 'WARNING'
+  /** Something is restricted. */
   | 'CRITICAL'
   | '%future added value';
 
 /** The rungs of the ladder, mildest first. */
 export type Stage =
+  /** Nothing is overdue that counts. */
   | 'CURRENT'
+  /** Something is overdue; little is closed. */
   | 'PAST_DUE'
+  /** The last notice before servers are stopped. */
   | 'FINAL_NOTICE'
+  /** Servers are stopped; a payment brings them back. */
   | 'SUSPENDED'
+  /** As before; the data is kept. */
   | 'RETAINED'
+  /** People may decide about removing the servers. This software never does. */
   | 'DECOMMISSION_REVIEW'
   | '%future added value';
 

@@ -61,7 +61,7 @@ def checkout(tmp_path: Path) -> Path:
     ("file", "old", "new", "differs"),
     [
         ("docs/portal.md", "severity code title", "severity title", {"guide"}),
-        ("api/graphql/schema.graphql", "  REQUIRES_ACTION\n", "", {"schema"}),
+        ("api/graphql/schema.graphql", "  REQUIRES_ACTION\n", "  REQUIRES_SOMEBODY\n", {"schema"}),
         ("api/graphql/schema.graphql", "  clientSecret: String\n", "  clientSecret: String!\n", {"schema"}),
         ("api/graphql/schema.graphql", "type PlanSummary {\n", "type PlanSummary {\n  more: Int\n", set()),
         ("clients/typescript/generate.mjs", "immutableTypes: true", "immutableTypes: false", {"generators"}),

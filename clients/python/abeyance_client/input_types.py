@@ -10,4 +10,6 @@ class MoneyInput(BaseModel):
     """An amount of one currency; the decimal has exactly the currency's digits: "12.50" of EUR, "1250" of JPY."""
 
     amount: Annotated[Decimal, PlainSerializer(str)]
+    "How much, with exactly the digits of its currency."
     currency: str
+    "The ISO 4217 code, such as `EUR`."
