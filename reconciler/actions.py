@@ -4,11 +4,12 @@ Owns the join of catalogue, inventory and execution. Decides nothing about what 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.catalogue import Catalogue, UnknownActionError
 from reconciler.inventory import Inventory, Site
+from reconciler.play_guard import PlayGuard
 from reconciler.rules.terms import StepKind
 from reconciler.runs.execution import Execution, RunHandle
 from reconciler.runs.request import Depth, RunRefusedError, RunRequest
@@ -33,6 +34,10 @@ class Actions:
     inventory: Inventory
     playbooks: Path
     inventory_folder: Path
+    _guard: PlayGuard = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_guard", PlayGuard(playbooks=self.playbooks))
 
     def for_kind(self, kind: StepKind, site: str) -> str:
         """Return the name of the action that closes the gap of this kind of step on a site's platform."""
@@ -63,8 +68,8 @@ class Actions:
     ) -> RunHandle:
         """Start a run on listed nodes of one site.
 
-        Raises `RunRefusedError` when the action, the site or a target is not one that may be run, `OSError` when no
-        process can be made; nothing was started then.
+        Raises `RunRefusedError` when the action, the site or a target is not one that may be run, or its files could
+        destroy something as they are now; `OSError` when no process can be made. Nothing was started then.
         """
         site = self.site(site_name)
         try:
@@ -73,6 +78,7 @@ class Actions:
             raise RunRefusedError(str(problem)) from None
         if site.platform not in entry.platforms:
             raise RunRefusedError(f"the action {action} does not exist for platform {site.platform}")
+        await self._guard.check(entry.playbook, site.platform)
         secret = site.read_token()
         return await self.execution.start(
             RunRequest(

@@ -66,6 +66,15 @@ def gate(playbooks: Path, plays: Mapping[Path, tuple[str, ...]]) -> tuple[Findin
     return tuple(dict.fromkeys(found))
 
 
+def gate_play(playbooks: Path, play: Path, platform: str) -> tuple[Finding, ...]:
+    """Return everything forbidden in what one play does on one platform, in the plugins and in the configuration."""
+    playbooks = playbooks.resolve()
+    found = [*_Walk(playbooks, platform, set()).play(play.resolve())]
+    found += _config(playbooks / "ansible.cfg")
+    found += gate_plugins(playbooks / "plugins")
+    return tuple(dict.fromkeys(found))
+
+
 class _Walk:
     """One play on one platform, with all that it includes."""
 
