@@ -4,7 +4,7 @@ Reads alone. What is told ahead of trouble depends on policies and money and is 
 """
 
 from billing.models import Episode, Invoice, Notice
-from billing.rules.notices import RESTORED
+from billing.rules.notices import BEFORE_DUE, RESTORED
 from billing.rules.terms import InvoiceStatus
 
 #: Brings the invoice itself, and so is sent when it was paid meanwhile; not when it was taken back.
@@ -17,11 +17,11 @@ async def still_asks(notice: Notice) -> bool:
     """Return whether a notice is still true: most ask for money, and some of it must still be owed.
 
     The good news asks for nothing and is sent whatever became of its invoices. What belongs to an episode is not sent
-    after its end.
+    after its end, and what tells of a stage not once the stage is another one: the new one has a letter of its own.
     """
     if notice.template == RESTORED:
         return True
-    if notice.episode_id and await Episode.filter(id=notice.episode_id, ended_at__isnull=False).exists():
+    if notice.episode_id and await _is_over(notice):
         return False
     if not notice.invoice_ids:
         return True
@@ -29,3 +29,11 @@ async def still_asks(notice: Notice) -> bool:
     if notice.template in {INVOICE_ISSUED, ADJUSTMENT_ISSUED}:
         return await named.exclude(status=InvoiceStatus.VOID).exists()
     return await named.filter(amount_due__gt=0).exists()
+
+
+async def _is_over(notice: Notice) -> bool:
+    """Return whether the episode of a notice has ended, or stands at another stage than when it was written."""
+    episode = await Episode.get(id=notice.episode_id)
+    if episode.ended_at is not None:
+        return True
+    return notice.template != BEFORE_DUE and episode.admitted_at > notice.created_at

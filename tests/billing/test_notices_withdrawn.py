@@ -144,6 +144,31 @@ async def test_what_belongs_to_an_episode_is_not_sent_after_it(
     assert [letter["Subject"] for letter in postbox.letters] == ["Everything is open again"]
 
 
+@pytest.mark.parametrize("moved", [False, True])
+async def test_what_tells_of_a_stage_is_not_sent_once_it_is_another_one(
+    factory: Any, clock: ManualClock, deliver: Any, postbox: Any, moved: bool
+) -> None:
+    """Written as suspended, and brought back before the mail server took it: the letter, and its reminder."""
+    account = await factory.account()
+    invoice = await factory.invoice(account)
+    due = await factory.invoice(account, number="A-9")
+    episode = await factory.episode(account, admitted=Stage.SUSPENDED)
+    asked = {"account": account, "episode_id": episode.id}
+    for template, stage, named in (
+        ("suspended", Stage.SUSPENDED, invoice), ("suspended", None, invoice), ("before_due", None, due),
+    ):  # fmt: skip
+        key = f"{template}:{stage}"
+        wanted = NoticeRequest(template=template, dedupe_key=key, stage=stage, invoices=[named], **asked)
+        await queue(wanted, now=clock.now())
+    clock.advance(timedelta(minutes=1))
+    if moved:
+        await Episode.filter(id=episode.id).update(admitted=Stage.PAST_DUE, admitted_at=clock.now())
+    assert await deliver() == (1 if moved else 3)
+    told = {letter["Subject"].partition(":")[0] for letter in postbox.letters}
+    assert ("Your account is suspended" in told) is not moved
+    assert not await WorkItem.exists()
+
+
 async def test_a_notice_that_is_still_true_is_sent(
     factory: Any, clock: ManualClock, deliver: Any, postbox: Any
 ) -> None:
