@@ -216,7 +216,7 @@ class Episode(Stored):
     #: null: none. Written by `reconciler.breaker` too.
     awaits = fields.CharEnumField(Stage, max_length=32, null=True)
     awaits_since = fields.DatetimeField(null=True, db_index=True)
-    #: For how many seconds the customer's own unfinished payments alone held something back, and since when they do
+    #: For how many seconds unfinished payments alone held something back, and since when they do
     #: again; these two are written by `reconciler.payment_shield`.
     shielded_for = fields.IntField(default=0)
     shielded_since = fields.DatetimeField(null=True)

@@ -1,8 +1,8 @@
 """How unfinished payments keep their account from being restricted, and for how long at most.
 
-A payment that its customer began shields the whole account, for 72 hours of an episode during which nothing else held
-it back; an action that a charge of ours asks the customer for shields the invoice of that charge alone, for a day. The
-only writer of the shielded time of episodes.
+A payment that its customer began shields the whole account; an action that a charge of ours asks the customer for
+shields the invoice of that charge alone, for a day. Both together do for 72 hours of an episode during which nothing
+else held it back. The only writer of the shielded time of episodes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,8 @@ from reconciler.rules.plan import Plan
 from reconciler.subjects import Subject
 
 LONGEST = timedelta(hours=72)
-"""For how long of one episode a customer's own unfinished payments may, alone, hold back what is due."""
+"""For how long of one episode unfinished payments may, alone, hold back what is due: cards that want their bank, saved
+and removed in turn, would else do it for ever."""
 
 OWN = "CUSTOMER_PAYING"
 ASKED = "ACTION_REQUIRED"
@@ -63,18 +64,18 @@ async def read(account_ids: Iterable[int], now: datetime) -> Mapping[int, Shield
     found: dict[int, Shield] = {}
     for ids in chunks(account_ids):
         unfinished = await charge_rows.unfinished(ids)
-        begun = [ident for ident, rows in unfinished.items() if any(_is_own(row, now) for row in rows)]
-        left = await _with_time_left(begun, now)
-        for ident, rows in unfinished.items():
-            shield = Shield(own=ident in left, invoice_ids=_asked_about(rows, now))
-            if shield != NONE:
-                found[ident] = shield
+        begun = {
+            ident: Shield(own=any(_is_own(row, now) for row in rows), invoice_ids=_asked_about(rows, now))
+            for ident, rows in unfinished.items()
+        }
+        shielded = [ident for ident, shield in begun.items() if shield != NONE]
+        found |= {ident: begun[ident] for ident in await _with_time_left(shielded, now)}
     return found
 
 
 async def note(plan: Plan, now: datetime) -> None:
-    """Count, after the guard, the time in which customers' own payments alone hold something back."""
-    held = {step.account_id for step in plan.steps if step.held_back_by == OWN}
+    """Count, after the guard, the time in which unfinished payments alone hold something back."""
+    held = {step.account_id for step in plan.steps if step.held_back_by in {OWN, ASKED}}
     for row in await Episode.filter(shielded_since__isnull=False):
         if row.account_id not in held or row.ended_at is not None:
             used = row.shielded_for + _seconds(row, now)
@@ -86,11 +87,15 @@ async def note(plan: Plan, now: datetime) -> None:
 
 
 async def _with_time_left(account_ids: Sequence[int], now: datetime) -> set[int]:
-    """Those who have not used up their hours in every episode that is open."""
+    """Those who have not used up their hours in the account's own episode; without one, in those of single servers."""
     used: dict[int, int] = {}
+    own: dict[int, int] = {}
     for row in await Episode.filter(account_id__in=account_ids, ended_at=None):
         seconds = row.shielded_for + _seconds(row, now)
         used[row.account_id] = min(seconds, used.get(row.account_id, seconds))
+        if row.server_id is None:
+            own[row.account_id] = seconds
+    used |= own
     return {ident for ident in account_ids if used.get(ident, 0) < LONGEST.total_seconds()}
 
 

@@ -166,6 +166,33 @@ async def test_an_action_that_a_charge_of_ours_asks_for_shields_its_invoice_alon
     assert await stage_of(account) is Stage.FINAL_NOTICE
 
 
+async def test_cards_that_want_their_bank_in_turn_shield_no_longer(lite, debtor, pays, held, clock):
+    """Whoever saves such a card anew every few hours is warned like everybody else; both kinds share the time."""
+    account, invoice, _ = await debtor()
+    await warned(lite, account, clock)
+    for _ in range(12):
+        await pays(account, on_session=False, invoice_id=invoice.id)
+        assert "ACTION_REQUIRED" in await held()
+        clock.advance(6 * HOUR)
+    await pays(account, on_session=False, invoice_id=invoice.id)
+    await pays(account)
+    await held()
+
+    assert await stage_of(account) is Stage.FINAL_NOTICE
+
+
+async def test_another_servers_end_brings_the_account_no_time_anew(lite, debtor, pays, held, clock):
+    """The account's own episode decides; one that was opened beside it for a single server does not."""
+    account, _, (server,) = await debtor()
+    await warned(lite, account, clock)
+    await Episode.filter(account_id=account.id).update(shielded_for=72 * 3600)
+    now = clock.now()
+    await Episode.create(account_id=account.id, server_id=server.id, started_at=now, admitted_at=now)
+    await pays(account)
+
+    assert account.id not in await payment_shield.read([account.id], now)
+
+
 async def test_an_action_of_yesterday_shields_nothing(lite, debtor, pays, held, clock):
     """The customer had a day."""
     account, invoice, _ = await debtor()
