@@ -44,8 +44,8 @@ class Server(Stored):
     #: The creation mark read of the guest; another mark under the same id is another guest.
     marker = fields.CharField(max_length=200, null=True)
     missing_since = fields.DatetimeField(null=True)
-    #: When it came to its account: registered, transferred, or back after it was missing. A billing hold comes on a
-    #: server that joined during an episode only after a notice that names it.
+    #: When it came to its account: registered, transferred, back after it was missing, or not free any more. A billing
+    #: hold comes on a server that joined during an episode only after a notice that names it.
     joined_at = fields.DatetimeField()
     #: `serverPowerSet(RUNNING)` asked for a start that no restore record covers; null once it was done or withdrawn.
     start_wanted_at = fields.DatetimeField(null=True)

@@ -174,6 +174,8 @@ async def update(
         if "guest" in told:  # another guest: what was read of the former one says nothing about it
             told = {**told, "marker": None, "missing_since": None}
             await Observation.filter(server_id=server.id).delete()
+        if told.get("free") is False:  # it can be held from now on, and no notice has named it so far
+            told = {**told, "joined_at": now}
         told = await metering.priced(server, told, at=min(change.at or now, now))
         before = {name: getattr(server, name) for name in told}
         await Server.filter(id=server.id).update(**told)

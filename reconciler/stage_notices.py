@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from billing import notices
-from billing.models import Invoice
+from billing import notices, work_queue
+from billing.models import Account, Invoice
 from billing.notice_text import Ahead, NextStage
 from billing.notices import NamedServer, NoticeRequest
 from billing.rules import ladder
@@ -46,6 +46,8 @@ async def queue_due(
             continue
         if mode is not Mode.APPLY:
             continue
+        if not subject.facts.has_address and stage is not Stage.CURRENT:
+            await _ask_for_address(subject.account, now)
         facts = _as_of(subject, stage, now if any(subject is one for one in moved) else None)
         # What comes next is what follows the stage that this transaction leaves, not the one that it found.
         current = replace(subject, facts=facts, eligibility=_eligible(facts, subject.policy, now))
@@ -71,6 +73,18 @@ def _eligible(facts: AccountFacts | CoverageFacts, policy: Policy, now: datetime
     if isinstance(facts, AccountFacts):
         return ladder.eligible(facts, policy, now)
     return ladder.eligible_uncovered(facts, policy, now)
+
+
+async def _ask_for_address(account: Account, now: datetime) -> None:
+    """Put an account that nobody can write to into the work queue, like one whose address is refused."""
+    await work_queue.open_item(
+        "notice_refused",
+        f"notice_refused:{account.id}",
+        at=now,
+        title="No notice can be sent: the account has no address",
+        detail="Give it an address (`accountUpsert`); until then the account climbs no further.",
+        account_id=account.id,
+    )
 
 
 async def _due(subject: Subject, stage: Stage, now: datetime) -> Sequence[NoticeDue]:

@@ -190,6 +190,17 @@ async def test_it_changes_only_what_was_named(clock: ManualClock, factory: Any) 
     assert await AuditEntry.filter(kind="server.changed").count() == 1
 
 
+@pytest.mark.parametrize("free", [False, True])
+async def test_one_that_is_free_no_more_has_to_be_warned_of(
+    clock: ManualClock, factory: Any, free: bool
+) -> None:
+    """It joins those that can be held; whatever else is told of a server changes nothing about that."""
+    server = await _register(_asked(await factory.account(), free=free), clock)
+    clock.advance(timedelta(days=9))
+    changed = await _update(server, ServerChange(free=False, name="shop"), clock)
+    assert (changed.joined_at, changed.name) == (clock.now() if free else server.joined_at, "shop")
+
+
 async def test_it_forgets_what_was_read_of_another_guest(clock: ManualClock, factory: Any) -> None:
     """It drops reading, mark and absence when the server becomes another guest."""
     server = await factory.server(site="zrh", marker="aa:bb", missing_since=clock.now())

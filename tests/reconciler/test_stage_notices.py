@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from billing.accounts import note_fact
-from billing.models import Account, Episode, Invoice, Notice
+from billing.models import Account, Episode, Invoice, Notice, WorkItem
 from billing.rules.terms import NoticeState, Stage
 from reconciler import standing, subjects
 from reconciler.models import Server
@@ -42,6 +42,25 @@ async def test_names_an_invoice_that_became_overdue_since(delinquent, factory, s
     told = await latest()
     assert (told.stage, told.invoice_ids) == (Stage.SUSPENDED, [invoice.id, newer.id])
     assert await Notice.all().count() == 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "email", "asked"),
+    [(Mode.APPLY, None, 1), (Mode.PLAN, None, 0), (Mode.APPLY, "a@b.example", 0)],
+)
+async def test_asks_a_person_for_the_address_of_whom_nobody_can_write_to(
+    delinquent, settle, clock, mode, email, asked
+):
+    """Once while it lasts; nothing is sent, and so nothing follows."""
+    account, _, _ = await delinquent()
+    await Account.filter(id=account.id).update(email=email, billing_emails=[])
+    before = await Notice.all().count()
+    for _ in range(2):
+        await settle(account, mode)
+        clock.advance(timedelta(days=9))
+
+    items = await WorkItem.filter(kind="notice_refused").values_list("account_id", flat=True)
+    assert (items, await Notice.all().count() > before) == ([account.id] * asked, email is not None)
 
 
 async def test_tells_of_the_stage_that_a_fall_leads_to(delinquent, factory, settle):

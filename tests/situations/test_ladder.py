@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from api.models import Role
 from simulators.stripe import Trouble
 
@@ -40,10 +42,11 @@ async def test_an_old_debt_found_late_climbs_one_stage_at_a_time(situation: Any)
         assert [one.partition(":")[0] for one in tale.letters()][-1] == "Your servers are suspended"
 
 
-async def test_nobody_climbs_whom_no_mail_can_reach(situation: Any) -> None:
-    """An account without a working address stays where it is, however long, and waits for a person."""
+@pytest.mark.parametrize("email", ["no-such-user@story.example", None])
+async def test_nobody_climbs_whom_no_mail_can_reach(situation: Any, email: str | None) -> None:
+    """An account without a working address, or without any, stays where it is and waits for a person."""
     async with situation() as tale:
-        await tale.begin(guests=NONE)
+        await tale.begin(guests=NONE, email=email)
         tale.world.mailbox.refusal = "550 5.1.1 no such user"
         await tale.owes()
         await tale.after(20 * DAY, step=10 * DAY)
