@@ -31,6 +31,7 @@ class Premises:
     policies: Mapping[str, Policy]
     #: The mode of each site of the inventory.
     site_modes: Mapping[str, Mode]
+    facts_max_age: timedelta
     now: datetime
     days: int
 
@@ -60,7 +61,13 @@ class Foresight:
 
 
 async def _look(premises: Premises) -> outlook.Outlook:
-    return await outlook.look(premises.policies, premises.site_modes, now=premises.now, days=premises.days)
+    return await outlook.look(
+        premises.policies,
+        premises.site_modes,
+        facts_max_age=premises.facts_max_age,
+        now=premises.now,
+        days=premises.days,
+    )
 
 
 def _still_holds(kept: Premises, asked: Premises) -> bool:

@@ -225,7 +225,13 @@ def _view(plan: Plan, names: render.Names) -> PlanView:
 
 async def outlook_of(runtime: Runtime, days: int) -> outlook.Outlook:
     """Return what is ahead of the fleet; nothing is written and nothing is sent."""
-    return await outlook.look(runtime.policy_map(), runtime.site_modes(), now=runtime.clock.now(), days=days)
+    return await outlook.look(
+        runtime.policy_map(),
+        runtime.site_modes(),
+        facts_max_age=runtime.settings.facts_max_age,
+        now=runtime.clock.now(),
+        days=days,
+    )
 
 
 async def apply_once(settings: Settings, confirm: Callable[[PlanView], bool]) -> PlanView:

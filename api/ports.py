@@ -61,6 +61,8 @@ class Ports:
     actions: ActionRequests
     #: The mode of each site of the inventory.
     site_modes: Callable[[], Mapping[str, Mode]] = dict
+    #: Older readings restrict nobody.
+    facts_max_age: timedelta = timedelta(minutes=15)
     #: What is ahead; kept for a moment.
     foresight: Foresight = field(default_factory=Foresight)
     #: Cards and payments at Stripe; null while Stripe is off.

@@ -192,6 +192,7 @@ class Runtime:
             platforms=lambda: {site.name: str(site.platform) for site in self.actions.inventory.sites},
             actions=self.by_hand,
             site_modes=self.site_modes,
+            facts_max_age=self.settings.facts_max_age,
             cards=self.cards,
             invoices=self.invoices,
             adopt_customer=self.stripe.adopt if self.gateway else None,

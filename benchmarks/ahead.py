@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -24,6 +25,7 @@ from billing.policy_files import PolicyBook
 from reconciler import outlook
 from reconciler.rules.terms import Mode
 
+MAX_AGE = timedelta(minutes=15)
 #: Half of the accounts owe already and stand on the ladder, told of it; the others come to owe within the month.
 _STATEMENTS = (
     """INSERT INTO account (external_id, name, email, billing_emails, locale, currency, time_zone, policy,
@@ -37,6 +39,9 @@ _STATEMENTS = (
        SELECT 'server-' || n, 1 + n % $2::int, 'web-' || n, 'site' || n % 40, 'node' || n % 25, 'LXC', (100 + n)::text,
         'small', 0, false, false, 'SUCCEEDED', at, at, at
        FROM generate_series(1, 3 * $2::int) n, LATERAL (SELECT $1::timestamptz - interval '300 days' AS at) x""",
+    """INSERT INTO observation (server_id, observed_at, seen_at, power, node, absences)
+       SELECT id, at, at, 'RUNNING', site_node, 0
+       FROM server, LATERAL (SELECT $1::timestamptz - interval '30 seconds' AS at) x""",
     """INSERT INTO invoice (account_id, origin, status, number, currency, total, amount_paid, amount_due,
         disputed_amount, issued_at, due_on, due_zone, overdue_at, overdue_seen_at, stripe_invoice_id, lines,
         payments, fetched_at)
@@ -68,6 +73,7 @@ _READING = (
     "SELECT * FROM episode WHERE ended_at IS NULL",
     "SELECT * FROM notice WHERE channel = 'mail'",
     "SELECT account_id, site FROM server WHERE retired_at IS NULL AND NOT free",
+    "SELECT server_id, observed_at FROM observation",
     "SELECT * FROM override",
 )
 
@@ -120,7 +126,7 @@ async def run(accounts: int, days: int) -> Result:
         sites = {f"site{number}": Mode.APPLY for number in range(40)}
         async with open_database(url):
             begun = time.process_time()
-            seen = await outlook.look(book.all, sites, now=NOW, days=days)
+            seen = await outlook.look(book.all, sites, facts_max_age=MAX_AGE, now=NOW, days=days)
             rows = await seen.ahead()
             ahead = time.process_time() - begun
     result = Result(accounts=accounts, changes=len(rows), read_seconds=reading, ahead_seconds=ahead)

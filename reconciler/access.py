@@ -6,11 +6,8 @@ Reads only. Access belongs to account and site; it stays open while a server the
 from collections.abc import Iterable
 from datetime import datetime
 
-from tortoise.expressions import Q
-
-from billing.models import Override
-from billing.rules.terms import HoldCause, OverrideKind
-from reconciler.billing_holds import is_active
+from billing.rules.terms import HoldCause
+from reconciler import reach
 from reconciler.chunks import chunks
 from reconciler.models import Hold, Server
 
@@ -34,15 +31,8 @@ async def wanted_closed(now: datetime, account_ids: Iterable[int] | None = None)
 
 async def _spared(pairs: set[Pair], now: datetime) -> set[Pair]:
     """Return the accounts and sites with a live server there that is free or exempt: its people keep their access."""
-    rows = Override.filter(
-        Q(expires_at=None) | Q(expires_at__gt=now),
-        kind=OverrideKind.EXEMPT,
-        server_id__isnull=False,
-        revoked_at=None,
-    )
-    exempt = [row.server_id for row in await rows if is_active(row, now)]
     found: set[Pair] = set()
     for ids in chunks(account_id for account_id, _ in pairs):
-        untouched = Server.filter(Q(id__in=exempt) | Q(free=True), account_id__in=ids, retired_at=None)
+        untouched = Server.filter(reach.spared(now), account_id__in=ids, retired_at=None)
         found |= set(await untouched.distinct().values_list("account_id", "site"))
     return pairs & found

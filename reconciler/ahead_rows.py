@@ -8,11 +8,10 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from tortoise.expressions import Q, Subquery
-from tortoise.functions import Count
 
 from billing.models import Account, Episode, Invoice, Notice, Override, Subscription
 from billing.overrides import fact_of
@@ -21,7 +20,7 @@ from billing.rules.facts import AccountFacts, DisputeFact, EpisodeFact, InvoiceF
 from billing.rules.policy import Policy
 from billing.rules.shadow import Facts
 from billing.rules.terms import InvoiceStatus, NoticeState, Stage
-from reconciler import subjects
+from reconciler import reach, subjects
 from reconciler.chunks import chunks
 from reconciler.models import ReconcilerState, Server
 
@@ -65,16 +64,20 @@ class Debtor:
     #: How many live servers its stage reaches, and on which sites they are.
     servers: int
     sites: frozenset[str]
+    #: Whether one of them was not read within `max_age`.
+    unread: bool
 
 
-async def read(policies: Mapping[str, Policy], *, now: datetime, until: datetime) -> list[Debtor]:
+async def read(
+    policies: Mapping[str, Policy], *, max_age: timedelta, now: datetime, until: datetime
+) -> list[Debtor]:
     """Return everybody who owes by `until` or whose episode runs: accounts in the order of their ids, then servers."""
     found: list[Debtor] = []
     state = await ReconcilerState.get(id=1)
     for ids in chunks(await _accounts(until)):
-        rows = await _Rows.read(ids, now)
+        rows = await _Rows.read(ids, max_age=max_age, now=now)
         found += await asyncio.to_thread(rows.debtors, policies, state.notices_void_before, now)
-    return found + await _servers_alone(policies, now)
+    return found + await _servers_alone(policies, max_age=max_age, now=now)
 
 
 async def _accounts(until: datetime) -> set[int]:
@@ -97,17 +100,18 @@ class _Rows:
     episodes: Sequence[Any]
     notices: Sequence[Any]
     overrides: Sequence[Override]
-    servers: Sequence[Any]
+    #: By account, how many servers its stage reaches on each site, and those that were not read lately.
+    reach: Mapping[int, Mapping[str, int]]
+    unread: Mapping[int, Mapping[int, str]]
 
     @classmethod
-    async def read(cls, ids: Sequence[int], now: datetime) -> "_Rows":
+    async def read(cls, ids: Sequence[int], *, max_age: timedelta, now: datetime) -> "_Rows":
         """Read the rows of these accounts; the ids are sorted."""
         between: dict[str, Any] = {"account_id__gte": ids[0], "account_id__lte": ids[-1]}
         owed = Invoice.filter(status=InvoiceStatus.OPEN, amount_due__gt=0, **between).order_by("id")
         walking = Episode.filter(ended_at=None, server_id=None, **between)
         told = Notice.filter(channel="mail", episode_id__in=Subquery(walking.values("id")), **between)
         lonely = Account.filter(Q(email=None) | Q(email=""), id__gte=ids[0], id__lte=ids[-1])
-        live = Server.filter(account_id__in=ids, retired_at=None, free=False)
         return cls(
             accounts=await Account.filter(id__in=ids).order_by("id").values_list(*_ACCOUNT),
             with_addresses=frozenset(
@@ -120,9 +124,8 @@ class _Rows:
             episodes=await walking.values_list(*_EPISODE),
             notices=await told.order_by("id").values_list(*_NOTICE),
             overrides=await Override.filter(**between).order_by("id"),
-            servers=await live.annotate(number=Count("id"))
-            .group_by("account_id", "site")
-            .values_list("account_id", "site", "number"),
+            reach=await reach.sites(ids),
+            unread=await reach.unread(ids, max_age=max_age, now=now),
         )
 
     def debtors(
@@ -137,9 +140,6 @@ class _Rows:
         disputed: Counter[int] = Counter()
         for account_id, amount in self.disputed:
             disputed[account_id] += amount
-        reach: dict[int, dict[str, int]] = defaultdict(dict)
-        for account_id, site, number in self.servers:
-            reach[account_id][site] = int(number)
         found = []
         for key, external_id, currency, free_plan, email, policy, zone, own_void_before in self.accounts:
             _, episode_id, started_at, stage, admitted_at, awaits = episodes.get(key, _NO_EPISODE)
@@ -157,7 +157,7 @@ class _Rows:
                 notices_void_before=max((at for at in (void_before, own_void_before) if at), default=None),
                 disputes=_disputes(disputed.get(key, 0), started_at or now),
             )
-            sites = reach.get(key, {})
+            sites = self.reach.get(key, {})
             found.append(
                 Debtor(
                     account_id=key,
@@ -169,12 +169,15 @@ class _Rows:
                     awaits=awaits,
                     servers=sum(sites.values()),
                     sites=frozenset(sites),
+                    unread=key in self.unread,
                 )
             )
         return found
 
 
-async def _servers_alone(policies: Mapping[str, Policy], now: datetime) -> list[Debtor]:
+async def _servers_alone(
+    policies: Mapping[str, Policy], *, max_age: timedelta, now: datetime
+) -> list[Debtor]:
     """Return the servers that climb alone, or whose episode is about to end; there are few of them."""
     # Read under every policy: whether it does anything about them is asked of it later.
     climbing = {
@@ -189,6 +192,7 @@ async def _servers_alone(policies: Mapping[str, Policy], now: datetime) -> list[
     }
     found = []
     for ids in chunks(whose):
+        unread = await reach.unread(ids, max_age=max_age, now=now)
         found += [
             Debtor(
                 account_id=one.account.id,
@@ -202,6 +206,7 @@ async def _servers_alone(policies: Mapping[str, Policy], now: datetime) -> list[
                 awaits=one.episode.awaits if one.episode else None,
                 servers=1,
                 sites=frozenset({one.server.site}),
+                unread=one.server.id in unread.get(one.account.id, ()),
             )
             for one in await subjects.load(ids, climbing, now)
             if one.server is not None

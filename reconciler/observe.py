@@ -128,11 +128,11 @@ async def apply(site: Site, seen: SiteSeen, now: datetime, *, believed: Limit = 
     for server in servers:
         row = known.get(server.id)
         reading = _reading(site, server, row, by_name, seen, now)
-        if row is None:
-            fresh.append(Observation(server_id=server.id, **reading))
-        else:
+        if row is not None:
             row.update_from_dict(reading)
             changed.append(row)
+        elif reading["observed_at"] is not None:
+            fresh.append(Observation(server_id=server.id, **reading))
     async with in_transaction():
         await _save_site(site, seen, now)
         await Observation.bulk_create(fresh, batch_size=1000)
@@ -179,14 +179,19 @@ def _reading(
     seen: SiteSeen,
     now: datetime,
 ) -> dict[str, object]:
-    """Return the columns of one server's observation; what was not seen is unknown and keeps its age."""
+    """Return the columns of one server's observation; what was not seen is unknown and keeps its age.
+
+    `observed_at` is null where it was never seen at all. What a cluster shows of a silent node is what it remembers.
+    """
     found = by_name.get(_key(site, server.guest or "", server.site_node))
     absences = row.absences if row else 0
     node = row.node if row and row.node else server.site_node
     if found is not None:
-        power = Power.UNKNOWN if found.node in seen.silent_nodes else found.power
-        read_at = now
-        if row is not None and row.deep_at is not None and now - row.deep_at < OVERVIEW_LAG:
+        power: Power = found.power
+        read_at: datetime | None = now
+        if found.node in seen.silent_nodes:
+            power, read_at = Power.UNKNOWN, row.observed_at if row else None
+        elif row is not None and row.deep_at is not None and now - row.deep_at < OVERVIEW_LAG:
             power, read_at = row.power, max(row.observed_at, now)
         return {
             "observed_at": read_at,
@@ -196,7 +201,6 @@ def _reading(
             "busy": found.busy,
             "absences": 0,
         }
-    read_at = row.observed_at if row else now
     if seen.complete:
         return {
             "observed_at": now,
@@ -207,7 +211,13 @@ def _reading(
         }
     # Not shown by an incomplete reading: if its node is silent it is unknown, else the old reading just grows older.
     power = Power.UNKNOWN if row is None or node in seen.silent_nodes else row.power
-    return {"observed_at": read_at, "power": power, "node": node, "busy": None, "absences": absences}
+    return {
+        "observed_at": row.observed_at if row else None,
+        "power": power,
+        "node": node,
+        "busy": None,
+        "absences": absences,
+    }
 
 
 async def _save_site(site: Site, seen: SiteSeen, now: datetime) -> None:

@@ -91,15 +91,21 @@ class Outlook:
             time_zone=one.time_zone,
             servers=one.servers,
             held_by=self.held_by,
-            held_larger_by=_site_hold(one.sites, self.site_modes),
+            held_larger_by=_site_hold(one.sites, self.site_modes)
+            or ("OBSERVATION_STALE" if one.unread else None),
             awaits=one.awaits,
         )
 
 
 async def look(
-    policies: Mapping[str, Policy], site_modes: Mapping[str, Mode], *, now: datetime, days: int
+    policies: Mapping[str, Policy],
+    site_modes: Mapping[str, Mode],
+    *,
+    facts_max_age: timedelta,
+    now: datetime,
+    days: int,
 ) -> Outlook:
-    """Return the outlook of the whole fleet for so many days from `now` on.
+    """Return the outlook of the whole fleet for so many days from `now` on; older readings restrict nobody.
 
     An account alone cannot be foreseen: the limits of the guard are shared by all.
     """
@@ -116,7 +122,7 @@ async def look(
         recent=await larger.values_list("at", "account_id", "policy"),
         held_by=held_by,
         breaker=await breaker.premises(now),
-        debtors=await ahead_rows.read(policies, now=now, until=until),
+        debtors=await ahead_rows.read(policies, max_age=facts_max_age, now=now, until=until),
     )
 
 

@@ -15,11 +15,11 @@ from billing.models import Account, Invoice
 from billing.rules import ladder
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus
-from reconciler import breaker, payment_shield, standing, world
+from reconciler import breaker, payment_shield, reach, standing, world
 from reconciler.chunks import chunks
 from reconciler.freshness import Freshness
 from reconciler.inventory import Inventory
-from reconciler.models import Admission, ReconcilerState, Server
+from reconciler.models import Admission, ReconcilerState
 from reconciler.payment_shield import NONE, Reason, Shield
 from reconciler.rules import guard
 from reconciler.rules.terms import Mode
@@ -45,18 +45,26 @@ class Survey:
         account_ids = {subject.account.id for subject in climbing} | fleet.account_ids
         stale = await self.freshness.stale(account_ids, now)
         shields = await payment_shield.read(account_ids, now)
-        sites = await _sites(climbing)
+        reached = await self._reach(climbing, now)
         return World(
             now=now,
             mode=mode,
             accounts=await _account_views(account_ids, stale, shields),
             climbs=tuple(
-                replace(_climb(subject, stale, sites), shielded=_shielded(subject, shields, now))
+                replace(_climb(subject, stale, reached), shielded=_shielded(subject, shields, now))
                 for subject in climbing
             ),
             servers=fleet.servers,
             access=fleet.access,
             sites=fleet.sites,
+        )
+
+    async def _reach(self, climbing: Sequence[Subject], now: datetime) -> "_Reach":
+        return _Reach(
+            sites=await reach.sites(subject.account.id for subject in climbing if subject.server is None),
+            unread=await reach.unread(
+                (subject.account.id for subject in climbing), max_age=self.freshness.facts_max_age, now=now
+            ),
         )
 
     async def circumstances(
@@ -112,6 +120,26 @@ class Counted:
         return guard.Limits(guard=policy.guard, accounts=accounts, admitted_today=len(today))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Reach:
+    """What the climbs would reach, by account."""
+
+    sites: Mapping[int, Mapping[str, int]]
+    #: The servers that were not read lately, each with a sentence, the oldest reading first.
+    unread: Mapping[int, Mapping[int, str]]
+
+    def sites_of(self, subject: Subject) -> frozenset[str]:
+        """Return the sites of the live servers that a subject would be restricted on."""
+        if subject.server is not None:
+            return frozenset({subject.server.site})
+        return frozenset(self.sites.get(subject.account.id, ()))
+
+    def unread_of(self, subject: Subject) -> str | None:
+        """Return which server that a subject would be restricted on was not read lately; null: all were."""
+        own = self.unread.get(subject.account.id, {})
+        return own.get(subject.server.id) if subject.server else next(iter(own.values()), None)
+
+
 def may_climb(subject: Subject) -> bool:
     """Return whether facts and time let a subject stand higher than it does."""
     return subject.eligibility.stage.rank > subject.admitted.rank
@@ -142,7 +170,7 @@ def _shielded(subject: Subject, shields: Mapping[int, Shield], now: datetime) ->
     return shields.get(subject.account.id, NONE).of_climb(subject, now)
 
 
-def _climb(subject: Subject, stale: Stale, sites: Mapping[int, frozenset[str]]) -> Climb:
+def _climb(subject: Subject, stale: Stale, reached: _Reach) -> Climb:
     eligibility = subject.eligibility
     debt = eligibility.debt
     return Climb(
@@ -158,18 +186,7 @@ def _climb(subject: Subject, stale: Stale, sites: Mapping[int, frozenset[str]]) 
         time_zone=subject.account.time_zone,
         larger=standing.larger_effects(subject, eligibility.stage),
         stale=stale.get(subject.account.id),
-        sites=frozenset({subject.server.site})
-        if subject.server
-        else sites.get(subject.account.id, frozenset()),
+        unread=reached.unread_of(subject),
+        sites=reached.sites_of(subject),
         forced=eligibility.reason_code == "suspend_now",
     )
-
-
-async def _sites(climbing: Sequence[Subject]) -> Mapping[int, frozenset[str]]:
-    """Return the sites of the live servers that each climbing account would be restricted on."""
-    sites: dict[int, frozenset[str]] = {}
-    for ids in chunks(subject.account.id for subject in climbing if subject.server is None):
-        live = Server.filter(account_id__in=ids, retired_at=None, free=False)
-        for account_id, site in await live.distinct().values_list("account_id", "site"):
-            sites[account_id] = sites.get(account_id, frozenset()) | {site}
-    return sites

@@ -197,7 +197,6 @@ async def _sites(inventory: Inventory) -> Mapping[str, SiteView]:
         views[site.name] = SiteView(
             name=site.name,
             mode=Mode(site.mode.upper()),
-            complete_at=state.complete_at if state else None,
             silent_nodes=frozenset(state.silent_nodes) if state else frozenset(),
             excess=tuple(state.excess) if state else (),
         )

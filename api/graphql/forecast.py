@@ -165,7 +165,11 @@ class ForecastQueries:
 def _premises(context: Context, days: int) -> Premises:
     ports = context.ports
     return Premises(
-        policies=ports.policies(), site_modes=ports.site_modes(), now=context.now, days=_checked(days)
+        policies=ports.policies(),
+        site_modes=ports.site_modes(),
+        facts_max_age=ports.facts_max_age,
+        now=context.now,
+        days=_checked(days),
     )
 
 

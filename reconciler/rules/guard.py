@@ -118,7 +118,8 @@ def _check_climb(step: Step, climb: Climb, world: World, circumstances: Circumst
         step = step.hold_back(*climb.stale)
     if climb.larger:
         step = _sites_apply(step, climb, world)
-        step = _sites_observed(step, climb, world, circumstances.facts_max_age)
+        if climb.unread is not None:
+            step = step.hold_back("OBSERVATION_STALE", climb.unread)
     windows = windows_of(climb, circumstances.windows)
     if windows and not in_window(windows, world.now, climb.time_zone):
         until = opens_at(windows, world.now, climb.time_zone)
@@ -148,14 +149,6 @@ def _token_is_weak(step: Step, site: SiteView | None) -> Step:
     if site is None or not site.excess:
         return step
     return step.hold_back("TOKEN_TOO_STRONG", f"the token of site {site.name} holds {site.excess[0]}")
-
-
-def _sites_observed(step: Step, climb: Climb, world: World, max_age: timedelta) -> Step:
-    for name in sorted(climb.sites):
-        seen = world.sites[name].complete_at if name in world.sites else None
-        if seen is None or world.now - seen > max_age:
-            return step.hold_back("OBSERVATION_STALE", f"site {name} was not read completely for {max_age}")
-    return step
 
 
 def _check_guest_step(

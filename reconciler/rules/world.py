@@ -104,7 +104,6 @@ class SiteView:
 
     name: str
     mode: Mode
-    complete_at: datetime | None
     silent_nodes: frozenset[str] = frozenset()
     #: With what the site's token could destroy something; empty is as it should be.
     excess: tuple[str, ...] = ()
@@ -131,6 +130,8 @@ class Climb:
     stale: tuple[str, str] | None
     #: Why an unfinished payment keeps it from climbing; null when none does.
     shielded: tuple[str, str] | None = None
+    #: Which of the servers that it would restrict was not read lately (a sentence); null: all were.
+    unread: str | None = None
     #: The sites of the live servers that it would restrict.
     sites: frozenset[str]
     #: Whether two persons decided it: past windows, and past no other check.

@@ -9,9 +9,10 @@ import pytest
 from billing.models import Account, Episode, Subscription
 from billing.rules.terms import NoticeState, OverrideKind, Stage
 from reconciler import ahead_rows, subjects
-from reconciler.models import ReconcilerState, Server
+from reconciler.models import Observation, ReconcilerState, Server
 
 DAY = timedelta(days=1)
+AGE = timedelta(minutes=15)
 
 
 async def population(factory: Any, now: Any) -> None:
@@ -33,7 +34,8 @@ async def population(factory: Any, now: Any) -> None:
         await factory.invoice(account, overdue_at=None)
         await factory.override(account, kind=OverrideKind.FREEZE, expires_at=now + 9 * DAY)
         for site in ("demo", "demo", "other"):
-            await factory.server(account, site=site)
+            server = await factory.server(account, site=site)
+            await factory.observation(server, observed_at=now - (2 * AGE if number == 4 else AGE))
         await factory.server(account, retired_at=now - DAY)
         if number > 3:
             episode = await factory.episode(account, started_at=now - DAY, admitted=Stage.PAST_DUE)
@@ -61,13 +63,14 @@ async def test_it_reads_the_facts_of_the_passes(factory: Any, clock: Any, polici
     now = clock.now()
     await population(factory, now)
 
-    found = await ahead_rows.read(policies, now=now, until=now + 2 * DAY)
+    found = await ahead_rows.read(policies, max_age=AGE, now=now, until=now + 2 * DAY)
 
     every = [int(key) for (key,) in await Account.all().values_list("id")]
     passes = {
         (one.account.id, one.server.id if one.server else None): one
         for one in await subjects.load(every, policies, now)
     }
+    late = await Observation.filter(observed_at__lt=now - AGE).values_list("server__account_id", flat=True)
     read = {(one.account_id, one.server_id): one for one in found}
     assert len(read) == len(found) == 7
     for key, one in read.items():
@@ -79,6 +82,8 @@ async def test_it_reads_the_facts_of_the_passes(factory: Any, clock: Any, polici
             same.admitted,
         )
         assert one.awaits is (same.episode.awaits if same.episode else None)
+        # The server that climbs alone was never read.
+        assert one.unread is (one.server_id is not None or one.account_id in late)
         assert one.account == same.account.external_id
         assert (one.servers, one.sites) == ((1, {"demo"}) if one.server_id else (3, {"demo", "other"}))
     left = [one for key, one in passes.items() if key not in read]

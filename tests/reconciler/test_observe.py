@@ -104,10 +104,26 @@ async def test_knows_nothing_of_guests_on_a_silent_node(see, factory, clock):
 async def test_believes_no_stale_power_of_a_silent_node(see, factory):
     """A cluster shows the guests of a dead node as running for a while."""
     server = await factory.server()
+    await see(showing(server))
 
     await see(showing(server, silent_nodes=frozenset({"node1"}), complete=False))
 
     assert (await seen_of(server)).power is Power.UNKNOWN
+
+
+async def test_takes_what_a_cluster_remembers_of_a_silent_node_for_no_reading(see, factory, clock):
+    """The last reading grows older, and a server that was never read still was not."""
+    server = await factory.server()
+    await see(showing(server))
+    at = clock.now()
+    clock.advance(timedelta(minutes=3))
+    new, hidden = await factory.server(), await factory.server()
+
+    await see(showing(server, new, silent_nodes=frozenset({"node1"}), complete=False))
+
+    row = await seen_of(server)
+    assert (row.power, row.observed_at, row.seen_at) == (Power.UNKNOWN, at, clock.now())
+    assert not await Observation.filter(server_id__in=[new.id, hidden.id]).exists()
 
 
 async def test_keeps_an_old_reading_that_an_incomplete_one_does_not_touch(see, factory, clock):

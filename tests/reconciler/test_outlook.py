@@ -20,6 +20,7 @@ from reconciler.rules.terms import Mode
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
+MAX_AGE = timedelta(minutes=15)
 APPLYING = {"demo": Mode.APPLY}
 #: (account, server, from, to, instant)
 Climbed = tuple[int, int | None, Stage, Stage, datetime]
@@ -106,7 +107,8 @@ async def test_the_product_reaches_each_stage_when_the_forecast_said(
     now = lite.clock.now()
     await population(factory, debtor, now, seed)
     lite.policies.update(narrow(lite.policies))
-    seen = await outlook.look(lite.policies, APPLYING, now=now, days=25)
+    await lite.watch.cycle()
+    seen = await outlook.look(lite.policies, APPLYING, facts_max_age=MAX_AGE, now=now, days=25)
     foreseen = await seen.ahead()
 
     happened = await walked(lite, now + 25 * DAY, [row.at for row in foreseen])
@@ -135,7 +137,7 @@ async def test_in_plan_mode_it_walks_as_if_the_product_applied_from_now_on(
     await stand.turn()
     now = stand.clock.now()
 
-    seen = await outlook.look(stand.policies, APPLYING, now=now, days=20)
+    seen = await outlook.look(stand.policies, APPLYING, facts_max_age=MAX_AGE, now=now, days=20)
 
     assert [(row.account_id, row.at - now, row.to_stage) for row in await seen.ahead()] == [
         (account.id, 0 * DAY, Stage.PAST_DUE),
@@ -151,7 +153,8 @@ async def test_it_foresees_the_breaker_that_the_product_opens(lite: Any, debtor:
     accounts = [(await debtor())[0] for _ in range(5)]
     now = lite.clock.now()
     lite.policies.update(narrow(lite.policies))
-    seen = await outlook.look(lite.policies, APPLYING, now=now, days=5)
+    await lite.watch.cycle()
+    seen = await outlook.look(lite.policies, APPLYING, facts_max_age=MAX_AGE, now=now, days=5)
     foreseen = await seen.ahead()
     held = [row for row in foreseen if row.waiting_for == "BREAKER"]
 
@@ -161,7 +164,7 @@ async def test_it_foresees_the_breaker_that_the_product_opens(lite: Any, debtor:
     assert state.breaker_open_at == min(row.at for row in held)
     assert {row.account_id for row in held} == {account.id for account in accounts}
     assert {stage for *_, stage, _ in happened} == {Stage.PAST_DUE}
-    told = await outlook.look(lite.policies, APPLYING, now=lite.clock.now(), days=5)
+    told = await outlook.look(lite.policies, APPLYING, facts_max_age=MAX_AGE, now=lite.clock.now(), days=5)
     assert {row.waiting_for for row in await told.ahead()} == {"BREAKER"}
 
 
@@ -181,6 +184,27 @@ async def test_it_foresees_nothing_of_the_breaker_for_whom_two_persons_released(
         voter = Voter(person=person, actor=f"admin:{person}")
         await breaker.vote(digest, voter, reason="looked at", rule=SecondPerson(), now=lite.clock.now())
 
-    seen = await outlook.look(lite.policies, APPLYING, now=lite.clock.now(), days=3)
+    seen = await outlook.look(lite.policies, APPLYING, facts_max_age=MAX_AGE, now=lite.clock.now(), days=3)
 
     assert {row.waiting_for for row in await seen.ahead()} <= {None, "BLAST_RADIUS"}
+
+
+async def test_it_says_whom_a_silent_node_holds(lite: Any, debtor: Any, platform: Any) -> None:
+    """As the guard says of them now; the others of the site reach each stage."""
+    (near, _, _), (far, _, servers) = await debtor(), await debtor(2)
+    platform.guests[servers[1].guest].node = "node2"
+    await lite.watch.cycle()
+    platform.silent = {"node2"}
+    lite.clock.advance(16 * HOUR / 60)
+    await lite.watch.cycle()
+
+    seen = await outlook.look(lite.policies, APPLYING, facts_max_age=MAX_AGE, now=lite.clock.now(), days=6)
+
+    assert {(row.account_id, row.to_stage): row.waiting_for for row in await seen.ahead()} == {
+        (near.id, Stage.PAST_DUE): None,
+        (near.id, Stage.FINAL_NOTICE): None,
+        (near.id, Stage.SUSPENDED): None,
+        (far.id, Stage.PAST_DUE): None,
+        (far.id, Stage.FINAL_NOTICE): "OBSERVATION_STALE",
+        (far.id, Stage.SUSPENDED): "OBSERVATION_STALE",
+    }

@@ -156,6 +156,31 @@ async def test_keeps_to_the_blast_radius(lite, debtor, policies, clock):
     assert [step.held_back_by for step in result.plan.steps if step.held_back_by] == ["BLAST_RADIUS"] * 2
 
 
+async def test_holds_only_whom_a_silent_node_concerns(lite, debtor, platform):
+    """The others of its site climb on; who has one server there of several waits, with the reason in the plan."""
+    (near, _, _), (far, _, servers) = await debtor(), await debtor(2)
+    platform.guests[servers[1].guest].node = "node2"
+    await lite.settle()
+    lite.clock.advance(timedelta(hours=72))
+    await lite.watch.cycle()
+    platform.silent = {"node2"}
+    lite.clock.advance(timedelta(minutes=16))
+
+    plan = (await lite.turn()).plan
+
+    assert [(step.account_id, step.held_back_by, step.held_back_reason) for step in plan.steps] == [
+        (near.id, None, None),
+        (
+            far.id,
+            "OBSERVATION_STALE",
+            f"server {servers[1].external_id} on site demo was not read for more than 0:15:00",
+        ),
+    ]
+    platform.silent = set()
+    plan = (await lite.turn()).plan
+    assert [step.held_back_by for step in plan.steps if step.account_id == far.id] == [None]
+
+
 async def test_wakes_when_time_alone_changes_something(lite, factory, clock):
     """The next look at an account, the end of a wait, the end of a hold: whichever comes first."""
     server = await factory.server()

@@ -52,6 +52,28 @@ async def test_names_the_sites_that_a_climb_would_reach(surveyed, debtor, factor
     assert view.climbs[0].sites == {"demo", "other"}
 
 
+async def test_names_the_server_that_nobody_read_lately(surveyed, debtor, factory, clock):
+    """Of those that the climb would reach: one that climbs alone waits for its own reading and for no other."""
+    account, _, (read, unread) = await debtor(2)
+    await factory.observation(read)
+    for server in (read, unread):
+        name = f"sub_{server.id}"
+        await Server.filter(id=server.id).update(stripe_subscription_id=name)
+        await Subscription.create(
+            stripe_subscription_id=name, account_id=account.id, status="canceled",
+            ended_at=clock.now(), fetched_at=clock.now(),
+        )  # fmt: skip
+
+    view, _ = await surveyed(account)
+
+    told = f"server {unread.external_id} on site demo was never read"
+    assert {climb.server_id: climb.unread for climb in view.climbs} == {
+        None: told,
+        read.id: None,
+        unread.id: told,
+    }
+
+
 async def test_lets_who_became_eligible_first_go_first(surveyed, debtor, clock):
     """The age counts, and for an uncovered server the end of its subscription, not the account's own age."""
     clock.advance(timedelta(days=400))

@@ -37,7 +37,7 @@ async def _debtor(factory: Any, servers: int = 1) -> Any:
     account = await factory.account()
     await factory.invoice(account)
     for _ in range(servers):
-        await factory.server(account)
+        await factory.observation(await factory.server(account))
     return account
 
 

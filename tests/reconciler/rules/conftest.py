@@ -99,7 +99,7 @@ class Builder:
             climbs=tuple(climbs),
             servers=tuple(servers),
             access=(),
-            sites={"zrh1": SiteView(name="zrh1", mode=site_mode, complete_at=NOW)},
+            sites={"zrh1": SiteView(name="zrh1", mode=site_mode)},
         )
         return replace(base, **changes)
 

@@ -109,14 +109,19 @@ def test_holds_a_stop_back_on_an_old_reading(build, age, code):
     assert checked(build, build.world(stopping(build, observed=seen))) == [(StepKind.STOP, code)]
 
 
-@pytest.mark.parametrize("complete_at", [None, timedelta(minutes=16)])
-def test_holds_a_climb_with_effects_back_while_a_site_was_not_read(build, complete_at):
-    """An account is not suspended on a site that nobody has read completely."""
-    at = None if complete_at is None else build.now - complete_at
-    site = SiteView(name="zrh1", mode=Mode.APPLY, complete_at=at)
-    world = build.world(climbs=(build.climb(),), sites={"zrh1": site})
+def test_holds_a_climb_with_effects_back_while_a_server_of_it_was_not_read(build):
+    """Only whom the climb would reach: the others climb, and so does everybody to a stage that only warns."""
+    unread = "server srv-1 on site zrh1 was never read"
+    world = build.world(climbs=(build.climb(1, unread=unread), build.climb(2)))
+    plan = guard(propose(world), world, build.circumstances())
 
-    assert checked(build, world) == [(StepKind.ADVANCE, "OBSERVATION_STALE")]
+    assert [(step.account_id, step.held_back_by, step.held_back_reason) for step in plan.steps] == [
+        (1, "OBSERVATION_STALE", unread),
+        (2, None, None),
+    ]
+    assert checked(build, build.world(climbs=(build.climb(unread=unread, larger=False),))) == [
+        (StepKind.ADVANCE, None)
+    ]
 
 
 def test_holds_a_climb_with_effects_back_while_a_site_only_looks(build):
@@ -135,7 +140,7 @@ def test_holds_a_climb_with_effects_back_on_a_site_that_nobody_knows(build):
 
 def test_takes_nothing_for_money_through_a_token_that_could_destroy(build):
     """Neither a climb with effects nor a stop for money; other causes' stops and every restore pass."""
-    strong = SiteView(name="zrh1", mode=Mode.APPLY, complete_at=build.now, excess=("VM.Allocate on /vms",))
+    strong = SiteView(name="zrh1", mode=Mode.APPLY, excess=("VM.Allocate on /vms",))
     sites = {"zrh1": strong}
 
     assert checked(build, build.world(climbs=(build.climb(),), sites=sites)) == [

@@ -102,7 +102,7 @@ def test_leaves_a_guest_alone_that_the_platform_works_on(build):
 
 def test_leaves_guests_of_a_silent_node_alone(build):
     """A node that does not answer is not asked to stop anything."""
-    silent = SiteView(name="zrh1", mode=Mode.APPLY, complete_at=build.now, silent_nodes=frozenset({"pve1"}))
+    silent = SiteView(name="zrh1", mode=Mode.APPLY, silent_nodes=frozenset({"pve1"}))
     world = build.world(build.server(holds=(build.hold(),)), sites={"zrh1": silent})
 
     assert [step.held_back_by for step in propose(world).steps] == ["NODE_SILENT"]
