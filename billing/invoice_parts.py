@@ -18,6 +18,9 @@ from billing.money_models import InvoicePart, LedgerKind, LedgerTransaction, Par
 from billing.rules.cards import in_steps
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
 
+#: Why the last digits are let off of what a card has paid.
+TOO_LITTLE = "no card can be charged with so little"
+
 
 class ChangedMeanwhileError(Exception):
     """The invoice is not any more as it was read; the caller's transaction has to be rolled back and tried anew."""
@@ -174,7 +177,7 @@ async def let_off(invoice_id: int, *, actor: str, now: datetime) -> None:
     invoice = await Invoice.get(id=invoice_id)
     due: int = invoice.amount_due
     if invoice.status is InvoiceStatus.OPEN and due and not in_steps(due, invoice.currency):
-        await write_off(invoice, reason="no card can be charged with so little", actor=actor, now=now)
+        await write_off(invoice, reason=TOO_LITTLE, actor=actor, now=now)
 
 
 async def note(invoice: Invoice, part: Part, *, now: datetime) -> None:

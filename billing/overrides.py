@@ -37,6 +37,8 @@ class Limits:
 
 
 _LONGEST_ACTOR = 200
+#: Kept as the reason of a customer that gives none.
+PROMISE = "a promise to pay"
 
 #: The published table. `SUSPEND_NOW` is not in it: it takes the votes of two persons.
 LIMITS: Mapping[OverrideKind, Limits] = {
@@ -143,7 +145,7 @@ async def request_grace(
         asked = Placement(
             account_id=account_id,
             kind=OverrideKind.EXTEND_GRACE,
-            reason=(reason or "").strip() or "a promise to pay",
+            reason=(reason or "").strip() or PROMISE,
             expires_at=until,
         )
         return await _place(asked, actor=actor, now=now, by_customer=True)

@@ -1,4 +1,7 @@
-"""The audit trail as it may be read: who did what to which object, when and why."""
+"""The audit trail as it may be read: who did what to which object, when and why.
+
+Owns what of a row each reader gets: why, in the words of who wrote it, is for the staff.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from api.graphql import ids
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info
 from api.graphql.nodes import Node
+from api.graphql.words import words_about
 from billing import models
+from billing.overrides import PROMISE
+from billing.rules.plain_words import PROMISED, recorded
 
 
 @strawberry.type
@@ -43,13 +49,35 @@ async def page_of_audit(
     """Return a page of these rows, newest first."""
 
     async def show(rows: Sequence[models.AuditEntry]) -> list[AuditEntry]:
-        return [show_audit(context, row) for row in rows]
+        return await show_audit(context, rows)
 
     return await page(query, window, listing="audit", newest_first=True, show=show)
 
 
-def show_audit(context: Context, row: models.AuditEntry) -> AuditEntry:
-    """Return a row as it goes on the wire; customers see neither names of the staff nor the values changed."""
+async def show_audit(context: Context, rows: Sequence[models.AuditEntry]) -> list[AuditEntry]:
+    """Return rows as they go on the wire.
+
+    Customers see neither names and words of the staff nor the values changed.
+    """
+    if not context.scope.is_customer:
+        return [_shown(context, row, row.reason) for row in rows]
+    accounts = await context.accounts.load_many([row.account_id or 0 for row in rows])
+    return [
+        _shown(context, row, _plain(context, row, account))
+        for row, account in zip(rows, accounts, strict=True)
+        if account is not None
+    ]
+
+
+def _plain(context: Context, row: models.AuditEntry, account: models.Account) -> str:
+    """Return what the customer reads: its own words, or what is always said of this kind."""
+    own = row.kind == "override.placed" and row.actor.startswith("customer:")
+    if own and row.reason and row.reason != PROMISE:
+        return row.reason
+    return words_about(context, account).say(PROMISED if own else recorded(row.kind))
+
+
+def _shown(context: Context, row: models.AuditEntry, reason: str) -> AuditEntry:
     mine = context.scope.is_customer
     return AuditEntry(
         id=ids.global_id("AuditEntry", row.id),
@@ -57,7 +85,7 @@ def show_audit(context: Context, row: models.AuditEntry) -> AuditEntry:
         actor=context.actor(row.actor),
         kind=row.kind,
         subject_id=ids.global_id(row.subject_type, row.subject_id),
-        reason=row.reason,
+        reason=reason,
         before=None if mine else row.before,
         after=None if mine else row.after,
         hash=row.hash,

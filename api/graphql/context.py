@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 #: Roles that are told who of the staff did something; a customer is told that it was the staff.
 _COLLEAGUES = frozenset({Role.SUPPORT, Role.ADMIN, Role.INFRA, Role.CONTROL})
+#: Roles that read why the staff decided something; customers, and whoever speaks to them, read a plain sentence.
+_REASONS = frozenset({Role.SUPPORT, Role.ADMIN})
+#: Roles that read what was written down about servers, by people and by machines.
+_ABOUT_SERVERS = frozenset({Role.SUPPORT, Role.ADMIN, Role.INFRA})
 #: Roles that are shown amounts.
 _MONEY = frozenset({Role.CUSTOMER, Role.SUPPORT, Role.ADMIN})
 
@@ -120,6 +124,16 @@ class Context:
     def sees_people(self) -> bool:
         """Whether names and addresses of customers may be searched."""
         return self.principal.role in _PEOPLE
+
+    @property
+    def reads_reasons(self) -> bool:
+        """Whether the reasons that staff typed for decisions about accounts are for this reader."""
+        return self.principal.role in _REASONS
+
+    @property
+    def reads_about_servers(self) -> bool:
+        """Whether why a server is held, and what a machine said of it, is for this reader word for word."""
+        return self.principal.role in _ABOUT_SERVERS
 
     def actor(self, actor: str) -> str:
         """Return who did something as this principal may know it: customers are not told names of the staff."""

@@ -15,8 +15,7 @@ from api.graphql.context import Context
 from api.graphql.gates import server_answers
 from api.graphql.invoices import invoice_by_key
 from api.graphql.nodes import GateAction, Node
-from api.graphql.overrides import show_overrides
-from api.graphql.permissions import MACHINERY
+from api.graphql.overrides import show_overrides, word_for_word
 from api.graphql.policies import in_order
 from api.graphql.server_facts import ServerFacts
 from api.graphql.standing import next_of, since_of
@@ -77,7 +76,7 @@ async def server_reasons(context: Context, facts: ServerFacts) -> list[rules.Rea
         power=facts.power,
         backups_locked=facts.backups_locked,
         observed_at=facts.observation.observed_at if facts.observation else None,
-        step=_step(await context.machinery.steps.load(key)),
+        step=_step(context, await context.machinery.steps.load(key)),
         waiting=tuple(one for of, one in waiting if of == key and one.kind is not StepKind.ADVANCE),
         gates=tuple(await server_answers(context, facts, GateAction)),
         account=_standing(context, subject, waiting),
@@ -122,7 +121,7 @@ def _hold(context: Context, hold: Any) -> HoldTold:
     return HoldTold(
         cause=hold.cause,
         effects=tuple(in_order(effects_of(hold))),
-        reason=hold.reason,
+        reason=hold.reason if context.reads_about_servers else None,
         since=hold.since,
         by=context.actor(hold.placed_by),
         expires_at=hold.expires_at,
@@ -135,7 +134,8 @@ async def _overrides(context: Context, account_id: int, server_id: int | None) -
         OverrideTold(
             key=row.id,
             kind=row.kind,
-            reason=row.reason,
+            reason=word_for_word(context, row),
+            by_customer=row.by_customer,
             since=row.placed_at,
             by=context.actor(row.placed_by),
             expires_at=row.expires_at,
@@ -153,22 +153,20 @@ async def _waiting(context: Context, account_id: int) -> list[tuple[int | None, 
             Waiting(
                 kind=StepKind(row["kind"]),
                 code=row["held_back_by"],
-                reason=str(row["held_back_reason"]).rstrip("."),
+                reason=str(row["held_back_reason"]).rstrip(".") if context.reads_about_servers else None,
                 until=datetime.fromisoformat(until) if (until := row.get("held_back_until")) else None,
             ),
         )
         for row in await context.machinery.held_back.load(account_id)
     ]
-    sees_all = context.principal.role in MACHINERY
-    return [(server, one) for server, one in told if sees_all or not one.kind.restricts]
+    return [(server, one) for server, one in told if context.reads_about_servers or not one.kind.restricts]
 
 
-def _step(row: Step | None) -> StepTold | None:
-    return (
-        StepTold(kind=row.kind, state=row.state, since=row.dispatched_at, message=row.message)
-        if row
-        else None
-    )
+def _step(context: Context, row: Step | None) -> StepTold | None:
+    if row is None:
+        return None
+    message = row.message if context.reads_about_servers else ""
+    return StepTold(kind=row.kind, state=row.state, since=row.dispatched_at, message=message)
 
 
 async def _show(context: Context, account_id: int, reasons: Sequence[rules.Reason]) -> list[Reason]:

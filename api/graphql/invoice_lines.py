@@ -12,8 +12,11 @@ import strawberry
 
 from api.graphql.context import Context, Info
 from api.graphql.scalars import Money, Rate
+from api.graphql.words import told_in, words_about
 from billing import models
+from billing.ledger_words import of_line
 from billing.rules.terms import InvoiceOrigin
+from billing.words import Words
 
 if TYPE_CHECKING:
     from api.graphql.servers import Server
@@ -54,9 +57,10 @@ async def lines_of(context: Context, row: models.Invoice) -> list[InvoiceLine]:
             )
             for line in row.lines
         ]
+    words = await _words(context, row)
     return [
         InvoiceLine(
-            description=line.description,
+            description=told_in(words, of_line(line)) if words is not None else line.description,
             server_id=line.server_id,
             sku=line.sku,
             hours=_hours(line.seconds) if line.seconds is not None else None,
@@ -65,6 +69,12 @@ async def lines_of(context: Context, row: models.Invoice) -> list[InvoiceLine]:
         )
         for line in await context.money.lines.load(row.id)
     ]
+
+
+async def _words(context: Context, row: models.Invoice) -> Words | None:
+    """Return the words that a customer reads; null for staff, who reads what was booked."""
+    account = await context.accounts.load(row.account_id) if context.scope.is_customer else None
+    return words_about(context, account) if account is not None else None
 
 
 def _hours(seconds: int) -> Decimal:

@@ -15,6 +15,8 @@ from api.graphql.context import Context, Info
 from api.graphql.nodes import Node
 from api.graphql.scalars import Money
 from api.graphql.vouchers import Voucher, voucher_by_key
+from api.graphql.words import told_in, words_about
+from billing.ledger_words import of_entry
 from billing.money_models import LedgerTransaction
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ async def show_entries(context: Context, rows: Sequence[LedgerTransaction]) -> l
     """Return rows as they go on the wire, with what they came to."""
     effects = await context.money.effects.load_many([row.id for row in rows])
     purses = await context.money.purses.load_many([row.account_id for row in rows])
+    descriptions = await _descriptions(context, rows)
     return [
         LedgerEntry(
             id=ids.global_id("LedgerEntry", row.id),
@@ -62,10 +65,22 @@ async def show_entries(context: Context, rows: Sequence[LedgerTransaction]) -> l
             kind=row.kind.value,
             amount=Money.of(effect.purses, held.currency),
             to_invoice=Money.of(effect.invoices, held.currency),
-            description=row.description,
+            description=description,
             row=row,
         )
-        for row, effect, held in zip(rows, effects, purses, strict=True)
+        for row, effect, held, description in zip(rows, effects, purses, descriptions, strict=True)
+    ]
+
+
+async def _descriptions(context: Context, rows: Sequence[LedgerTransaction]) -> list[str]:
+    """Return what each entry is called: for customers in their words, for staff as it was booked."""
+    if not context.scope.is_customer:
+        return [row.description for row in rows]
+    accounts = await context.accounts.load_many([row.account_id for row in rows])
+    invoices = await context.invoices.load_many([row.invoice_id or 0 for row in rows])
+    return [
+        told_in(words_about(context, account), of_entry(row, invoice)) if account is not None else ""
+        for row, account, invoice in zip(rows, accounts, invoices, strict=True)
     ]
 
 

@@ -37,7 +37,7 @@ async def _notice(context: Context, key: int) -> Node | None:
 
 async def _audit(context: Context, key: int) -> Node | None:
     row = await context.scope.audit().get_or_none(id=key)
-    return show_audit(context, row) if row is not None else None
+    return next(iter(await show_audit(context, [row])), None) if row is not None else None
 
 
 _LOADERS: dict[str, Callable[[Context, int], Awaitable[Node | None]]] = {

@@ -13,7 +13,9 @@ from api.graphql import ids
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info
 from api.graphql.nodes import Node, NoticeState, Stage
+from api.graphql.words import words_about
 from billing import models
+from billing.rules.plain_words import NOT_DELIVERED
 
 if TYPE_CHECKING:
     from api.graphql.accounts import Account
@@ -49,7 +51,7 @@ async def show_notices(context: Context, rows: Sequence[models.Notice]) -> list[
             subject=row.subject,
             body=row.body,
             recipient=row.recipient or "",
-            error=row.error,
+            error=row.error and _error(context, row.error, accounts[row.account_id].row),
             template=row.template,
             channel=row.channel,
             stage=row.stage,
@@ -61,6 +63,10 @@ async def show_notices(context: Context, rows: Sequence[models.Notice]) -> list[
         for row in rows
         if row.account_id in accounts
     ]
+
+
+def _error(context: Context, error: str, account: models.Account) -> str:
+    return words_about(context, account).say(NOT_DELIVERED) if context.scope.is_customer else error
 
 
 async def page_of_notices(

@@ -1,4 +1,7 @@
-"""Overrides: recorded decisions of staff."""
+"""Overrides: recorded decisions of staff.
+
+Owns which words about them each reader gets: what staff typed is for support and admins.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ import strawberry
 from api.graphql import ids
 from api.graphql.context import Context
 from api.graphql.nodes import Node, OverrideKind
+from api.graphql.words import words_about
 from billing import models
+from billing.overrides import PROMISE
+from billing.rules.plain_words import OVERRIDES, PROMISED
 
 if TYPE_CHECKING:
     from api.graphql.accounts import Account
@@ -47,7 +53,7 @@ async def show_overrides(context: Context, rows: Sequence[models.Override]) -> l
             kind=row.kind,
             account=accounts[row.account_id],
             server=servers.get(row.server_id) if row.server_id is not None else None,
-            reason=row.reason,
+            reason=_reason(context, row, accounts[row.account_id].row),
             placed_by=context.actor(row.placed_by),
             placed_at=row.placed_at,
             expires_at=row.expires_at,
@@ -58,6 +64,22 @@ async def show_overrides(context: Context, rows: Sequence[models.Override]) -> l
         for row in rows
         if row.account_id in accounts
     ]
+
+
+def word_for_word(context: Context, row: models.Override) -> str | None:
+    """Return the reason as it was typed, for those whom it is for; null where a plain sentence is to be read.
+
+    What staff typed is for support and admins, what a customer promised for it as well.
+    """
+    if context.reads_reasons:
+        return row.reason
+    own = context.scope.is_customer and row.by_customer and row.reason != PROMISE
+    return row.reason if own else None
+
+
+def _reason(context: Context, row: models.Override, account: models.Account) -> str:
+    plain = PROMISED if row.by_customer else OVERRIDES[row.kind]
+    return word_for_word(context, row) or words_about(context, account).say(plain)
 
 
 def is_active(row: models.Override, now: datetime) -> bool:

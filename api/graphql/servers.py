@@ -36,6 +36,8 @@ from api.graphql.server_filter import ServerFilter, conditions
 from api.graphql.server_rows import servers_with_accounts
 from api.graphql.standing import Standing, standing_of
 from api.graphql.subjects import coverage_subject
+from api.graphql.words import words_about
+from billing.rules.plain_words import HOLDS
 from reconciler import models
 from reconciler.hold_effects import effects_of
 
@@ -223,12 +225,14 @@ def _access(locked: bool) -> BackupAccess:
     return BackupAccess.LOCKED if locked else BackupAccess.OPEN
 
 
-def _hold(context: Context, hold: models.Hold) -> Hold:
+def _hold(server: Server, hold: models.Hold) -> Hold:
+    context = server.context
+    words = words_about(context, server.account.row)
     return Hold(
         cause=hold.cause,
         effects=in_order(effects_of(hold)),
         since=hold.since,
-        reason=hold.reason,
+        reason=hold.reason if context.reads_about_servers else words.say(HOLDS[hold.cause]),
         by=context.actor(hold.placed_by),
         expires_at=hold.expires_at,
     )
@@ -246,7 +250,7 @@ _WORKED_OUT: dict[str, Callable[[Server], Any]] = {
     "price": lambda server: Rate.of(server.facts.row.rate, server.account.currency),
     "power": _power,
     "backups": _backups,
-    "holds": lambda server: [_hold(server.context, hold) for hold in server.facts.holds],
+    "holds": lambda server: [_hold(server, hold) for hold in server.facts.holds],
 }
 
 

@@ -6,6 +6,7 @@ Owns that choice alone; the languages are `billing.words`'.
 from api.graphql.context import Context
 from api.models import Role
 from billing.models import Account
+from billing.rules.words import Phrase
 from billing.words import FALLBACK, Words, words_of
 
 #: The control plane shows what it is told to the account's customer.
@@ -16,6 +17,11 @@ def words_about(context: Context, account: Account) -> Words:
     """Return the words in which something about an account is told; instants are in its zone for everybody."""
     own = context.principal.role in _IN_THE_ACCOUNTS_LANGUAGE
     return words_of(account.locale if own else FALLBACK, account.time_zone)
+
+
+def told_in(words: Words, told: Phrase | str) -> str:
+    """Return a phrase in these words; a text that somebody typed stays as it is."""
+    return told if isinstance(told, str) else words.say(told)
 
 
 async def words_to(context: Context) -> Words:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from billing.rules.money import Money
+from billing.rules.plain_words import HOLDS
 from billing.rules.terms import Effect, GateAction, GateCode, HoldCause, Stage
 from billing.rules.words import Phrase, phrase
 
@@ -99,12 +100,12 @@ _COLUMNS = ((HoldCause.ABUSE, HoldCause.ADMIN), (HoldCause.MAINTENANCE,), (HoldC
 
 _HELD_BY = {
     HoldCause.ABUSE: (
-        phrase("This server is held because of a report of abuse."),
+        HOLDS[HoldCause.ABUSE],
         phrase("Answer the report, or contact support."),
     ),
-    HoldCause.ADMIN: (phrase("This server is held by our staff."), phrase("Contact support.")),
+    HoldCause.ADMIN: (HOLDS[HoldCause.ADMIN], phrase("Contact support.")),
     HoldCause.MAINTENANCE: (
-        phrase("This server is under maintenance."),
+        HOLDS[HoldCause.MAINTENANCE],
         phrase("Wait until the maintenance is over."),
     ),
     HoldCause.CUSTOMER: (

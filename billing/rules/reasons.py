@@ -62,34 +62,43 @@ class StandingQuestion:
     held_back: tuple[Reason, ...] = ()
 
 
-_FOLLOWS = phrase("%(stage)s follows on %(at)s if nothing is paid.")
+#: What each stage is called in a sentence; the codes are for programs.
+STAGES = {
+    Stage.CURRENT: phrase("current"),
+    Stage.PAST_DUE: phrase("past due"),
+    Stage.FINAL_NOTICE: phrase("final notice"),
+    Stage.SUSPENDED: phrase("suspended"),
+    Stage.RETAINED: phrase("retained"),
+    Stage.DECOMMISSION_REVIEW: phrase("decommission review"),
+}
+_FOLLOWS = phrase("“%(stage)s” follows on %(at)s if nothing is paid.")
 _WAITS = {
     "notice_delivery": phrase(
-        "%(stage)s follows on %(at)s if nothing is paid, once a notice of the present stage was delivered in time."
+        "“%(stage)s” follows on %(at)s if nothing is paid, once a notice of the present stage was delivered in time."
     ),
     "address": phrase(
-        "%(stage)s follows on %(at)s if nothing is paid, but the account has no address that a notice could go to,"
+        "“%(stage)s” follows on %(at)s if nothing is paid, but the account has no address that a notice could go to,"
         " and nothing follows without one."
     ),
     "freeze": phrase(
-        "%(stage)s follows on %(at)s if nothing is paid, once the freeze is over and a fresh notice was delivered."
+        "“%(stage)s” follows on %(at)s if nothing is paid, once the freeze is over and a fresh notice was delivered."
     ),
     "override": phrase(
-        "%(stage)s follows on %(at)s if nothing is paid, once the override is over and a fresh notice was delivered."
+        "“%(stage)s” follows on %(at)s if nothing is paid, once the override is over and a fresh notice was delivered."
     ),
     "dispute": phrase(
-        "%(stage)s follows on %(at)s if nothing is paid, unless the dispute is settled before."
+        "“%(stage)s” follows on %(at)s if nothing is paid, unless the dispute is settled before."
     ),
-    "guard": phrase("%(stage)s follows on %(at)s if nothing is paid, as soon as the guard lets it."),
+    "guard": phrase("“%(stage)s” follows on %(at)s if nothing is paid, as soon as the guard lets it."),
 }
 
 
 def standing(asked: StandingQuestion) -> Reason:
     """Return why a subject stands at its stage: debt, age, notices, what holds the climb, and what comes next."""
     if isinstance(asked.facts, AccountFacts):
-        said = phrase("The account stands at %(stage)s.", stage=asked.stage)
+        said = phrase("The account stands at “%(stage)s”.", stage=STAGES[asked.stage])
     else:
-        said = phrase("By itself the server stands at %(stage)s.", stage=asked.stage)
+        said = phrase("By itself the server stands at “%(stage)s”.", stage=STAGES[asked.stage])
     return Reason(
         rule="standing",
         said=(said,),
@@ -143,8 +152,8 @@ def _of_episode(asked: StandingQuestion) -> Iterator[Reason]:
         said = phrase("Its age counts from then on.")
         if rung:
             said = phrase(
-                "Its age counts from then on; %(stage)s is supported from an age of %(span)s on.",
-                stage=asked.stage,
+                "Its age counts from then on; “%(stage)s” is supported from an age of %(span)s on.",
+                stage=STAGES[asked.stage],
                 span=rung.after,
             )
         yield Reason(rule="ladder.age", said=(said,), since=counts_from)
@@ -163,7 +172,7 @@ def _told(asked: StandingQuestion) -> Reason:
     delivered = [notice for notice in named if notice.delivered_at is not None]
     if delivered:
         latest = max(delivered, key=lambda notice: notice.delivered_at or notice.sent_at)
-        said = phrase("A notice that names it was delivered (%(template)s).", template=latest.template)
+        said = phrase("A notice that names it was delivered.")
         return Reason(
             rule="ladder.notice",
             said=(said,),
@@ -192,8 +201,8 @@ def _of_what_follows(asked: StandingQuestion) -> Iterator[Reason]:
             rule="guard",
             said=(
                 phrase(
-                    "Facts and time support %(stage)s; the guard has not let it happen.",
-                    stage=asked.found.stage,
+                    "Facts and time support “%(stage)s”; the guard has not let it happen.",
+                    stage=STAGES[asked.found.stage],
                 ),
             ),
             value=asked.found.stage,
@@ -201,7 +210,7 @@ def _of_what_follows(asked: StandingQuestion) -> Iterator[Reason]:
         )
     elif asked.following is not None:
         told = _WAITS.get(asked.following.waiting_for or "", _FOLLOWS)
-        following: dict[str, Value] = {"stage": asked.following.stage, "at": asked.following.at}
+        following: dict[str, Value] = {"stage": STAGES[asked.following.stage], "at": asked.following.at}
         yield Reason(
             rule="ladder.next",
             said=(replace(told, values=following),),

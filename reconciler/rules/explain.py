@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from billing.rules.gates import Gate
+from billing.rules.plain_words import HOLDS, OVERRIDES, PROMISED
 from billing.rules.reasons import Noun, Reason
 from billing.rules.terms import Effect, HoldCause, OverrideKind, Stage
 from billing.rules.words import Phrase, counted, english, phrase
@@ -23,7 +24,8 @@ class HoldTold:
     cause: HoldCause
     #: In the order of the contract.
     effects: tuple[Effect, ...]
-    reason: str
+    #: Word for word; null for readers whom a plain sentence about the cause is for.
+    reason: str | None
     since: datetime
     by: str
     expires_at: datetime | None = None
@@ -35,10 +37,12 @@ class OverrideTold:
 
     key: int
     kind: OverrideKind
-    reason: str
+    #: Word for word; null for readers whom a plain sentence about the kind is for.
+    reason: str | None
     since: datetime
     by: str
     expires_at: datetime | None = None
+    by_customer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,8 @@ class Waiting:
 
     kind: StepKind
     code: str
-    reason: str
+    #: Null for readers who are told no more than that it waits.
+    reason: str | None
     until: datetime | None = None
 
 
@@ -97,7 +102,7 @@ _UNDONE_BY = {
     HoldCause.BILLING: phrase(
         "Paying the overdue invoices lifts it at once and brings the server back by itself."
     ),
-    HoldCause.CUSTOMER: phrase("Its owner switched it off, and switches it on again."),
+    HoldCause.CUSTOMER: phrase("Its owner switches it on again."),
     HoldCause.ABUSE: phrase("Staff lifts it once the matter is settled; a payment does not."),
     HoldCause.MAINTENANCE: phrase("It ends with the maintenance; a payment does not lift it."),
     HoldCause.ADMIN: phrase("Staff lifts it; a payment does not."),
@@ -155,7 +160,7 @@ def _hold(hold: HoldTold, story: ServerStory) -> Reason:
     return Reason(
         rule=f"hold.{hold.cause.lower()}",
         said=(
-            f"{hold.reason.rstrip('.')}.",
+            f"{hold.reason.rstrip('.')}." if hold.reason is not None else HOLDS[hold.cause],
             undone,
             *([phrase("It ends by itself on %(at)s.", at=hold.expires_at)] if hold.expires_at else []),
         ),
@@ -180,10 +185,11 @@ def _ladder(story: ServerStory) -> Iterator[Reason]:
 
 
 def override(one: OverrideTold) -> Reason:
-    """Return a decision of staff as a reason."""
+    """Return a decision of staff, or the promise of a customer, as a reason."""
+    plain = PROMISED if one.by_customer else OVERRIDES[one.kind]
     return Reason(
         rule=f"override.{one.kind.lower()}",
-        said=(f"{one.reason.rstrip('.')}.", *_until(one.expires_at)),
+        said=(plain if one.reason is None else f"{one.reason.rstrip('.')}.", *_until(one.expires_at)),
         value=one.kind,
         since=one.since,
         until=one.expires_at,
@@ -256,14 +262,20 @@ def _held_back(story: ServerStory) -> Iterator[Reason]:
 def _waits(one: Waiting) -> Reason:
     return Reason(
         rule=f"held_back.{one.code.lower()}",
-        said=(
-            phrase("%(kind)s waits until %(at)s: %(why)s.", kind=one.kind, at=one.until, why=one.reason)
-            if one.until
-            else phrase("%(kind)s waits: %(why)s.", kind=one.kind, why=one.reason),
-        ),
+        said=(_why_it_waits(one),),
         value=one.kind,
         until=one.until,
     )
+
+
+def _why_it_waits(one: Waiting) -> Phrase:
+    if one.reason is None and one.until:
+        return phrase("Giving it back has to wait until %(at)s.", at=one.until)
+    if one.reason is None:
+        return phrase("Giving it back has to wait a little.")
+    if one.until:
+        return phrase("%(kind)s waits until %(at)s: %(why)s.", kind=one.kind, at=one.until, why=one.reason)
+    return phrase("%(kind)s waits: %(why)s.", kind=one.kind, why=one.reason)
 
 
 def climbs_held_back(waiting: tuple[Waiting, ...]) -> tuple[Reason, ...]:

@@ -312,7 +312,7 @@ def standing(*changed: tuple[str, str | None]) -> set[str]:
 
 CASES: list[tuple[Any, set[str], str]] = [
     (nothing, {"none"}, "Nothing restricts it"),
-    (is_past_due, STANDING | OVERDUE, "FINAL_NOTICE follows on"),
+    (is_past_due, STANDING | OVERDUE, "“final notice” follows on"),
     (within_tolerance, {"none"}, "Nothing restricts it"),
     (mail_refused, standing(("ladder.notice", "ladder.notice_refused")) | OVERDUE, "nothing follows before one"),
     (without_address, standing(("ladder.notice", "ladder.notice_pending")) | OVERDUE, "no address"),
@@ -325,7 +325,7 @@ CASES: list[tuple[Any, set[str], str]] = [
     (is_suspended, HELD | CLOSED, "Paying the overdue invoices lifts it at once"),
     (node_down, HELD | CLOSED | {"not_in_sync.power", "held_back.node_silent"}, "STOP waits: node node1"),
     (migrating, HELD | CLOSED | {"not_in_sync.power", "held_back.busy"}, "working on it (migrate)"),
-    (owner_stopped_it, HELD | CLOSED | {"hold.customer", "gate.server_held"}, "Its owner switched it off"),
+    (owner_stopped_it, HELD | CLOSED | {"hold.customer", "gate.server_held"}, "Its owner switches it on"),
     (paid, {"restoring", "restoring < restore.power", "restoring < restore.backups",
             "restoring < held_back.node_silent"}, "It was found running and is started again"),
     (paid_but_abused, {"hold.abuse", "gate.server_held"}, "a payment does not"),
@@ -337,7 +337,7 @@ CASES: list[tuple[Any, set[str], str]] = [
                  *(f"hold.billing < standing < {rule}" for rule in LADDER - {"ladder.debt"})},
      "Renewing its subscription"),
     (latecomer, STANDING | {"gate.account_suspended", "gate.account_locked", "gate.payment_overdue"},
-     "The account stands at SUSPENDED"),
+     "The account stands at “suspended”"),
     (missing, {"state", "gate.server_gone"}, "did not show it"),
     (retired, {"state", "gate.server_gone"}, "has been retired"),
     (not_deployed, {"state"}, "Setting it up failed"),

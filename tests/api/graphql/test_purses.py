@@ -88,7 +88,7 @@ async def test_the_ledger_is_a_statement_that_adds_up(door: Any, factory: Any, w
     assert [row["invoice"] for row in rows] == [*[{"id": ids.global_id("Invoice", invoice.id)}] * 3, None]
     voucher = await Voucher.get()
     assert rows[3]["voucher"] == {"id": ids.global_id("Voucher", voucher.id), "state": "REDEEMED"}
-    assert rows[0]["description"] == "it was payment_recorded"
+    assert rows[0]["description"] == "Payment received: it was payment_recorded"
     purses = (await door.data(Role.CUSTOMER, PURSES, account=account.external_id))["viewer"]["account"]
     assert purses == _all(("0.00", "0.80", "3.00"), "EUR")
 

@@ -111,27 +111,28 @@ async def test_the_control_plane_reads_what_its_customer_is_to_read(door: Any, s
 
 
 async def test_an_explanation_is_in_the_language_of_the_account(door: Any, suspended: Account) -> None:
-    """Each rule in the customer's words; what a person typed, and the names of the rules, stay as they are."""
+    """Each rule in the customer's words, the stages by their names; the names of the rules stay as they are."""
     query = """query($id: String!) { account(externalId: $id) {
       explanation { rule text because { rule text } }
       servers(first: 1) { edges { node { explanation { rule text } } } } } }"""
     seen = await _seen(door, suspended, Role.CUSTOMER, query)
     [standing] = seen["explanation"]
-    assert (standing["rule"], standing["text"]) == ("standing", "Das Konto steht auf SUSPENDED.")
+    assert (standing["rule"], standing["text"]) == ("standing", "Das Konto steht auf „gesperrt“.")
     assert {one["rule"]: one["text"] for one in standing["because"]} == {
         "ladder.overdue": "Überfällig seit dem 15. November 2026, 00:00 Uhr MEZ.",
         "ladder.debt": "Eine Rechnung ist überfällig; die älteste entscheidet.",
-        "ladder.age": "Gezählt wird von da an; für SUSPENDED nötig: 120 Stunden.",
-        "ladder.notice": "Eine Nachricht darüber wurde zugestellt (payment_overdue).",
-        "ladder.next": "RETAINED folgt am 15. Dezember 2026, 00:00 Uhr MEZ, wenn nichts gezahlt wird.",
+        "ladder.age": "Gezählt wird von da an; „gesperrt“ kommt frühestens nach 120 Stunden.",
+        "ladder.notice": "Eine Nachricht darüber wurde zugestellt.",
+        "ladder.next": "„Aufbewahrung“ folgt am 15. Dezember 2026, 00:00 Uhr MEZ, wenn nichts gezahlt wird.",
     }
     [edge] = seen["servers"]["edges"]
     told = {one["rule"]: one["text"] for one in edge["node"]["explanation"]}
     assert told["hold.abuse"] == (
-        "a report. Unsere Mitarbeiter heben das auf, wenn die Sache geklärt ist; eine Zahlung tut es nicht."
+        "Dieser Server ist wegen einer Missbrauchsmeldung gesperrt. "
+        "Unsere Mitarbeiter heben das auf, wenn die Sache geklärt ist; eine Zahlung tut es nicht."
     )
     staff = await _seen(door, suspended, Role.SUPPORT, query)
-    assert staff["explanation"][0]["text"] == "The account stands at SUSPENDED."
+    assert staff["explanation"][0]["text"] == "The account stands at “suspended”."
 
 
 async def test_a_refusal_is_in_the_callers_language(door: Any, suspended: Account) -> None:
