@@ -226,7 +226,7 @@ def _grouped(
 
 def _invoice(row: Sequence[Any], now: datetime) -> InvoiceFact:
     _, key, currency, due, paid, disputed, overdue_at, seen_at = row
-    is_overdue = overdue_at is not None and overdue_at <= now
+    is_overdue = overdue_at is not None and (seen_at is not None or overdue_at <= now)
     return InvoiceFact(
         id=key,
         currency=currency,

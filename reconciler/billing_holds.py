@@ -78,7 +78,7 @@ async def sync(
         asking = [verdicts[None], verdicts[server.id]] if server.id in verdicts else [verdicts[None]]
         ready = []
         for verdict in (one for one in asking if one.effects):
-            at = _may_hold_from(server, verdict.subject, own, now)
+            at = _may_hold_from(server, verdict.subject, own, holds.get(server.id), now=now)
             if at is not None and at <= now:
                 ready.append(verdict)
             elif at is not None:
@@ -130,11 +130,12 @@ def joined_at(server: Server, exemptions: Sequence[Override]) -> datetime:
 
 
 def _may_hold_from(
-    server: Server, subject: Subject, exemptions: Sequence[Override], now: datetime
+    server: Server, subject: Subject, exemptions: Sequence[Override], hold: Hold | None, *, now: datetime
 ) -> datetime | None:
     """Return from when a billing hold may be on the server; null while no instant is known.
 
-    Free, missing and exempt servers take none; a latecomer only after a notice of a stage has named it in time.
+    Free, missing and exempt servers take none; a latecomer only after a notice of a stage has named it in time. One
+    that stands was due when it was placed, also after the clock was set back.
     """
     if server.free or server.missing_since is not None or subject.episode is None:
         return None
@@ -144,7 +145,8 @@ def _may_hold_from(
     if joined <= subject.episode.started_at:
         return now
     told = [at for notice in subject.facts.notices if (at := _named_at(notice, server.id, joined))]
-    return min(told) + LATECOMER_NOTICE if told else None
+    due = min(told) + LATECOMER_NOTICE if told else None
+    return now if due and hold and hold.since >= due else due
 
 
 def _named_at(notice: NoticeFact, server_id: int, since: datetime) -> datetime | None:

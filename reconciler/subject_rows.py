@@ -99,14 +99,16 @@ class SubjectRows:
 async def read(account_ids: Iterable[int], *, now: datetime) -> SubjectRows:
     """Return the rows of these accounts. An invoice that is overdue and was not seen so yet counts from `now`."""
     found = await _BUNDLE.read(account_ids)
+    episodes = _nested((row.account_id, row.server_id, row) for row in map(_episode, found["episodes"]))
     ends = [(account_id, key, instant(ended_at)) for key, account_id, ended_at in found["uncovered"]]
     return SubjectRows(
         overrides=_grouped((row[1], _override(*row)) for row in found["overrides"]),
-        episodes=_nested((row.account_id, row.server_id, row) for row in map(_episode, found["episodes"])),
+        episodes=episodes,
         notices=_grouped((row[1], _notice(*row)) for row in found["notices"]),
         invoices=_grouped((row[1], _invoice(now, *row)) for row in found["invoices"]),
         disputed={account_id: int(amount) for account_id, amount in found["disputed"]},
-        uncovered=_nested(row for row in ends if row[2] <= now),
+        # A server that climbs alone has been uncovered before, whatever the clock says now.
+        uncovered=_nested(row for row in ends if row[2] <= now or row[1] in episodes.get(row[0], {})),
         uncollected=frozenset(account_id for (account_id,) in found["uncollected"]),
         last_ended={account_id: instant(ended_at) for account_id, ended_at in found["last_ended"]},
         metered=frozenset(account_id for (account_id,) in found["metered"]),
@@ -146,7 +148,8 @@ def _notice(_id: int, _episode_id: int, stage: str | None, template: str, *rest:
 def _invoice(now: datetime, invoice_id: int, _account_id: int, currency: str, *rest: Any) -> InvoiceFact:
     due, paid, disputed, overdue, seen = rest
     overdue_at, seen_at = instant_or_none(overdue), instant_or_none(seen)
-    is_overdue = overdue_at is not None and overdue_at <= now
+    # Once it was seen overdue, no clock that is set back makes it unseen.
+    is_overdue = overdue_at is not None and (seen_at is not None or overdue_at <= now)
     return InvoiceFact(
         id=invoice_id,
         currency=currency,

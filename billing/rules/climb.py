@@ -34,6 +34,8 @@ class Climber:
     #: Start of its episode; an episode that is not open yet starts now.
     episode_start: datetime
     admitted: Stage
+    #: Since when; null: no episode is open. It is never earlier than that, whatever a clock says that was set back.
+    admitted_at: datetime | None = None
     #: The notices of its episode that name what it climbs for, delivered or not.
     notices: tuple[NoticeFact, ...]
     notices_void_before: datetime | None
@@ -81,11 +83,16 @@ def course(climber: Climber, policy: Policy, now: datetime) -> Course:
 
 
 def _staying(climber: Climber, policy: Policy, now: datetime) -> tuple[Stage, str]:
-    """Return the highest stage up to the admitted one that is still supported, and why it is no higher."""
+    """Return the highest stage up to the admitted one that is still supported, and why it is no higher.
+
+    What supported the stage when it was reached supports it at any earlier instant: a clock that was set back undoes
+    nothing. Mercy goes by the clock as it is.
+    """
+    at = max(now, climber.admitted_at or now)
     if strongest(climber.overrides, OverrideKind.EXEMPT, now):
         return Stage.CURRENT, "exempt"
     extended = strongest(climber.overrides, OverrideKind.EXTEND_GRACE, now) is not None
-    named = any(_delivered(notice, now) for notice in climber.notices)
+    named = any(_delivered(notice, at) for notice in climber.notices)
     frozen = strongest(climber.overrides, OverrideKind.FREEZE, now) is not None
     ceiling = min(
         climber.admitted.rank, climber.top.rank, Stage.PAST_DUE.rank if extended else climber.top.rank
@@ -93,9 +100,9 @@ def _staying(climber: Climber, policy: Policy, now: datetime) -> tuple[Stage, st
     for rung in reversed(policy.stages):
         if rung.stage.rank > ceiling:
             continue
-        if _forced(climber, rung.stage, now):
+        if _forced(climber, rung.stage, at):
             return rung.stage, "suspend_now"
-        aged = now - climber.age_from >= rung.after
+        aged = at - climber.age_from >= rung.after
         if aged and (named or rung.stage is Stage.PAST_DUE):
             unnamed = not named and climber.admitted.rank > Stage.PAST_DUE.rank
             usual = "not_named" if unnamed else "overdue"

@@ -124,8 +124,9 @@ def eligible(facts: AccountFacts, policy: Policy, now: datetime) -> Eligibility:
     Between `now` and `next_change_at` the stage, the debt and the reason stay as they are unless a fact is added. Mercy
     rests on one promise of the notices: each names every invoice that was overdue when it was sent.
     """
-    owed = debt(facts, now)
-    starts = tuple(instant for invoice in _owed(facts) if (instant := _starts(invoice, now)) > now)
+    at = _no_earlier(facts.episode, now)
+    owed = debt(facts, at)
+    starts = tuple(instant for invoice in _owed(facts) if (instant := _starts(invoice, at)) > at)
     wakes = min(starts, default=None)
     tolerance = policy.tolerated(facts.currency)
     if facts.free_plan:
@@ -155,13 +156,14 @@ def eligible_uncovered(facts: CoverageFacts, policy: Policy, now: datetime) -> E
         return _at_rest("free_server", None)
     if not policy.billing.subscription_end_climbs:
         return _at_rest("ends_ignored", None)
-    if now < facts.ended_at:
+    if _no_earlier(facts.episode, now) < facts.ended_at:
         return _at_rest("covered", None, wakes=facts.ended_at)
     start = _episode_start(facts.episode, now)
     climber = Climber(
         age_from=max(facts.ended_at, facts.seen_at, start),
         episode_start=start,
         admitted=facts.episode.admitted if facts.episode else Stage.CURRENT,
+        admitted_at=facts.episode.admitted_at if facts.episode else None,
         notices=_of_episode(
             facts.notices, facts.episode, lambda notice: facts.server_id in notice.server_ids
         ),
@@ -239,6 +241,14 @@ def _episode_start(episode: EpisodeFact | None, now: datetime) -> datetime:
     return episode.started_at if episode else now
 
 
+def _no_earlier(episode: EpisodeFact | None, now: datetime) -> datetime:
+    """Return the instant as of which debts are taken: what was overdue when the stage was reached still is.
+
+    Only facts change that; a clock that was set back is none.
+    """
+    return max(now, episode.admitted_at) if episode else now
+
+
 def _account_climber(facts: AccountFacts, owed: Debt, tolerance: int, now: datetime) -> Climber:
     start = _episode_start(facts.episode, now)
     disputed = sum(invoice.disputed_amount for invoice in facts.invoices)
@@ -247,6 +257,7 @@ def _account_climber(facts: AccountFacts, owed: Debt, tolerance: int, now: datet
         age_from=owed.age_from,
         episode_start=start,
         admitted=facts.episode.admitted if facts.episode else Stage.CURRENT,
+        admitted_at=facts.episode.admitted_at if facts.episode else None,
         notices=_of_episode(
             facts.notices, facts.episode, lambda notice: owed.anchor_id in notice.invoice_ids
         ),

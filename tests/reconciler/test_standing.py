@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from billing.accounts import note_fact
-from billing.models import Account, AuditEntry, Episode, Invoice, Notice
+from billing.models import Account, AuditEntry, Episode, Invoice, Notice, Subscription
 from billing.rules.terms import InvoiceStatus, NoticeState, Stage
 from reconciler import billing_holds, standing, subjects
-from reconciler.models import Admission, Hold
+from reconciler.models import Admission, Hold, Server
 from reconciler.rules.terms import Mode
 
 
@@ -63,6 +63,44 @@ async def test_admits_one_stage_with_its_notice_and_audit_row(debtor, policies, 
         False,
     )
     assert await AuditEntry.filter(kind="stage.admitted").count() == 1
+
+
+@pytest.mark.usefixtures("sqlite_database")
+@pytest.mark.parametrize("back", [timedelta(seconds=1), timedelta(minutes=4), timedelta(days=900)])
+async def test_undoes_nothing_when_the_clock_goes_back(delinquent, factory, policies, clock, back):
+    """No fall, no hold lifted, no mail: not of an account, a server that joined late, or one that climbs alone."""
+    account, _, (server,) = await delinquent()
+    late, lone = await factory.server(account), await factory.server()
+    await Server.filter(id=lone.id).update(stripe_subscription_id="sub_1")
+    await Subscription.create(
+        stripe_subscription_id="sub_1", account_id=lone.account_id, status="canceled",
+        ended_at=clock.now(), fetched_at=clock.now(),
+    )  # fmt: skip
+    told = {"created_at": clock.now(), "delivered_at": clock.now(), "state": NoticeState.DELIVERED}
+    own = await episode_of(account)
+    await factory.notice(account, stage=Stage.SUSPENDED, episode_id=own.id, server_ids=[late.id], **told)
+    begun = await factory.episode(
+        await lone.account, server_id=lone.id, admitted=Stage.FINAL_NOTICE, started_at=clock.now(),
+        admitted_at=clock.now() + timedelta(days=3),
+    )  # fmt: skip
+    for stage in (Stage.PAST_DUE, Stage.FINAL_NOTICE):
+        await factory.notice(
+            await lone.account, stage=stage, episode_id=begun.id, server_ids=[lone.id], **told
+        )
+    clock.advance(timedelta(days=3))
+    owners = [account, await lone.account]
+    for one in owners:
+        await settle(one, policies, clock)
+    assert {hold.server_id for hold in await Hold.filter(lifted_at=None)} == {server.id, late.id, lone.id}
+
+    async def rows():
+        return [await table.all().order_by("id").values() for table in (Episode, Hold, Notice, AuditEntry)]
+
+    before, now = await rows(), clock.now() - back
+    for one in owners:
+        assert await standing.settle(await subjects.load([one.id], policies, now), mode=Mode.APPLY, now=now)
+
+    assert await rows() == before
 
 
 @pytest.mark.usefixtures("database")

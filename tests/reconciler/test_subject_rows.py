@@ -40,7 +40,10 @@ async def test_it_gives_each_account_its_open_invoices(database: str, clock: Any
 
 
 async def test_it_counts_from_the_later_of_overdue_and_seen(database: str, clock: Any, factory: Any) -> None:
-    """Seen late, it counts late; not overdue yet, it counts from nothing; the last second included."""
+    """Seen late, it counts late; not overdue yet, it counts from nothing; the last second included.
+
+    Once it was seen it stays seen, also after the clock went back.
+    """
     account = await factory.account()
     now = clock.now()
     await factory.invoice(
@@ -51,6 +54,8 @@ async def test_it_counts_from_the_later_of_overdue_and_seen(database: str, clock
     await factory.invoice(account, overdue_at=None, overdue_seen_at=None)
     facts = (await read([account.id], now=now)).invoices[account.id]
     assert [fact.counts_from for fact in facts] == [now - timedelta(days=2), None, now, None]
+    facts = (await read([account.id], now=now - timedelta(days=20))).invoices[account.id]
+    assert [fact.counts_from for fact in facts] == [now - timedelta(days=2), None, None, None]
 
 
 async def test_it_sums_what_disputes_contest(database: str, clock: Any, factory: Any) -> None:
@@ -147,6 +152,10 @@ async def test_it_knows_which_servers_are_uncovered(database: str, clock: Any, f
     for name in ("ends", "lives", "theirs", "unknown", None):
         await factory.server(account, stripe_subscription_id=name)
     assert (await read([account.id, other.id], now=now)).uncovered == {account.id: {server.id: now}}
+    # Also after the clock went back, once its own episode has begun.
+    assert (await read([account.id], now=now - HALF)).uncovered == {}
+    await factory.episode(account, server_id=server.id)
+    assert (await read([account.id], now=now - HALF)).uncovered == {account.id: {server.id: now}}
 
 
 async def test_it_knows_who_is_metered_and_who_gave_up_paying(

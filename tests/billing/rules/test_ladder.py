@@ -293,6 +293,46 @@ def test_it_tells_when_the_first_stage_comes_before_anything_is_overdue(standard
     assert reached.next_change_at == first
 
 
+@pytest.mark.parametrize(("present", "following", "after"), LADDER[1:])
+@pytest.mark.parametrize("back", [SECOND, 5 * HOUR, 400 * DAY])
+def test_it_undoes_nothing_when_the_clock_goes_back(
+    standard: Policy, present: Stage, following: Stage, after: timedelta, back: timedelta
+) -> None:
+    """Before the debt, its notices or the stage itself began: what supported the stage still does, and no more."""
+    reached = T + after
+    facts = account(
+        following,
+        episode=EpisodeFact(started_at=T, admitted=following, admitted_at=reached),
+        notices=(*told(present, at=T + SECOND), notice(following, reached)),
+    )
+    found = eligible(facts, standard, reached - back)
+    assert (found.stage, found.in_episode) == (following, True)
+    assert found.next is None or found.next.at > reached
+
+
+def test_it_goes_by_every_fact_and_every_mercy_after_the_clock_went_back(standard: Policy) -> None:
+    """A payment frees, an older debt takes over, and what staff grants counts by the clock as it is."""
+    reached, now = T + 5 * DAY, T - DAY
+    facts = account(
+        Stage.SUSPENDED,
+        episode=EpisodeFact(started_at=T, admitted=Stage.SUSPENDED, admitted_at=reached),
+        notices=told(Stage.FINAL_NOTICE),
+    )
+    assert eligible(facts, standard, now).stage is Stage.SUSPENDED
+    assert eligible(replace(facts, invoices=()), standard, now).stage is Stage.CURRENT
+    younger = replace(facts, invoices=(invoice(2, at=T + DAY),), notices=(notice(Stage.PAST_DUE, T, 2),))
+    assert eligible(younger, standard, now).stage is Stage.FINAL_NOTICE
+    for kind, stage in ((OverrideKind.EXEMPT, Stage.CURRENT), (OverrideKind.EXTEND_GRACE, Stage.PAST_DUE)):
+        granted = replace(facts, overrides=(override(kind, now, now + DAY),))
+        assert eligible(granted, standard, now).stage is stage
+    forced = replace(
+        facts,
+        episode=EpisodeFact(started_at=T, admitted=Stage.SUSPENDED, admitted_at=T + HOUR),
+        overrides=(override(OverrideKind.SUSPEND_NOW, T + HOUR),),
+    )
+    assert eligible(forced, standard, now).stage is Stage.SUSPENDED
+
+
 def test_it_names_the_whole_debt_and_its_anchor(standard: Policy) -> None:
     """The debt is the sum of what is overdue and undisputed; the anchor counts longest."""
     facts = account(

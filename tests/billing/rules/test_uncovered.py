@@ -44,6 +44,16 @@ def test_it_climbs_from_the_end_of_the_period(
     assert reached.debt is None
 
 
+@pytest.mark.parametrize("back", [SECOND, 5 * HOUR, 400 * DAY])
+def test_it_undoes_nothing_when_the_clock_goes_back(standard: Policy, back: timedelta) -> None:
+    """Not even before the end of the period, which a look at the stage has seen already."""
+    reached = T + 120 * HOUR
+    episode = EpisodeFact(started_at=T, admitted=Stage.SUSPENDED, admitted_at=reached)
+    facts = server(episode=episode)
+    assert eligible_uncovered(facts, standard, reached - back).stage is Stage.SUSPENDED
+    assert eligible_uncovered(replace(facts, free=True), standard, reached - back).stage is Stage.CURRENT
+
+
 def test_it_ends_at_retained(standard: Policy) -> None:
     """Nobody is asked to decommission a server for a subscription that ended."""
     reached = eligible_uncovered(server(Stage.RETAINED), standard, T + 400 * DAY)
