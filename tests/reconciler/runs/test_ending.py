@@ -289,6 +289,25 @@ async def test_it_is_swept_at_the_next_start_when_all_were_killed(
     await no_more_effects(effects)
 
 
+async def test_its_workers_end_with_the_play_when_nobody_is_left_to_end_them(
+    eventually: Eventually, serve: Serve, busy: list[dict[str, Any]], effects: Path
+) -> None:
+    """Parent, supervisor and the play itself killed at once: no worker goes on alone until the next start."""
+    parent, run_id = await serve([busy[0], busy[2], busy[4]])
+    await eventually(lambda: len(processes.members(run_id)) == 5, what="the workers did not start")
+    (supervisor,) = processes.children(parent.pid)
+    (play,) = processes.children(supervisor)
+    # The play first, so that it hears nothing of the others; the supervisor must not notice.
+    os.kill(supervisor, signal.SIGSTOP)
+    parent.kill()
+    for process in (play, supervisor):
+        os.kill(process, signal.SIGKILL)
+    await parent.wait()
+    await eventually(lambda: not processes.members(run_id), within=5, what="a worker outlived its play")
+    if effects.exists():
+        await no_more_effects(effects)
+
+
 async def test_it_does_not_sweep_a_run_that_is_going_on(
     eventually: Eventually, execution: Execution, ask: Ask, guest: Guest, effects: Path, state_dir: Path
 ) -> None:
