@@ -16,6 +16,7 @@ from tortoise.exceptions import IntegrityError
 
 from api.models import IdempotencyKey
 from billing.refusal import RefusalCode, RefusalError, refusal
+from billing.rules.words import phrase
 
 log = structlog.get_logger("abeyance.api")
 
@@ -62,12 +63,17 @@ def _answer(row: IdempotencyKey, request: Request) -> dict[str, Any]:
     if row.request_hash != request.hash:
         raise refusal(
             RefusalCode.IDEMPOTENCY_MISMATCH,
-            "this key was used for another request; take a new one",
+            phrase("This key was used for another request; take a new one."),
             "idempotencyKey",
         )
     if row.result is None:
-        raise refusal(RefusalCode.CONFLICT, "the first request with this key has not ended", "idempotencyKey")
+        raise _unfinished()
     return dict(row.result)
+
+
+def _unfinished() -> RefusalError:
+    message = phrase("The first request with this key has not ended.")
+    return refusal(RefusalCode.CONFLICT, message, "idempotencyKey")
 
 
 async def once(
@@ -120,9 +126,7 @@ async def _claimed(
             created_at=now,
         )
     except IntegrityError:
-        raise refusal(
-            RefusalCode.CONFLICT, "the first request with this key has not ended", "idempotencyKey"
-        ) from None
+        raise _unfinished() from None
 
 
 async def once_within(
@@ -189,7 +193,7 @@ def refuse_key(key: str) -> None:
     if not _is_key(key):
         raise refusal(
             RefusalCode.INVALID,
-            f"give 1 to {_LONGEST} printable characters, such as a UUID",
+            phrase("Give 1 to %(most)s printable characters, such as a UUID.", most=_LONGEST),
             "idempotencyKey",
         )
 

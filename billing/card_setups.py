@@ -21,7 +21,7 @@ async def saved_card(gateway: CardGateway, account: Account, setup_intent_id: st
     Raises `StripeReadError` for what else Stripe answers.
     """
     unknown = refusal(
-        RefusalCode.INVALID, "there is no finished card setup of this account under this id", "setupIntentId"
+        RefusalCode.INVALID, phrase("There is no card of yours to be saved under this id."), "setupIntentId"
     )
     # A customer's text goes into the path of a request: nothing but an id may.
     if not _ID.fullmatch(setup_intent_id):

@@ -154,7 +154,7 @@ def same_top_up(charge: Charge, wanted: TopUp) -> Charge:
     if not same or wanted.card_id not in {None, charge.card_id}:
         raise refusal(
             RefusalCode.IDEMPOTENCY_MISMATCH,
-            "this key was used for another top-up; take a new one",
+            phrase("This key was used for another request; take a new one."),
             "idempotencyKey",
         )
     return charge

@@ -18,6 +18,7 @@ from billing.models import Account
 from billing.money_models import LedgerAccount, LedgerKind, LedgerTransaction, LedgerTransfer, TransactionKind
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal
 from billing.rules.money import Money
+from billing.rules.words import phrase
 
 #: The ledger accounts of a customer; all others are the house's, one of each per currency.
 PURSES = frozenset(
@@ -89,7 +90,9 @@ class InsufficientFundsError(RefusalError):
 
     def __init__(self, purse: LedgerKind, missing: Money) -> None:
         super().__init__(
-            Problem(code=RefusalCode.INSUFFICIENT_FUNDS, message=f"{missing} are missing in {purse.value}")
+            Problem(
+                code=RefusalCode.INSUFFICIENT_FUNDS, message=phrase("%(amount)s are missing.", amount=missing)
+            )
         )
         self.purse = purse
         self.missing = missing

@@ -124,7 +124,7 @@ async def request_grace(
             RefusalCode.FORBIDDEN, phrase("More time to pay is given by our support alone."), "until"
         )
     if until <= now:
-        raise refusal(RefusalCode.EXPIRY_IN_PAST, "give an instant in the future", "until")
+        raise refusal(RefusalCode.EXPIRY_IN_PAST, phrase("Choose a time in the future."), "until")
     if until - now > terms.up_to:
         message = phrase("You can have time until %(latest)s at most.", latest=now + terms.up_to)
         raise refusal(RefusalCode.EXPIRY_TOO_LATE, message, "until")

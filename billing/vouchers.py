@@ -178,7 +178,7 @@ async def redeem(
             "a voucher is redeemed in transactions of its own, or its refusals would not be counted"
         )
     if not await Account.exists(id=account_id):
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such account", "accountId")
+        raise refusal(RefusalCode.NOT_FOUND, phrase("There is no such account."), "accountId")
     guess = await _admitted(account_id, _origin(address), now)
     code = normalised(typed)
     voucher = await Voucher.get_or_none(code_hash=code_hash(code)) if code is not None else None

@@ -153,7 +153,7 @@ async def _switchable(server_id: int, action: GateAction, now: datetime) -> Serv
     """Return the server if its owner may switch it now."""
     server = await Server.get_or_none(id=server_id)
     if server is None:
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such server", "serverId")
+        raise refusal(RefusalCode.NOT_FOUND, phrase("There is no such server."), "serverId")
     answer = gate(
         GateQuestion(
             action=action,

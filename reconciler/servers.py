@@ -18,6 +18,7 @@ from billing.accounts import KEEP, Keep, note_fact
 from billing.audit import record
 from billing.models import Account
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal, required_reason
+from billing.rules.words import phrase
 from reconciler import metering, restore_record
 from reconciler.models import Observation, RestorePart, Server, Step
 from reconciler.rules.terms import Deployment, GuestKind, StepState
@@ -229,9 +230,9 @@ async def live_server(server_id: int) -> Server:
     """Return the server, refusing one that is unknown or retired."""
     server = await Server.get_or_none(id=server_id)
     if server is None:
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such server", "serverId")
+        raise refusal(RefusalCode.NOT_FOUND, phrase("There is no such server."), "serverId")
     if server.retired_at is not None:
-        raise refusal(RefusalCode.CONFLICT, "the server has been retired", "serverId")
+        raise refusal(RefusalCode.CONFLICT, phrase("The server has been removed."), "serverId")
     return server
 
 

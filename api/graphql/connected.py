@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from api.auth import Principal
 from api.graphql.errors import LIMIT_EXCEEDED, coded
 from api.graphql.operations import TOO_MANY, BadRequestError
+from billing.rules.words import phrase
 
 #: Of one principal: a browser's tabs, or a handful of workers.
 MOST_OF_ONE = 20
@@ -26,7 +27,9 @@ class Connected:
         said who they are.
         """
         if self._of[principal] >= most or self._of.total() >= MOST:
-            told = f"there are too many connections; keep at most {most} open, or come back later"
+            told = phrase(
+                "There are too many connections; keep at most %(most)s open, or come back later.", most=most
+            )
             raise BadRequestError(TOO_MANY, coded(told, LIMIT_EXCEEDED), {"Retry-After": "30"})
         self._of[principal] += 1
 

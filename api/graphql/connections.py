@@ -14,6 +14,7 @@ from tortoise.queryset import QuerySet
 
 from api.graphql import ids
 from api.graphql.errors import BAD_CURSOR, LIMIT_EXCEEDED, coded
+from billing.rules.words import phrase
 
 DEFAULT_PAGE = 20
 LARGEST_PAGE = 100
@@ -78,7 +79,7 @@ class Window:
         asked = self.last if self.first is None else self.first
         size = DEFAULT_PAGE if asked is None else asked
         if not 1 <= size <= LARGEST_PAGE:
-            raise coded(f"ask for 1 to {LARGEST_PAGE} rows", LIMIT_EXCEEDED)
+            raise coded(phrase("Ask for 1 to %(most)s rows.", most=LARGEST_PAGE), LIMIT_EXCEEDED)
         return size
 
     def bounds(self, listing: str, *, parts: int = 1) -> tuple[Key | None, Key | None]:
@@ -91,7 +92,7 @@ def _key(listing: str, text: str | None, parts: int) -> Key | None:
         return None
     key = ids.read_cursor(listing, text)
     if key is None or len(key) != parts:
-        raise coded("this cursor is not one of this list; begin again without it", BAD_CURSOR)
+        raise coded(phrase("The list cannot be continued from here; begin again."), BAD_CURSOR)
     return key
 
 

@@ -57,6 +57,8 @@ class Context:
     now: datetime
     #: Where the request came from; null where that is not known.
     address: str | None = None
+    #: `Accept-Language`, for customers whose account says no more.
+    languages: str | None = None
     #: Which operation of the document was asked for; null where it has only one.
     operation: str | None = None
     #: The text of the document.

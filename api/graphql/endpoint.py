@@ -26,8 +26,10 @@ from api.graphql.operations import (
     Caller,
     Operation,
     Operations,
+    failed,
     read,
 )
+from api.graphql.words import words_for
 
 EVENTS = "text/event-stream"
 #: Without an event a comment is sent this often, so that nothing between us and the client gives up.
@@ -44,8 +46,9 @@ class GraphQLEndpoint:
     async def answer(self, request: Request) -> Response:
         """Answer one request: 200 once an operation was read, whatever became of it; 400, 401, 413 or 429 before."""
         address = request.client.host if request.client else None
+        languages = request.headers.get("accept-language")
         try:
-            caller = await self.operations.admit(request.headers.get("authorization"), address)
+            caller = await self.operations.admit(request.headers.get("authorization"), address, languages)
             operation = await _read(request)
             if EVENTS in request.headers.get("accept", ""):
                 return self._events(operation, caller)
@@ -53,7 +56,7 @@ class GraphQLEndpoint:
             told = await self.operations.execute(operation, context)
             return Response(orjson.dumps(told), media_type="application/json")
         except BadRequestError as bad:
-            return JSONResponse({"data": None, "errors": [bad.error.formatted]}, bad.status, bad.headers)
+            return JSONResponse(failed(bad.error, words_for(languages)), bad.status, bad.headers)
         except ClientDisconnect:
             return Response(status_code=BAD)
 

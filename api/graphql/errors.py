@@ -15,8 +15,10 @@ from graphql import GraphQLError
 from api.graphql.context import Context
 from api.graphql.gates import Gate
 from api.graphql.scalars import written_instant
-from api.graphql.words import words_to
+from api.graphql.words import told_in, words_to
 from billing.refusal import RefusalCode, RefusalError, TooOftenError
+from billing.rules.words import Phrase, english, phrase
+from billing.words import Words
 
 log = structlog.get_logger("abeyance.api")
 
@@ -45,7 +47,7 @@ async def user_errors(context: Context, refused: RefusalError) -> list[UserError
     return [
         UserError(
             code=problem.code,
-            message=problem.message if isinstance(problem.message, str) else words.say(problem.message),
+            message=told_in(words, problem.message),
             path=["input", *problem.path] if problem.path else None,
             gate=Gate.of(problem.gate, context.now, words) if problem.gate is not None else None,
         )
@@ -77,24 +79,45 @@ def refusable(
     return decorate
 
 
-def coded(message: str, code: str, **more: Any) -> GraphQLError:
-    """Return a top-level error that a program can branch on."""
-    return GraphQLError(message, extensions={"code": code, **more})
+class CodedError(GraphQLError):
+    """An error that programs branch on by its code; people read it in their language where it is a phrase."""
+
+    def __init__(self, told: str | Phrase, code: str, **more: Any) -> None:
+        super().__init__(told if isinstance(told, str) else english(told), extensions={"code": code, **more})
+        self.told = told
 
 
-def tell(error: GraphQLError) -> GraphQLError:
-    """Return what may be told of an error."""
+def coded(message: str | Phrase, code: str, **more: Any) -> GraphQLError:
+    """Return a top-level error that a program can branch on.
+
+    A phrase where customers may read it; what is about the form of a request is for programmers, and English.
+    """
+    return CodedError(message, code, **more)
+
+
+def formatted(error: GraphQLError, words: Words) -> dict[str, Any]:
+    """Return an error of ours as it goes on the wire, in these words."""
+    answer = dict(error.formatted)
+    if isinstance(error, CodedError):
+        answer["message"] = told_in(words, error.told)
+    return answer
+
+
+def tell(error: GraphQLError, words: Words) -> GraphQLError:
+    """Return what may be told of an error, in these words."""
     fault = error.original_error
     if fault is None or isinstance(fault, GraphQLError):
         extensions = dict(error.extensions or getattr(fault, "extensions", None) or {})
         extensions.setdefault("code", _code_of(error.message))
+        ours = next((one for one in (error, fault) if isinstance(one, CodedError)), None)
+        message = told_in(words, ours.told) if ours is not None else error.message
         return GraphQLError(
-            error.message, nodes=error.nodes, source=error.source, path=error.path, extensions=extensions
+            message, nodes=error.nodes, source=error.source, path=error.path, extensions=extensions
         )
     number = secrets.token_hex(8)
     log.error("request.failed", id=number, path=error.path, exc_info=fault)
     return GraphQLError(
-        f"Something went wrong on our side; its number is {number}.",
+        words.say(phrase("Something went wrong on our side; its number is %(number)s.", number=number)),
         nodes=error.nodes,
         source=error.source,
         path=error.path,

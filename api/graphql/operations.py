@@ -20,13 +20,24 @@ from strawberry.types.graphql import OperationType
 from api.auth import Principal, principal_of
 from api.graphql.action_requests import note_denied
 from api.graphql.context import Context
-from api.graphql.errors import INVALID, LIMIT_EXCEEDED, RATE_LIMITED, UNAUTHENTICATED, coded, tell
+from api.graphql.errors import (
+    INVALID,
+    LIMIT_EXCEEDED,
+    RATE_LIMITED,
+    UNAUTHENTICATED,
+    coded,
+    formatted,
+    tell,
+)
 from api.graphql.feed import Feed
 from api.graphql.names import HiddenNames
 from api.graphql.stream import Stream
 from api.graphql.texts import UNFIT, is_fit
+from api.graphql.words import words_for, words_to
 from api.ports import Ports
 from api.rates import Buckets
+from billing.rules.words import phrase
+from billing.words import Words
 
 #: Bytes; the largest policy fits in, however it is escaped. Telling what is wrong with more costs everybody's time.
 LARGEST_BODY = 128 * 1024
@@ -52,6 +63,8 @@ class Caller:
     principal: Principal
     authorization: str | None
     address: str | None
+    #: `Accept-Language`.
+    languages: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +109,9 @@ class Operations:
     principals: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
 
-    async def admit(self, authorization: str | None, address: str | None) -> Caller:
+    async def admit(
+        self, authorization: str | None, address: str | None, languages: str | None = None
+    ) -> Caller:
         """Return who sent this header from this address, counted as one operation; raises `BadRequestError`."""
         now = self.ports.clock.now()
         principal = await principal_of(authorization, self.ports.authenticators, now)
@@ -105,11 +120,13 @@ class Operations:
             _unless_limited(self.strangers.take(address, self.ports.allowances.strangers, now))
             raise BadRequestError(
                 UNAUTHORIZED,
-                coded("send `Authorization: Bearer` with a live token", UNAUTHENTICATED),
+                coded(
+                    phrase("Sign in: `Authorization: Bearer` with a live token is needed."), UNAUTHENTICATED
+                ),
                 {"WWW-Authenticate": "Bearer"},
             )
         _unless_limited(self.wait_of(principal))
-        return Caller(principal=principal, authorization=authorization, address=address)
+        return Caller(principal=principal, authorization=authorization, address=address, languages=languages)
 
     async def known(self, authorization: str | None) -> Principal | None:
         """Return who sent this header, if its credential is live now; nothing is counted."""
@@ -127,6 +144,7 @@ class Operations:
             ports=self.ports,
             now=self.ports.clock.now(),
             address=caller.address,
+            languages=caller.languages,
             operation=operation.name,
             document=operation.query,
         )
@@ -143,7 +161,7 @@ class Operations:
                     allowed_operation_types=_ONCE,
                 )
         except TimeoutError:
-            return failed(_took_too_long())
+            return failed(_took_too_long(), await _words(context))
         except InvalidOperationTypeError:
             return failed(coded("subscribe over a WebSocket, or with `Accept: text/event-stream`", INVALID))
         except CannotGetOperationTypeError:
@@ -171,7 +189,7 @@ class Operations:
                         told = await self._told(result, operation, context)
                         yield Answer(told=told, refused=isinstance(result, PreExecutionError))
         except TimeoutError:
-            yield Answer(told=failed(_took_too_long()), refused=False)
+            yield Answer(told=failed(_took_too_long(), await _words(context)), refused=False)
 
     async def _results(
         self, operation: Operation, context: Context
@@ -194,25 +212,34 @@ class Operations:
     ) -> dict[str, Any]:
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
-            told = [dict(tell(error).formatted) for error in result.errors]
+            words = await _words(context)
+            told = [dict(tell(error, words).formatted) for error in result.errors]
             hidden = self.hidden
             answer["errors"] = [hidden.hide(error, operation.query) for error in told] if hidden else told
             await note_denied(context, operation.variables, result.errors)
         return answer
 
 
-def failed(error: GraphQLError) -> dict[str, Any]:
-    """Return an answer that is an error and nothing else."""
-    return {"data": None, "errors": [error.formatted]}
+def failed(error: GraphQLError, words: Words | None = None) -> dict[str, Any]:
+    """Return an answer that is an error and nothing else, in these words or in English."""
+    return {"data": None, "errors": [formatted(error, words or words_for(None))]}
+
+
+async def _words(context: Context) -> Words:
+    """Return the words of the caller; what it asked for itself counts while its account cannot be looked up."""
+    try:
+        return await words_to(context)
+    except Exception:  # noqa: BLE001 - a database that is away must not hide what went wrong
+        return words_for(context.languages)
 
 
 def _took_too_long() -> GraphQLError:
-    return coded("this took too long and was given up; ask for less", LIMIT_EXCEEDED)
+    return coded(phrase("This took too long and was given up; ask for less."), LIMIT_EXCEEDED)
 
 
 def _unless_limited(wait: timedelta | None) -> None:
     """Refuse a caller that has to wait; RFC 9110, 10.2.3: `Retry-After` is whole seconds."""
     if wait is not None:
         seconds = max(math.ceil(wait.total_seconds()), 1)
-        error = coded(f"you ask too often; ask again in {seconds} s", RATE_LIMITED)
+        error = coded(phrase("You ask too often; ask again in %(seconds)s s.", seconds=seconds), RATE_LIMITED)
         raise BadRequestError(TOO_MANY, error, {"Retry-After": str(seconds)})

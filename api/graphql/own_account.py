@@ -9,6 +9,7 @@ from api.graphql import ids
 from api.graphql.context import Context
 from billing.models import Account
 from billing.refusal import RefusalCode, refusal
+from billing.rules.words import phrase
 
 
 async def account_of(context: Context, account_id: str | None, *, path: str = "accountId") -> Account:
@@ -17,9 +18,9 @@ async def account_of(context: Context, account_id: str | None, *, path: str = "a
     if account_id is not None:
         named = await query.get_or_none(id=ids.key_of("Account", account_id) or 0)
         if named is None:
-            raise refusal(RefusalCode.NOT_FOUND, "there is no such account", path)
+            raise refusal(RefusalCode.NOT_FOUND, phrase("There is no such account."), path)
         return named
     rows = await query.order_by("id").limit(2) if context.scope.is_customer else []
     if len(rows) != 1:
-        raise refusal(RefusalCode.INVALID, "say which account is meant", path)
+        raise refusal(RefusalCode.INVALID, phrase("Say which account is meant."), path)
     return rows[0]

@@ -21,7 +21,7 @@ from api.graphql.invoices import Invoice, invoice_by_key
 from api.graphql.nodes import PaymentState, PayWith
 from api.graphql.own_account import account_of
 from api.graphql.settled import settle_for
-from api.graphql.words import words_to
+from api.graphql.words import told_in, words_to
 from api.idempotency import Request, once, refuse_key
 from billing import card_attempts, charge_rows, charges, models, paying
 from billing.attempt_models import AttemptKind
@@ -32,6 +32,7 @@ from billing.paying import Answer, Wish
 from billing.refusal import Problem, RefusalCode, RefusalError, refusal
 from billing.rules.settlement import Purse
 from billing.rules.terms import InvoiceStatus
+from billing.rules.words import phrase
 from billing.words import Words
 
 _GIVEN_UP_AFTER = timedelta(minutes=2)
@@ -138,7 +139,7 @@ class PaymentMutations:
         context = info.context
         invoice = await context.scope.invoices().get_or_none(id=ids.key_of("Invoice", input.invoice_id) or 0)
         if invoice is None:
-            raise refusal(RefusalCode.NOT_FOUND, "there is no such invoice", "invoiceId")
+            raise refusal(RefusalCode.NOT_FOUND, phrase("There is no such invoice."), "invoiceId")
         answer = await _pay_once(context, invoice, _wish(context, invoice, input))
         await settle_for(context, invoice.account_id, None)
         shown = await invoice_by_key(context, invoice.id)
@@ -169,9 +170,12 @@ async def _top_up(context: Context, account: models.Account, wanted: TopUp) -> O
 def _wish(context: Context, invoice: models.Invoice, asked: InvoicePayInput) -> Wish:
     sources = list(PayWith) if asked.sources is None else asked.sources
     if not sources:
-        raise refusal(RefusalCode.INVALID, "name what pays: VOUCHER, BALANCE or CARD", "sources")
+        raise refusal(
+            RefusalCode.INVALID, phrase("Choose what pays: vouchers, balance or a card."), "sources"
+        )
     if asked.card_id is not None and PayWith.CARD not in sources:
-        raise refusal(RefusalCode.INVALID, "a card is named, and CARD is not among the sources", "cardId")
+        message = phrase("A card is chosen, and cards are not among what pays.")
+        raise refusal(RefusalCode.INVALID, message, "cardId")
     if set(sources) == {PayWith.CARD}:
         gateway_of(context)
     return Wish(
@@ -217,7 +221,7 @@ def _kept(answer: Answer, words: Words) -> dict[str, Any]:
         "problem": problem
         and {
             "code": problem.code,
-            "message": message if isinstance(message, str) else words.say(message),
+            "message": told_in(words, message),
             "path": problem.path,
         },
     }

@@ -17,6 +17,7 @@ from api.graphql.servers import Server, show_servers
 from api.models import Role
 from billing.refusal import RefusalCode, refusal
 from billing.rules.terms import HoldCause
+from billing.rules.words import phrase
 from reconciler import holds, models, servers
 from reconciler.holds import HoldPlacement
 from reconciler.servers import Registration, ServerChange
@@ -282,10 +283,10 @@ async def _server(context: Context, server_id: str | None, external_id: str | No
         row = await query.get_or_none(id=ids.key_of("Server", server_id) or 0)
         if row is not None and external_id in (None, row.external_id):
             return row
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such server", "serverId")
+        raise refusal(RefusalCode.NOT_FOUND, phrase("There is no such server."), "serverId")
     row = await query.get_or_none(external_id=external_id) if external_id is not None else None
     if row is None:
-        raise refusal(RefusalCode.NOT_FOUND, "there is no such server", "serverExternalId")
+        raise refusal(RefusalCode.NOT_FOUND, phrase("There is no such server."), "serverExternalId")
     return row
 
 

@@ -13,6 +13,7 @@ from api.graphql.context import Context
 from api.graphql.errors import UNAUTHENTICATED, coded
 from api.graphql.feed import Feed
 from api.graphql.marks import Key
+from billing.rules.words import phrase
 
 #: A subscription without events outlives its token by no more than this.
 RECHECK_SECONDS = 15.0
@@ -65,4 +66,4 @@ class Stream:
         now = context.ports.clock.now()
         principal = await principal_of(self.authorization, context.ports.authenticators, now)
         if principal != context.principal:
-            raise coded("the token has ended; subscribe again with a live one", UNAUTHENTICATED)
+            raise coded(phrase("You are signed out; sign in again."), UNAUTHENTICATED)

@@ -18,6 +18,7 @@ from api.graphql.marks import ACCOUNT, RUN, Key
 from api.graphql.nodes import RunState
 from api.graphql.runs import Run, run_by_key
 from api.graphql.stream import Stream
+from billing.rules.words import phrase
 
 #: Accounts of one subscription.
 _MOST_ACCOUNTS = 100
@@ -72,7 +73,7 @@ async def _watched(context: Context, account_id: str | None) -> list[Key]:
     if account_id is not None:
         found = await rows.filter(id=ids.key_of("Account", account_id) or 0).values_list("id", flat=True)
         if not found:
-            raise coded("there is no such account", INVALID)
+            raise coded(phrase("There is no such account."), INVALID)
     elif context.scope.is_customer:
         found = await rows.order_by("id").limit(_MOST_ACCOUNTS).values_list("id", flat=True)
     else:

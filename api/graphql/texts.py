@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from graphql import DocumentNode, StringValueNode, Visitor, visit
 
 from api.graphql.errors import LIMIT_EXCEEDED, coded
+from billing.rules.words import phrase
 
 #: Characters; longer than any name or address.
 LONGEST_SEARCH = 200
@@ -52,5 +53,5 @@ def has_fit_literals(document: DocumentNode) -> bool:
 def searchable(text: str) -> str:
     """Return a text to search for; raises the error to answer with when it is longer than anything to be found."""
     if len(text) > LONGEST_SEARCH:
-        raise coded(f"search for at most {LONGEST_SEARCH} characters", LIMIT_EXCEEDED)
+        raise coded(phrase("Search for at most %(most)s characters.", most=LONGEST_SEARCH), LIMIT_EXCEEDED)
     return text

@@ -17,6 +17,7 @@ from api.graphql.connected import Connected
 from api.graphql.errors import LIMIT_EXCEEDED, UNAUTHENTICATED, coded
 from api.graphql.operations import LARGEST_BODY, TOO_MANY, BadRequestError, Caller, Operations, failed, read
 from api.graphql.stream import RECHECK_SECONDS
+from api.graphql.words import words_for
 
 SUBPROTOCOL = "graphql-transport-ws"
 #: How long a client may take to say who it is, and to take one message.
@@ -90,7 +91,8 @@ class WebSocketDoor:
         given = payload if isinstance(payload, Mapping) else {}
         told = given.get("Authorization", given.get("authorization", socket.headers.get("authorization")))
         address = socket.client.host if socket.client else None
-        return await self.operations.admit(told if isinstance(told, str) else None, address)
+        languages = socket.headers.get("accept-language")
+        return await self.operations.admit(told if isinstance(told, str) else None, address, languages)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -160,10 +162,12 @@ class _Conversation:
             if len(self._running) > MOST_OPERATIONS:
                 told = f"finish one first; {MOST_OPERATIONS} operations may go on at once"
                 raise BadRequestError(TOO_MANY, coded(told, LIMIT_EXCEEDED))
-            caller = await self.operations.admit(self.caller.authorization, self.caller.address)
+            caller = await self.operations.admit(
+                self.caller.authorization, self.caller.address, self.caller.languages
+            )
             operation = read(payload)
         except BadRequestError as bad:
-            errors = failed(bad.error)["errors"]
+            errors = failed(bad.error, words_for(self.caller.languages))["errors"]
             await _send(self.socket, {"id": name, "type": "error", "payload": errors})
             if (bad.error.extensions or {})["code"] == UNAUTHENTICATED:
                 raise _ClosedError(_UNAUTHORIZED, "the token has ended") from None

@@ -6,6 +6,7 @@ never adds two currencies.
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 
 #: The page that the two lists and the special cases are from.
 STRIPE_CURRENCIES_PAGE = "https://docs.stripe.com/currencies"
@@ -30,8 +31,22 @@ MAX_MINOR = 2**63 - 1
 _DECIMAL = re.compile(r"-?[0-9]{1,25}(?:\.[0-9]{1,25})?", re.ASCII)
 
 
+class MoneyFault(StrEnum):
+    """What is wrong with an amount as it was written."""
+
+    CURRENCY = "CURRENCY"
+    DECIMAL = "DECIMAL"
+    NEGATIVE = "NEGATIVE"
+    DIGITS = "DIGITS"
+    TOO_LARGE = "TOO_LARGE"
+
+
 class MoneyError(ValueError):
     """An amount or a currency that cannot be taken; the message says what would be right."""
+
+    def __init__(self, message: str, fault: MoneyFault | None = None) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 def exponent(currency: str) -> int:
@@ -45,7 +60,8 @@ def exponent(currency: str) -> int:
         return 0
     if currency in THREE_DECIMAL:
         return 3
-    raise MoneyError(f"{currency[:8]!r} is no currency we know; use an upper-case ISO 4217 code such as EUR")
+    told = f"{currency[:8]!r} is no currency we know; use an upper-case ISO 4217 code such as EUR"
+    raise MoneyError(told, MoneyFault.CURRENCY)
 
 
 def parse_amount(text: str, currency: str) -> int:
@@ -56,14 +72,16 @@ def parse_amount(text: str, currency: str) -> int:
     digits = exponent(currency)
     example = format_amount(1250 if digits else 12, currency)
     if not _DECIMAL.fullmatch(text):
-        raise MoneyError(f"{text[:40]!r} is not a decimal; write it like {example}")
+        raise MoneyError(f"{text[:40]!r} is not a decimal; write it like {example}", MoneyFault.DECIMAL)
     if text.startswith("-"):
-        raise MoneyError(f"{text[:40]} is negative; an amount is 0 or more, such as {example}")
+        told = f"{text[:40]} is negative; an amount is 0 or more, such as {example}"
+        raise MoneyError(told, MoneyFault.NEGATIVE)
     whole, _, fraction = text.partition(".")
     if len(fraction) != digits:
         noun = "digit" if digits == 1 else "digits"
         wanted = f"exactly {digits} {noun} after the point" if digits else "no digits after the point"
-        raise MoneyError(f"{text[:40]} has {len(fraction)}; {currency} has {wanted}, such as {example}")
+        told = f"{text[:40]} has {len(fraction)}; {currency} has {wanted}, such as {example}"
+        raise MoneyError(told, MoneyFault.DIGITS)
     return _within_64_bits(int(whole + fraction))
 
 
@@ -77,7 +95,8 @@ def format_amount(minor: int, currency: str) -> str:
 
 def _within_64_bits(minor: int) -> int:
     if not -MAX_MINOR - 1 <= minor <= MAX_MINOR:
-        raise MoneyError(f"{minor} minor units are too large; the largest amount is {MAX_MINOR}")
+        told = f"{minor} minor units are too large; the largest amount is {MAX_MINOR}"
+        raise MoneyError(told, MoneyFault.TOO_LARGE)
     return minor
 
 

@@ -58,7 +58,7 @@ def test_it_says_which_field_is_wrong_and_what_would_be_right(
         MoneyInput(amount=_wire(text), currency=currency).read("value")
     (problem,) = refused.value.problems
     assert (problem.code, problem.path) == (RefusalCode.INVALID, ("value", field))
-    assert told in problem.message
+    assert told in problem.english
 
 
 def test_a_rate_is_finer_than_the_smallest_unit() -> None:

@@ -280,7 +280,7 @@ async def test_an_account_of_another_is_like_none(served: Served, factory: Any) 
             told.append(await client.hear())
             assert await client.hear() == {"type": "complete", "id": "1"} or told[-1]["type"] == "error"
     assert told[0] == told[1]
-    assert "there is no such account" in json.dumps(told[0])
+    assert "There is no such account." in json.dumps(told[0])
 
 
 async def test_staff_watch_the_account_that_they_name(served: Served, factory: Any) -> None:
