@@ -6,7 +6,7 @@ shown without secrets.
 
 import asyncio
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -25,7 +25,7 @@ from billing.notices import known_templates
 from billing.policy_files import PoliciesRefused, load_policies
 from billing.staff import StaffChannel
 from billing.stripe.gateway import StripeGateway, StripeReadError
-from reconciler import stray
+from reconciler import identity, safety, stray
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
 from reconciler.catalogue import CatalogueError, check_actions, load_catalogue
@@ -69,7 +69,6 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         _mail,
         _stripe,
         _jwt,
-        _strays,
         _sites,
     )
     for answers in await asyncio.gather(*(ask(settings, clock) for ask in asked)):
@@ -246,7 +245,7 @@ async def _jwt(settings: Settings, _: Clock) -> list[Finding]:
     return [_ok("identity provider", f"{len(keys)} keys can verify its tokens")]
 
 
-async def _strays(settings: Settings, _: Clock) -> list[Finding]:
+async def _strays(settings: Settings) -> list[Finding]:
     try:
         known = {site.name for site in load_inventory(settings.inventory).sites}
         async with open_database(settings.database_url.get_secret_value()):
@@ -257,7 +256,17 @@ async def _strays(settings: Settings, _: Clock) -> list[Finding]:
     return [_wrong(f"site {site}", said.format(many), stray.REMEDY) for site, many in found.items()]
 
 
+async def _known(settings: Settings, sites: Iterable[str]) -> Mapping[str, Mapping[str, str]]:
+    """Return who answered for each site before; nothing where the database does not tell."""
+    try:
+        async with open_database(settings.database_url.get_secret_value()):
+            return {site: await identity.of_site(site) for site in sites}
+    except DatabaseProblem:
+        return {}
+
+
 async def _sites(settings: Settings, clock: Clock) -> list[Finding]:
+    found = await _strays(settings)
     try:
         actions = Actions(
             execution=Execution(settings.state_dir, clock),
@@ -267,21 +276,23 @@ async def _sites(settings: Settings, clock: Clock) -> list[Finding]:
             inventory_folder=settings.inventory,
         )
     except (CatalogueError, InventoryError) as problem:
-        return [_wrong("inventory", str(problem), "see docs/infra.md and inventory/example")]
+        return [*found, _wrong("inventory", str(problem), "see docs/infra.md and inventory/example")]
     if not actions.inventory.sites:
-        return [
-            _note("inventory", "there are no sites", "write inventory/hosts.yml; inventory/example shows how")
-        ]
+        remedy = "write inventory/hosts.yml; inventory/example shows how"
+        return [*found, _note("inventory", "there are no sites", remedy)]
     watch = Watch(clock=clock, actions=actions, backoff=Backoff())
     try:
-        found = []
+        known = await _known(settings, [site.name for site in actions.inventory.sites])
         for site in actions.inventory.sites:
             seen = await watch.look(site)
             part = f"site {site.name}"
             if seen.excess:
                 remedy = "take them away, docs/infra.md lists what it needs; until then nothing is restricted there"
                 found.append(_wrong(part, f"the token could destroy: {', '.join(seen.excess[:10])}", remedy))
-            if not seen.complete:
+            stranger = identity.mismatch(site, known.get(site.name, {}), seen)
+            if stranger is not None:
+                found.append(_wrong(part, stranger, safety.OTHER_PLATFORM))
+            elif not seen.complete:
                 said = seen.problem or f"no answer from {', '.join(sorted(seen.silent_nodes))}"
                 found.append(
                     _wrong(part, said, "nothing is restricted on what cannot be read; see docs/infra.md")

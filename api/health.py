@@ -37,14 +37,16 @@ from billing.money_models import Charge, Reservation
 from billing.reservations import OPEN
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus, NoticeState, Stage
-from reconciler import modes, stray
+from reconciler import identity, modes, stray
 from reconciler.models import ReconcilerState, Server, SiteState, Step
 from reconciler.rules.terms import Mode, StepState
 
 log = structlog.get_logger("abeyance.health")
 
 #: Checks that are shown and do not make the process unready.
-_TOLD_ONLY = frozenset({"brakes", "policy_files", "state_folder", "observation", "ledger", "site_tokens"})
+_TOLD_ONLY = frozenset(
+    {"brakes", "policy_files", "state_folder", "observation", "ledger", "site_tokens", "site_identities"}
+)
 #: No check may keep a prober waiting longer.
 PATIENCE = timedelta(seconds=2)
 #: What a run needs at least in its folder.
@@ -83,8 +85,9 @@ class Health:
     async def ready(self, _: Request) -> Response:
         """Answer each check; 503 when one fails that serving rests on. Texts name no secret and no address.
 
-        A site that does not answer, a full state folder, policy files that are refused while the last good ones stay in
-        force, or a ledger that does not add up is trouble for people and no reason to turn customers away.
+        A site that does not answer or is another one, a full state folder, policy files that are refused while the last
+        good ones stay in force, or a ledger that does not add up is trouble for people and no reason to turn customers
+        away.
         """
         checks = {
             "database": await self._asked(self._database),
@@ -97,6 +100,7 @@ class Health:
             "observation": await self._asked(self._observation),
             "ledger": await self._asked(self._ledger),
             "site_tokens": await self._asked(self._site_tokens),
+            "site_identities": await self._asked(self._site_identities),
         }
         ready = all(check.ok for name, check in checks.items() if name not in _TOLD_ONLY)
         shown = {name: {"ok": check.ok, "detail": check.said} for name, check in checks.items()}
@@ -144,6 +148,7 @@ class Health:
         on = {
             "safe mode": state.safe_mode_since and state.safe_mode_reason,
             "the breaker is open": state.breaker_open_at and state.breaker_reason,
+            "paused": state.paused_at and f"by {state.paused_by}: {state.paused_reason}",
         }
         said = [f"{name}: {reason}" for name, reason in on.items() if reason]
         return Check(ok=not said, said="; ".join(said) or "none is on")
@@ -192,6 +197,10 @@ class Health:
         return Check(
             ok=not strong, said=f"could destroy: {', '.join(strong)}" if strong else "cannot destroy"
         )
+
+    async def _site_identities(self) -> Check:
+        strange = await identity.strangers(self.sites)
+        return Check(ok=not strange, said="; ".join(strange.values()) or "are the known ones")
 
     async def _measured(self) -> CollectorRegistry:
         registry = CollectorRegistry()

@@ -15,7 +15,7 @@ from tortoise.transactions import in_transaction
 
 from billing import audit
 from billing.models import Account
-from reconciler import outcomes, readings, recheck, restore_record
+from reconciler import identity, outcomes, readings, recheck, restore_record
 from reconciler.models import Server, Step
 from reconciler.readings import Reading
 from reconciler.rules import plan as planning
@@ -141,8 +141,17 @@ class Obstacle:
     work_item: str | None = None
 
 
-def obstacle(server: Server | None, reading: Reading | None, report: TargetReport | None) -> Obstacle | None:
-    """Return why a restriction must not start from this reading; an unknown is never among its inputs."""
+def obstacle(
+    server: Server | None,
+    reading: Reading | None,
+    report: TargetReport | None,
+    *,
+    platform: str | None = None,
+) -> Obstacle | None:
+    """Return why a restriction must not start from this reading; an unknown is never among its inputs.
+
+    `platform` is who has to have answered; null where nobody told yet.
+    """
     if report is None or reading is None:
         return Obstacle(message="it was not read")
     if report.outcome not in {Outcome.CHANGED, Outcome.UNCHANGED}:
@@ -150,6 +159,8 @@ def obstacle(server: Server | None, reading: Reading | None, report: TargetRepor
             message=f"it was not read: {report.message or report.outcome.lower()}",
             retry=report.retry or Retry.LATER,
         )
+    if not identity.may_be(platform, reading.identity):
+        return Obstacle(message=f"the platform answers as {reading.identity} and was {platform} before")
     if server is None:
         return None
     if server.marker is not None and reading.marker is not None and server.marker != reading.marker:

@@ -14,7 +14,7 @@ import structlog
 from billing import work_queue
 from billing.clock import Clock
 from billing.models import Account
-from reconciler import outcomes, readings, restore_record
+from reconciler import identity, outcomes, readings, restore_record
 from reconciler.actions import Actions
 from reconciler.attended import Attendant, Errand, step_name
 from reconciler.backoff import Backoff
@@ -148,12 +148,13 @@ class Dispatcher:
         """
         servers = await _servers(steps)
         found = await self._read(target, steps, digest)
+        who = await self._platform(target)
         committed, refused = [], 0
         for step in steps:
             report = found.get(_target_id(step))
             server = servers.get(step.server_id) if step.server_id is not None else None
             reading = Reading.of(report.after) if report is not None and report.after is not None else None
-            problem = obstacle(server, reading, report)
+            problem = obstacle(server, reading, report, platform=who)
             if reading is None or problem is not None:
                 missed = problem or Obstacle(message="it was not read")
                 refused += await self._refuse(target, step, digest, missed)
@@ -199,6 +200,12 @@ class Dispatcher:
             log.error("run.refused", site=target.site, node=target.node, problem=str(problem))
             return {}
         return {report.id: report for report in verdict.reports}
+
+    async def _platform(self, target: Target) -> str | None:
+        """Return who has to answer where a job works."""
+        known = await identity.of_site(target.site)
+        site = self.actions.inventory.site(target.site)
+        return identity.expected(site, known, target.node) if site is not None else None
 
     async def _prepare_undoing(
         self, target: Target, steps: Sequence[planning.Step], digest: str

@@ -20,7 +20,7 @@ class SafeModeKind(StrEnum):
     #: No marker is in the state folder, so that nobody can tell whether the database is the newest.
     NO_MARKER = "NO_MARKER"
     CLOCK_JUMP = "CLOCK_JUMP"
-    #: Stripe answers as another account than the one that is pinned.
+    #: Stripe answers as another account than the one that is pinned, or a site (its scope) as another platform.
     IDENTITY = "IDENTITY"
     #: More guests of a site went missing at once than the blast radius allows.
     GUESTS_MISSING = "GUESTS_MISSING"

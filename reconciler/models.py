@@ -125,6 +125,8 @@ class SiteState(Model):
     problem = fields.TextField(null=True)
     #: With what the site's token could destroy something, as last told.
     excess: Any = fields.JSONField(default=list)
+    #: Who answers: the first that did, or was accepted since. By node where each stands for itself, else under "".
+    identities: Any = fields.JSONField(default=dict)
 
     class Meta:
         table = "site_state"

@@ -5,7 +5,7 @@ gone, and a node that does not answer makes its guests unknown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,10 +14,11 @@ from tortoise.transactions import in_transaction
 from billing import audit, work_queue
 from billing.accounts import note_fact
 from billing.rules.policy import GuardPolicy, Limit
-from reconciler import metering, safety
+from reconciler import identity, metering, safety
 from reconciler.guard_models import SafeModeKind
 from reconciler.inventory import Site
 from reconciler.models import Observation, Server, SiteState
+from reconciler.overview import GuestSeen, SiteSeen, names_per_node
 from reconciler.readings import Reading
 from reconciler.rules.terms import Deployment, Power
 
@@ -31,85 +32,15 @@ OVERVIEW_LAG = timedelta(seconds=15)
 _SHOWN = 10
 #: How many guests of a site may go missing at once where no policy says otherwise.
 BELIEVED = GuardPolicy().max_new_per_pass
-#: Platforms on which a guest's name is only unique on its node.
-_NAMED_PER_NODE = frozenset({"lxc", "libvirt"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuestSeen:
-    """One guest in a shallow observation."""
-
-    guest: str
-    node: str
-    power: Power
-    busy: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteSeen:
-    """What one shallow observation of a site showed.
-
-    `complete` means that every node answered for all guests that there are; only then is an absence worth anything.
-    """
-
-    guests: tuple[GuestSeen, ...]
-    silent_nodes: frozenset[str]
-    complete: bool
-    problem: str | None = None
-    #: With what the site's token could destroy something; null: this reading does not tell.
-    excess: tuple[str, ...] | None = None
-
-
-def merge(raws: Sequence[Mapping[str, object]]) -> SiteSeen:
-    """Return what the observing plays said, put together; anything that is not of the expected form is a problem.
-
-    A reading with a node that did not answer is not complete, whatever it says of itself.
-    """
-    guests: list[GuestSeen] = []
-    silent: set[str] = set()
-    complete = bool(raws)
-    problem = None if raws else "the site was not read"
-    told: set[str] | None = None
-    for raw in raws:
-        complete = complete and raw.get("complete") is True
-        silent_nodes = raw.get("silent_nodes")
-        silent |= {str(node) for node in silent_nodes} if isinstance(silent_nodes, list) else set()
-        if isinstance(raw.get("problem"), str):
-            problem = str(raw["problem"])
-        if isinstance(excess := raw.get("excess"), list):
-            told = (told or set()) | {str(privilege) for privilege in excess}
-        listed = raw.get("guests")
-        guests += [_guest(entry) for entry in listed] if isinstance(listed, list) else []
-    return SiteSeen(
-        guests=tuple(guests),
-        silent_nodes=frozenset(silent),
-        complete=complete and not silent,
-        problem=problem,
-        excess=tuple(sorted(told)) if told is not None else None,
-    )
-
-
-def _guest(entry: Mapping[str, object]) -> GuestSeen:
-    busy = entry.get("busy")
-    return GuestSeen(
-        guest=str(entry.get("guest")),
-        node=str(entry.get("node")),
-        power=Power.read(entry.get("power")),
-        busy=busy if isinstance(busy, str) and busy else None,
-    )
-
-
-def names_per_node(site: Site) -> bool:
-    """Return whether a guest is only known together with its node, so that every node has to be asked."""
-    return site.platform in _NAMED_PER_NODE
 
 
 async def apply(site: Site, seen: SiteSeen, now: datetime, *, believed: Limit = BELIEVED) -> None:
     """Write one observation of a site down, set-based: readings, absences, what went missing and what came back.
 
     `now` is when the reading began: what it shows may be as old as that. More guests missing at once than `believed`
-    are taken for a mistake until a person has looked.
+    are taken for a mistake until a person has looked. Nothing is made of what another platform shows.
     """
+    seen = await identity.judged(site, seen, now)
     servers = await Server.filter(
         site=site.name, retired_at=None, deployment=Deployment.SUCCEEDED, guest__isnull=False
     ).order_by("id")
@@ -225,6 +156,7 @@ async def _save_site(site: Site, seen: SiteSeen, now: datetime) -> None:
         "attempted_at": now,
         "silent_nodes": sorted(seen.silent_nodes),
         "problem": seen.problem,
+        "identities": dict(seen.identities),
     }
     if seen.complete:
         columns["complete_at"] = now

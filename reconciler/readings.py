@@ -28,6 +28,8 @@ class Reading:
     protected: tuple[str, ...] | None = None
     unprotected: tuple[str, ...] | None = None
     role: str | None = None
+    #: Which platform answered.
+    identity: str | None = None
 
     @classmethod
     def of(cls, raw: Mapping[str, object]) -> "Reading":
@@ -43,11 +45,12 @@ class Reading:
             protected=_texts(raw.get("protected_backups")),
             unprotected=_texts(raw.get("unprotected_backups")),
             role=_text(raw.get("role")),
+            identity=_text(raw.get("identity")),
         )
 
 
 def expectation(kind: StepKind, reading: Reading) -> dict[str, object]:
-    """Return what a restricting step commits before it acts: the parts that it will change, as they were read."""
+    """Return what a restricting step commits before it acts: the parts that it will change, as they were read where."""
     match kind:
         case StepKind.STOP:
             parts: dict[str, object] = {
@@ -61,6 +64,7 @@ def expectation(kind: StepKind, reading: Reading) -> dict[str, object]:
             parts = {"unprotected_backups": list(reading.unprotected or ()), "marker": reading.marker}
         case _:
             parts = {"role": reading.role}
+    parts["identity"] = reading.identity
     return {name: value for name, value in parts.items() if value is not None}
 
 

@@ -12,7 +12,7 @@ from tortoise.expressions import F, Q
 from billing.models import Account
 from billing.rules.terms import HoldCause
 from billing.stripe import inbox
-from reconciler import access
+from reconciler import access, identity
 from reconciler.models import Hold, ReconcilerState, Server, Step
 from reconciler.rules.terms import StepKind
 
@@ -34,13 +34,16 @@ async def void(steps: Sequence[Step], now: datetime) -> frozenset[int]:
 
 
 async def _braked(restricting: Iterable[Step], of_billing: Iterable[Step]) -> set[int]:
-    """Return what a pause stops, and what safe mode stops of the steps that money alone asks for."""
+    """Return what a pause or a stranger's answer stops, and of what money alone asks for, what safe mode stops."""
+    rows = list(restricting)
+    strange = await identity.strangers({step.site for step in rows})
+    elsewhere = {step.id for step in rows if step.site in strange}
     state = await ReconcilerState.get_or_none(id=1)
     if state is None:
-        return set()
-    paused = {step.id for step in restricting} if state.paused_at is not None else set()
+        return elsewhere
+    paused = {step.id for step in rows} if state.paused_at is not None else set()
     unsafe = {step.id for step in of_billing} if state.safe_mode_since is not None else set()
-    return paused | unsafe
+    return elsewhere | paused | unsafe
 
 
 async def _unsettled(steps: Iterable[Step]) -> set[int]:

@@ -45,6 +45,11 @@ _REMEDY = {
     SafeModeKind.RESTORED_DATABASE: "Look at what happened since the backup before you release it.",
     SafeModeKind.CLOCK_JUMP: "Set the machine's clock by NTP.",
 }
+#: The same for a site for which another platform answers.
+OTHER_PLATFORM = (
+    "If that is not the platform that you mean, correct the address (`site_endpoint`, DNS, `ansible_host`): with the "
+    "known one back it ends by itself. If it is, say because it was installed anew, accept it by `safeModeRelease`."
+)
 
 
 def uptime() -> float:
@@ -154,21 +159,27 @@ async def enter(
             "released_by": None,
         }
         standing = SafeModeCause.filter(kind=kind, scope=scope, ended_at=None)
+        before = await standing.first()
         if await standing.update(**values):
-            await _summarise()
-            return
-        await SafeModeCause.create(kind=kind, scope=scope, **values)
+            if before is None or before.reason == reason or not needs_person:
+                await _summarise()
+                return
+            # What a person would release now is something else than what the item says.
+            await work_queue.resolve(_item(kind, scope), at=now, by=ACTOR, resolution="it changed")
+        else:
+            await SafeModeCause.create(kind=kind, scope=scope, **values)
         await audit.record(
             "safe_mode.entered", ("ReconcilerState", _STATE), at=now, actor=ACTOR, reason=reason
         )
         title = "Safe mode: nothing is restricted for unpaid invoices"
         how = "and an admin has released it (`safeModeRelease`)." if needs_person else "by itself."
         ends = f"{reason}. It ends once every site and Stripe were read again, {how}"
-        detail = f"{ends} {_REMEDY.get(kind, '')}".rstrip()
+        remedy = OTHER_PLATFORM if kind is SafeModeKind.IDENTITY and scope else _REMEDY.get(kind, "")
+        detail = f"{ends} {remedy}".rstrip()
         await notices.queue_staff(
             title, detail, dedupe_key=f"safe_mode:{kind}:{scope}:{now.isoformat()}", now=now
         )
-        await work_queue.open_item("safe_mode", f"{_ITEM}:{kind}:{scope}", at=now, title=title, detail=detail)
+        await work_queue.open_item("safe_mode", _item(kind, scope), at=now, title=title, detail=detail)
         await _summarise()
 
 
@@ -195,7 +206,7 @@ async def review(sites: frozenset[str], *, stripe: bool, now: datetime) -> None:
             await audit.record(
                 "safe_mode.ended", ("ReconcilerState", _STATE), at=now, actor=ACTOR, reason=why
             )
-            await work_queue.resolve(f"{_ITEM}:{cause.kind}:{cause.scope}", at=now, by=ACTOR, resolution=why)
+            await work_queue.resolve(_item(cause.kind, cause.scope), at=now, by=ACTOR, resolution=why)
             await _summarise()
 
 
@@ -211,6 +222,13 @@ async def release(*, reason: str, actor: str, now: datetime) -> None:
         await audit.record(
             "safe_mode.released", ("ReconcilerState", _STATE), at=now, actor=actor, reason=told
         )
+
+
+async def needs_nobody(kind: SafeModeKind, scope: str) -> None:
+    """Let a cause end without a person, as soon as the facts were read again: what called for one is over."""
+    await SafeModeCause.filter(kind=kind, scope=scope, ended_at=None, needs_person=True).update(
+        needs_person=False
+    )
 
 
 async def was_released(kind: SafeModeKind, scope: str) -> bool:
@@ -231,6 +249,11 @@ async def _last_read(sites: frozenset[str], *, stripe: bool, now: datetime) -> d
     if len(known) < len(read):
         return None
     return min(known, default=now)
+
+
+def _item(kind: SafeModeKind, scope: str) -> str:
+    """Return the key of a cause's work item."""
+    return f"{_ITEM}:{kind}:{scope}"
 
 
 async def _summarise() -> None:

@@ -14,13 +14,13 @@ import structlog
 from billing.clock import Clock
 from billing.models import Account
 from billing.rules.policy import Limit
-from reconciler import observe, outcomes, stray, unknown
+from reconciler import identity, observe, outcomes, overview, stray, unknown
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
 from reconciler.dispatch import guest_of
 from reconciler.inventory import InventoryError, Platform, Site
 from reconciler.models import Observation, Run, Server, Step
-from reconciler.observe import SiteSeen
+from reconciler.overview import SiteSeen
 from reconciler.problem_log import ProblemLog
 from reconciler.readings import Reading
 from reconciler.rules.terms import RunState, StepState
@@ -80,11 +80,12 @@ class Watch:
             return _nothing_seen(str(problem))
         verdict = await handle.wait()
         told = {one.node: one.facts for one in verdict.observation}
-        seen = observe.merge(list(told.values()))
+        seen = overview.merge(list(told.values()))
+        seen = replace(seen, identities=overview.identities(site, told))
         self._problems.note(site.name, verdict.problem or seen.problem, run_id=handle.run_id, site=site.name)
         if verdict.state is not RunState.FINISHED or not told:
             return _nothing_seen(verdict.problem or seen.problem or "the observing play told nothing")
-        if observe.names_per_node(site) and (mute := frozenset(site.node_names) - told.keys()):
+        if overview.names_per_node(site) and (mute := frozenset(site.node_names) - told.keys()):
             # Each node speaks for itself alone: one that told nothing is not a node without guests.
             return replace(seen, silent_nodes=seen.silent_nodes | mute, complete=False)
         return seen
@@ -139,11 +140,13 @@ class Watch:
             log.warning("unknown.not_read", site=site_name, node=node, problem=str(problem))
             return 0
         verdict = await handle.wait()
-        found = {
+        who = identity.expected(site, await identity.of_site(site_name), node)
+        read = {
             int(report.id.removeprefix("step-")): Reading.of(report.after)
             for report in verdict.reports
             if report.after is not None
         }
+        found = {step: reading for step, reading in read.items() if identity.may_be(who, reading.identity)}
         grace = timedelta(seconds=site.shutdown_grace_seconds) + SETTLE_MARGIN
         settling = unknown.Settling(
             task=grace / self.scale,

@@ -11,7 +11,7 @@ from datetime import datetime
 from tortoise.expressions import Q
 
 from billing.models import Account
-from reconciler import access, restore_record
+from reconciler import access, identity, restore_record
 from reconciler.access import Pair
 from reconciler.chunks import chunks
 from reconciler.inventory import Inventory, InventoryError, Site
@@ -191,6 +191,7 @@ def _server_view(
 
 async def _sites(inventory: Inventory) -> Mapping[str, SiteView]:
     states = {row.site: row for row in await SiteState.all()}
+    strangers = await identity.strangers()
     views = {}
     for site in inventory.sites:
         state = states.get(site.name)
@@ -199,6 +200,7 @@ async def _sites(inventory: Inventory) -> Mapping[str, SiteView]:
             mode=Mode(site.mode.upper()),
             silent_nodes=frozenset(state.silent_nodes) if state else frozenset(),
             excess=tuple(state.excess) if state else (),
+            stranger=strangers.get(site.name),
         )
     return views
 

@@ -221,6 +221,7 @@ class Migration(migrations.Migration):
                 ('silent_nodes', fields.JSONField(default=list)),
                 ('problem', fields.TextField(null=True)),
                 ('excess', fields.JSONField(default=list)),
+                ('identities', fields.JSONField(default=dict)),
             ],
             options={'table': 'site_state', 'app': 'abeyance', 'pk_attr': 'site'},
         ),

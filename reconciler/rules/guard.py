@@ -1,4 +1,4 @@
-"""The guard between plan and dispatch: fresh facts, weak tokens, blast radius, breaker, windows, pause.
+"""The guard between plan and dispatch: fresh facts, strangers, weak tokens, blast radius, breaker, windows, pause.
 
 Pure. It only ever holds back, and never a step that gives something back: restores pass all of it.
 """
@@ -99,6 +99,7 @@ def _check(
 ) -> Step:
     if not step.kind.restricts:
         return step
+    step = _is_another_platform(step, world.sites.get(step.site or ""))
     if circumstances.safe_mode and (step.billing or step.kind is StepKind.ADVANCE):
         step = step.hold_back("SAFE_MODE", circumstances.safe_mode)
     if circumstances.paused:
@@ -142,6 +143,13 @@ def _sites_apply(step: Step, climb: Climb, world: World) -> Step:
             return step.hold_back("SITE_IN_PLAN", f"site {name} is in plan mode")
         step = _token_is_weak(step, site)
     return step
+
+
+def _is_another_platform(step: Step, site: SiteView | None) -> Step:
+    """Nothing is taken, for whatever cause, from guests that merely have the numbers of ours."""
+    if site is None or site.stranger is None:
+        return step
+    return step.hold_back("SITE_IDENTITY", site.stranger)
 
 
 def _token_is_weak(step: Step, site: SiteView | None) -> Step:

@@ -107,6 +107,8 @@ class SiteView:
     silent_nodes: frozenset[str] = frozenset()
     #: With what the site's token could destroy something; empty is as it should be.
     excess: tuple[str, ...] = ()
+    #: That another platform answers than the known one, in a sentence; null is as it should be.
+    stranger: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

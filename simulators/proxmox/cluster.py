@@ -177,6 +177,16 @@ class Cluster(Buildable):
         self.quorate = quorate
 
     @scripted
+    def answer_as(self, authority: str) -> None:
+        """To whoever asks it is another cluster from now on; that its guests are others is for `recreate` to say."""
+        self.authority = authority
+
+    @scripted
+    def renew_certificates(self) -> None:
+        """Every node gets a new certificate; the cluster's authority stays."""
+        self.renewals += 1
+
+    @scripted
     def set_storage(self, name: str, *, reachable: bool = True, max_protected: int | None = None) -> None:
         """Change a storage: out of reach it cannot be listed; `max_protected` limits everybody (-1: nobody)."""
         self.storages[name].reachable = reachable

@@ -58,6 +58,9 @@ class Core:
         self.backups: dict[str, Backup] = {}
         self.backup_jobs: dict[str, BackupJob] = {}
         self.quorate = True
+        #: The cluster's certificate authority, and how often the nodes' own certificates were renewed since.
+        self.authority = "a cluster"
+        self.renewals = 0
         self.latency_seconds = 0.0
         self.faults: list[Fault] = []
         self.calls: deque[Call] = deque(maxlen=REMEMBERED_CALLS)

@@ -9,6 +9,7 @@ from simulators.proxmox.state import Guest
 def snapshot(core: Core) -> dict[str, Any]:
     """Return nodes, guests, backups, access and tasks as they really are, whatever the cluster believes of them."""
     return {
+        "authority": core.authority,
         "now": core.timeline.now.isoformat(),
         "nodes": {name: {"online": node.online} for name, node in core.nodes.items()},
         "guests": {str(vmid): _guest(core, guest) for vmid, guest in core.guests.items()},

@@ -16,7 +16,7 @@ from api.demo.pace import Speed
 from api.doctor import Finding, Verdict
 from billing.clock import ManualClock
 from reconciler import pause
-from reconciler.models import ReconcilerState
+from reconciler.models import ReconcilerState, SiteState
 from simulators.proxmox.sample import TOKEN_ID
 
 pytestmark = pytest.mark.timeout(60)
@@ -90,6 +90,17 @@ async def test_it_names_a_site_with_servers_that_the_inventory_does_not_have(
     told = await _told(settings, world.clock)
     assert told["site renamed"].verdict is Verdict.WRONG
     assert "servers on it: 1" in told["site renamed"].said
+
+
+async def test_it_names_a_site_for_which_another_platform_answers(there: Any) -> None:
+    """Both names, and what to do in either case."""
+    world, settings = there
+    async with open_database(settings.database_url.get_secret_value()):
+        await SiteState.create(site="demo", identities={"": "CA 5A:5A"})
+    told = await _told(settings, world.clock)
+    assert told["site demo"].verdict is Verdict.WRONG
+    assert "and was CA 5A:5A before" in told["site demo"].said
+    assert "`safeModeRelease`" in (told["site demo"].remedy or "")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from billing.clock import ManualClock
 from billing.models import EventState, WorkItem, WorkState
 from billing.rules.policy import Policy, StagePolicy
 from billing.rules.terms import Stage
+from reconciler import pause, safety
+from reconciler.guard_models import SafeModeKind
 from reconciler.models import ReconcilerState, SiteState
 from reconciler.rules.terms import Mode
 
@@ -53,7 +55,7 @@ async def test_it_is_ready_when_all_is_well(clock: ManualClock) -> None:
     assert told["ready"] is True
     assert set(told["checks"]) == {
         "database", "schema", "policies", "last_pass", "state_folder", "observation", "ledger", "site_tokens",
-        "brakes", "policy_files",
+        "brakes", "policy_files", "site_identities",
     }  # fmt: skip
     assert all(check["ok"] for check in told["checks"].values())
 
@@ -273,8 +275,25 @@ async def test_it_names_the_sites_whose_token_could_destroy(clock: ManualClock) 
 
 
 @pytest.mark.usefixtures("sqlite_database")
+async def test_it_names_the_sites_for_which_another_platform_answers(clock: ManualClock) -> None:
+    """By both names; customers are served all the same, and another Stripe account is no site."""
+    await _passed(clock)
+    now = clock.now()
+    await SiteState.create(site="a", complete_at=now, silent_nodes=[])
+    health = _health(clock, sites=frozenset({"a"}))
+    await safety.enter(SafeModeKind.IDENTITY, "another account", since=now, now=now)
+    assert (await _failing(health))[0] == {"brakes"}
+    reason = "site a answers as X and was Y before"
+    await safety.enter(SafeModeKind.IDENTITY, reason, scope="a", since=now, now=now, needs_person=True)
+    failing, text = await _failing(health)
+    assert failing == {"brakes", "site_identities"}
+    assert reason in text
+    assert (await _get(health, "/readyz")).status_code == 200
+
+
+@pytest.mark.usefixtures("sqlite_database")
 async def test_it_tells_the_brakes_and_serves_all_the_same(clock: ManualClock) -> None:
-    """Safe mode and an open breaker are trouble for people, and no reason to turn customers away."""
+    """Safe mode, a pause and an open breaker are trouble for people, and no reason to turn customers away."""
     await _passed(clock)
     assert (await _failing(_health(clock)))[0] == set()
     await ReconcilerState.filter(id=1).update(
@@ -287,6 +306,8 @@ async def test_it_tells_the_brakes_and_serves_all_the_same(clock: ManualClock) -
     failing, text = await _failing(_health(clock))
     assert failing == {"brakes"}
     assert "safe mode: old; the breaker is open: too many" in text
+    await pause.pause(reason="we move", actor="infra:ida", now=clock.now())
+    assert "too many; paused: by infra:ida: we move" in (await _failing(_health(clock)))[1]
 
 
 @pytest.mark.usefixtures("sqlite_database")

@@ -1,6 +1,7 @@
 """The rule of exact restore, alone: what a restriction may change, and what an undo may give back."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -115,6 +116,29 @@ def test_the_creation_mark_binds_more_tightly_before_a_restriction(
     assert _passes(lambda: restriction(WANT, expect, begin)) is restricts
     left = replace(begin, power="stopped", onboot=False, protection=True)
     assert _passes(lambda: undoing(PARTS, expect, left, left=LEFT)) is gives_back
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "restricts"),
+    [("a", "a", True), ("a", "b", False), ("a", None, False), (None, "b", True)],
+)
+def test_another_platform_binds_restrictions_alone(
+    known: str | None, found: str | None, restricts: bool
+) -> None:
+    """Nothing is taken on a platform that it was not decided about; for an undo the guest's own mark decides."""
+    expect = {
+        "power": "running",
+        "onboot": True,
+        "protection": False,
+        "unprotected_backups": [],
+        "role": "wide",
+    }
+    expect |= {"identity": known} if known else {}
+    begin = State(power="running", onboot=True, protection=False, tags=(), role="wide", identity=found)
+    for want in (WANT, {"backups": "protected"}, {"role": "narrow"}):
+        assert _passes(partial(restriction, want, expect, begin)) is restricts
+    left = replace(begin, power="stopped", onboot=False, protection=True)
+    assert undoing(PARTS, expect, left, left=LEFT).power == "running"
 
 
 def _passes(act: Any) -> bool:

@@ -101,7 +101,7 @@ def test_it_reports_every_guest_once_and_in_chunks(make_site: Callable[..., Any]
 
 
 def test_it_observes_all_guests_by_one_call_about_them(site: Any) -> None:
-    """A shallow observation asks once for everything and once for its own rights, whatever the number of guests."""
+    """Once for everything, once for its own rights, once for who the cluster is, whatever the number of guests."""
     site.cluster.reset_calls()
     result = site.play("observe", nodes=["pve1", "pve2"], depth="shallow")
     (seen,) = result.observations
@@ -112,6 +112,7 @@ def test_it_observes_all_guests_by_one_call_about_them(site: Any) -> None:
         assert sorted(call.path for call in site.cluster.calls) == [
             "/access/permissions",
             "/cluster/resources",
+            "/nodes/pve1/certificates/info",
         ]
     story = {guest["guest"]: guest for guest in seen["guests"]}
     assert story["1103"] == {

@@ -92,6 +92,8 @@ class PlatformInMemory:
     before: Before | None = None
     #: Whether an overview shows every guest there is.
     complete: bool = True
+    #: Who the platform says that it is; None: it does not say.
+    identity: str | None = None
     observation: list[dict[str, Any]] | None = None
     verified_gone: bool = True
     #: What runs say of themselves; with `began` false, nothing was started.
@@ -191,6 +193,7 @@ class HandleInMemory:
             "guests": guests,
             "silent_nodes": sorted(platform.silent),
             "complete": platform.complete and not platform.silent,
+            "identity": platform.identity,
         }
         return (NodeObservation(node="node1", facts=facts),)
 
@@ -204,8 +207,9 @@ class HandleInMemory:
         if guest.node in platform.silent:
             return TargetReport(id=ident, outcome=Outcome.REFUSED, message="no answer", retry=Retry.LATER)
         if action == "observe":
-            return TargetReport(id=ident, outcome=Outcome.UNCHANGED, after=guest.reading())
-        before = guest.reading()
+            after = {**guest.reading(), "identity": platform.identity}
+            return TargetReport(id=ident, outcome=Outcome.UNCHANGED, after=after)
+        before = {**guest.reading(), "identity": platform.identity}
         refusal = await self._refusal(action, target, before)
         if refusal:
             return TargetReport(id=ident, outcome=Outcome.REFUSED, message=refusal, retry=Retry.LATER)
@@ -215,7 +219,7 @@ class HandleInMemory:
         if fate == "lie":
             return TargetReport(id=ident, outcome=Outcome.CHANGED, before=before, after=before)
         note = _act(action, guest, dict(target["expect"]), half=fate == "half")
-        after = guest.reading()
+        after = {**guest.reading(), "identity": platform.identity}
         if after != before:
             platform.done.append((action, name))
         if fate in {"half", "done in silence"}:
@@ -227,8 +231,9 @@ class HandleInMemory:
         platform, ident = self._platform, str(target["id"])
         role = platform.pools.get(name)
         if action == "observe":
-            return TargetReport(id=ident, outcome=Outcome.UNCHANGED, after={"role": role, "node": "node1"})
-        refusal = await self._refusal(action, target, {"role": role})
+            after = {"role": role, "node": "node1", "identity": platform.identity}
+            return TargetReport(id=ident, outcome=Outcome.UNCHANGED, after=after)
+        refusal = await self._refusal(action, target, {"role": role, "identity": platform.identity})
         if refusal:
             return TargetReport(id=ident, outcome=Outcome.REFUSED, message=refusal, retry=Retry.LATER)
         fate = platform.fates.pop((action, name), None)

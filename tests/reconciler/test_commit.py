@@ -184,6 +184,18 @@ def test_names_the_obstacle(reading, report, message, retry):
     assert found.retry is retry
 
 
+@pytest.mark.parametrize(
+    ("known", "told", "stands"), [("a", "a", False), (None, "b", False), ("a", None, False), ("a", "b", True)]
+)
+def test_another_platform_is_an_obstacle_before_anything_else(known, told, stands):
+    """Its guest is not taken for one that replaced ours, and access is bound as well."""
+    report = TargetReport(id="-", outcome=Outcome.UNCHANGED)
+    for server in (Server(marker="another mark" if stands else "m1"), None):
+        found = obstacle(server, replace(RUNNING, identity=told), report, platform=known)
+        assert (found is not None) is stands
+        assert found is None or (found.retry, found.work_item) == (Retry.LATER, None)
+
+
 def test_sees_no_obstacle_in_a_plain_reading():
     """A guest that was read, is quiet and is the one we know may be restricted."""
     assert obstacle(Server(marker="m1"), RUNNING, TargetReport(id="-", outcome=Outcome.UNCHANGED)) is None

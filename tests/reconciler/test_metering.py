@@ -16,7 +16,7 @@ from billing.rules.terms import Effect, Stage
 from reconciler import billing_holds, observe, servers, subjects
 from reconciler.inventory import Site, SiteMode
 from reconciler.models import Observation, Server
-from reconciler.observe import GuestSeen, SiteSeen
+from reconciler.overview import GuestSeen, SiteSeen
 from reconciler.rules.terms import Deployment, GuestKind, Mode, Power
 from reconciler.servers import Registration, ServerChange
 

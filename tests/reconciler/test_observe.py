@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from billing.models import Account, AuditEntry, WorkItem, WorkState
-from reconciler import observe
+from reconciler import observe, overview
 from reconciler.models import Observation, Server, SiteState
-from reconciler.observe import GuestSeen, SiteSeen
+from reconciler.overview import GuestSeen, SiteSeen
 from reconciler.readings import Reading
 from reconciler.rules.terms import Deployment, Power
 
@@ -230,7 +230,7 @@ async def test_keeps_when_a_site_was_last_whole(see, factory, clock):
 )
 def test_puts_what_several_nodes_say_together(raws, complete):
     """Complete is only what every part calls complete, with no node silent."""
-    assert observe.merge(raws).complete is complete
+    assert overview.merge(raws).complete is complete
 
 
 async def test_tells_people_of_a_token_that_could_destroy_while_it_could(see, clock):
@@ -248,5 +248,5 @@ async def test_tells_people_of_a_token_that_could_destroy_while_it_could(see, cl
 
 def test_knows_nothing_of_a_token_that_no_reading_tells_of():
     """Silence is not the word that it cannot destroy; of several nodes, each adds what it saw."""
-    assert observe.merge([{"guests": [], "complete": True}]).excess is None
-    assert observe.merge([{"excess": []}, {"excess": ["b"]}, {"excess": ["a"]}]).excess == ("a", "b")
+    assert overview.merge([{"guests": [], "complete": True}]).excess is None
+    assert overview.merge([{"excess": []}, {"excess": ["b"]}, {"excess": ["a"]}]).excess == ("a", "b")

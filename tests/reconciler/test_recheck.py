@@ -9,7 +9,8 @@ from billing.accounts import note_fact
 from billing.models import EventState
 from billing.overrides import Authority, Placement
 from billing.rules.terms import HoldCause, OverrideKind
-from reconciler import pause, recheck
+from reconciler import pause, recheck, safety
+from reconciler.guard_models import SafeModeKind
 from reconciler.models import Hold, ReconcilerState, Server
 from reconciler.rules.terms import StepKind
 
@@ -56,7 +57,17 @@ async def test_lets_a_wanted_step_pass(wanted, is_void, kind):
 @pytest.mark.parametrize("kind", RESTRICTING)
 @pytest.mark.parametrize(
     "event",
-    ["payment", "event waits", "event given up", "dispute", "lifted", "paused", "safe mode", "override"],
+    [
+        "payment",
+        "event waits",
+        "event given up",
+        "dispute",
+        "lifted",
+        "paused",
+        "safe mode",
+        "stranger",
+        "override",
+    ],
 )
 async def test_voids_a_restriction(wanted, is_void, factory, clock, kind, event):
     """Each of them is reason enough to leave the guest alone."""
@@ -76,6 +87,8 @@ async def test_voids_a_restriction(wanted, is_void, factory, clock, kind, event)
             await pause.pause(reason="maintenance", actor="ida", now=clock.now())
         case "safe mode":
             await ReconcilerState.filter(id=1).update(safe_mode_since=clock.now())
+        case "stranger":
+            await _stranger(clock)
         case "override":
             asked = Placement(
                 account_id=server.account_id,
@@ -88,6 +101,13 @@ async def test_voids_a_restriction(wanted, is_void, factory, clock, kind, event)
     assert await is_void(step)
 
 
+async def _stranger(clock):
+    """Let another platform answer for the site, and nothing else be in doubt."""
+    now = clock.now()
+    await safety.enter(SafeModeKind.IDENTITY, "another answers", scope="demo", since=now, now=now)
+    await ReconcilerState.filter(id=1).update(safe_mode_since=None)
+
+
 @pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("kind", UNDOING)
 async def test_voids_no_restore_for_any_of_that(wanted, is_void, factory, clock, kind):
@@ -96,6 +116,7 @@ async def test_voids_no_restore_for_any_of_that(wanted, is_void, factory, clock,
     await note_fact(server.account_id, now=clock.now())
     await factory.stripe_event(stripe_customer_id="cus_1")
     await pause.pause(reason="maintenance", actor="ida", now=clock.now())
+    await _stranger(clock)
     await ReconcilerState.filter(id=1).update(safe_mode_since=clock.now())
 
     assert not await is_void(step)

@@ -10,6 +10,7 @@ _GUARD, _PLAN = "reconciler/rules/test_guard.py", "reconciler/rules/test_plan.py
 _FRESH, _LAST = "reconciler/test_freshness.py", "reconciler/test_recheck.py"
 _COMMIT, _SAFETY = "reconciler/test_commit.py", "reconciler/test_safety.py"
 _OBSERVE, _STANDING = "reconciler/test_observe.py", "reconciler/test_standing.py"
+_WHO = "reconciler/test_identity.py"
 _LADDER, _HOLDS = "billing/rules/test_ladder.py", "reconciler/test_billing_holds.py"
 _COMPARE, _PERMIT, _PROCEDURE = (f"playbooks/test_{name}.py" for name in ("compare", "permit", "procedure"))
 
@@ -37,6 +38,9 @@ _BETWEEN = (
     ("a token that could destroy takes nothing", f"{RULES}.guard:_token_is_weak",
      "if site is None or not site.excess:", "if True:",
      f"{_GUARD}::test_takes_nothing_for_money_through_a_token_that_could_destroy"),
+    ("another platform's guests stay", f"{RULES}.guard:_is_another_platform",
+     "if site is None or site.stranger is None:", "if True:",
+     f"{_GUARD}::test_takes_nothing_at_all_where_another_platform_answers"),
     ("such a token holds a stop as well", f"{RULES}.guard:_check_guest_step",
      'step = _token_is_weak(step, world.sites.get(step.site or ""))', "pass",
      f"{_GUARD}::test_takes_nothing_for_money_through_a_token_that_could_destroy"),
@@ -197,6 +201,8 @@ _DISPATCHED = (
      "if state.paused_at is not None", "if False", f"{_LAST}::test_voids_a_restriction"),
     ("the last look: safe mode", "reconciler.recheck:_braked",
      "if state.safe_mode_since is not None", "if False", f"{_LAST}::test_voids_a_restriction"),
+    ("the last look: another platform", "reconciler.recheck:_braked",
+     "if step.site in strange", "if False", f"{_LAST}::test_voids_a_restriction"),
     ("the last look: events that wait", "reconciler.recheck:_in_motion",
      "if step.account_id in moving", "if False", f"{_LAST}::test_voids_a_restriction"),
     ("the last look: events of nobody yet", "reconciler.recheck:_in_motion",
@@ -231,6 +237,9 @@ _BESIDE = (
     ("what was not observed first stays", f"{PLUGIN}.compare:restriction",
      "_as_expected(part, expect, getattr(now, part))", "pass",
      f"{_COMPARE}::test_a_restriction_never_changes_what_was_not_recorded_so"),
+    ("what was decided about another platform stays", f"{PLUGIN}.compare:_same_platform",
+     "if known is not None and known != now.identity:", "if False:",
+     f"{_COMPARE}::test_another_platform_binds_restrictions_alone"),
     ("a guest of unknown power stays", f"{PLUGIN}.compare:restriction",
      'if now.power not in ("running", "stopped"):', "if False:",
      f"{_COMPARE}::test_an_unknown_power_is_no_ground_to_act"),
@@ -275,6 +284,21 @@ _DOUBTED = (
      "and read > cause.since", "", f"{_SAFETY}::test_a_person_who_was_first_waits_for_the_facts"),
     ("a crowd of missing guests", "reconciler.observe:_not_believed",
      "if len(gone) <= most or", "if True or", f"{_SAFETY}::test_a_crowd_of_missing_guests_is_doubted"),
+    ("another platform behind the address", "reconciler.identity:judged",
+     "if reason := mismatch(site, known, seen):", "if reason := None:",
+     f"{_WHO}::test_takes_nothing_on_another_platform"),
+    ("another platform's overview is not believed", "reconciler.identity:_believed",
+     "() if WHOLE in doubted else", "seen.guests if WHOLE in doubted else",
+     f"{_WHO}::test_concludes_nothing_from_what_a_stranger_shows"),
+    ("another platform waits for a person", "reconciler.identity:judged",
+     "needs_person=True", "needs_person=False", f"{_WHO}::test_a_person_accepts_another_one"),
+    ("a person accepts what was seen and no other", "reconciler.identity:judged",
+     "or standing.reason != reason", "", f"{_WHO}::test_what_was_accepted_is_no_third_one"),
+    ("another platform just before the act", "reconciler.commit:obstacle",
+     "if not identity.may_be(platform, reading.identity):", "if False:",
+     f"{_WHO}::test_looks_again_just_before_it_takes"),
+    ("another platform proves no end of ours", "reconciler.identity:may_be",
+     "or told == known", "or True", f"{_WHO}::test_judges_no_unknown_step_by_a_strangers_guest"),
     ("an empty answer is no proof", "reconciler.observe:apply",
      "if servers and seen.complete and not seen.guests:", "if False:",
      f"{_OBSERVE}::test_calls_nobody_missing_on_a_reading_that_proves_nothing"),

@@ -60,8 +60,9 @@ class Changes:
 def restriction(want: Mapping[str, object], expect: Mapping[str, object], now: State) -> Changes:
     """Return the changes that take a guest to `want`; none when it is there already.
 
-    Raises `Refusal` when any part that would change is not as `expect` recorded it.
+    Raises `Refusal` when any part that would change is not as `expect` recorded it, or another platform answers.
     """
+    _same_platform(expect, now)
     if "backups" in want:
         return _lock_backups(expect, now)
     if "role" in want:
@@ -132,6 +133,13 @@ def _same_guest(expect: Mapping[str, object], now: State, *, strictly: bool) -> 
         raise Refusal(
             f"another guest has this number now: its mark is {now.marker}, not {known}", Retry.NEVER
         )
+
+
+def _same_platform(expect: Mapping[str, object], now: State) -> None:
+    """Refuse what was decided about another platform; an undo is bound by the guest's own mark alone."""
+    known = expect.get("identity")
+    if known is not None and known != now.identity:
+        raise Refusal(f"the platform answers as {now.identity or 'nobody'}, not as {known}", Retry.LATER)
 
 
 def _lock_backups(expect: Mapping[str, object], now: State) -> Changes:

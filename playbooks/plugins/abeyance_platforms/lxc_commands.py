@@ -21,6 +21,8 @@ COMMANDS = {
     # Without these rights `lxc-ls` shows nothing, or running containers as stopped, and says so to nobody.
     "may_work": ("test", "-r", "{path}", "-a", "-w", "{path}", "-a", "-x", "{path}"),
     "digest": ("sha256sum", "--", "{config}"),
+    # Which machine it is: machine-id(5).
+    "machine": ("cat", "/etc/machine-id"),
     "birth": ("stat", "-c", "%W", "--", "{folder}"),
     "backups": (
         "find",

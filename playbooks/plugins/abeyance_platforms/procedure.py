@@ -20,7 +20,7 @@ from .targets import BadInputError, Target
 #: The steps that change something. Each looks at the permit first.
 ACTING = ("configure", "shut_down", "start", "protect", "swap_role")
 STEPS = ("read", "compare", *ACTING, "read_back")
-PARTS = ("power", "onboot", "protection", "tag", "marker", "backups", "role")
+PARTS = ("power", "onboot", "protection", "tag", "marker", "backups", "role", "identity")
 
 
 class Driver(Protocol):

@@ -7,15 +7,16 @@ the cluster map names now; an exit status never stands for a state.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .compare import Changes
 from .proxmox_access import PoolAccess, SiteRoles
 from .proxmox_client import ProxmoxClient
 from .proxmox_endpoints import retry_of
-from .proxmox_map import ClusterMap, Place, read_map, split_tags
+from .proxmox_map import ClusterMap, Place, cluster_identity, read_map, split_tags
 from .reports import Backup, GuestGoneError, PlatformError, Refusal, Retry, State, StillRunningError
 from .targets import Target
 
@@ -54,10 +55,13 @@ class ProxmoxDriver:
         self._map = ClusterMap(places={}, online=frozenset(), silent=frozenset())
         self._tasks: dict[str, Mapping[str, str]] = {}
         self._access = PoolAccess(client, site.roles)
+        self._lock = threading.Lock()
+        self._identity: tuple[str | None] | None = None
 
     def prepare(self, targets: Sequence[Target]) -> None:
         """Read the map, the running tasks of the nodes concerned and, for pools, who holds which role."""
         guests = [target for target in targets if target.kind != "pool"]
+        self._identity = None
         if guests:
             self._map = read_map(self._client)
             nodes = {self._map.places[t.guest].node for t in guests if t.guest in self._map.places}
@@ -67,6 +71,10 @@ class ProxmoxDriver:
 
     def read(self, target: Target, parts: Sequence[str], *, restricts: bool) -> State:
         """Read a pool's role, or a guest; one that left its node since is looked for once more."""
+        identity = self._who() if "identity" in parts else None
+        return replace(self._read_target(target, parts, restricts=restricts), identity=identity)
+
+    def _read_target(self, target: Target, parts: Sequence[str], *, restricts: bool) -> State:
         if target.kind == "pool":
             return State(role=self._access.role(target.pool, strictly=restricts))
         place = self._place(target)
@@ -129,6 +137,14 @@ class ProxmoxDriver:
     def swap_role(self, target: Target, now: State, role: str) -> None:
         """Swap the role on the target's pool."""
         self._access.swap(target.pool, taken=now.role, given=role)
+
+    def _who(self) -> str | None:
+        """Return which cluster answers; asked once for all targets of a chunk."""
+        with self._lock:
+            if self._identity is None:
+                online = self._map.online or read_map(self._client).online
+                self._identity = (cluster_identity(self._client, online),)
+            return self._identity[0]
 
     def _place(self, target: Target) -> Place:
         place = self._map.places.get(target.guest)

@@ -17,6 +17,7 @@ ENDPOINTS = {
     "resources": ("GET", "/cluster/resources", ()),
     "permissions": ("GET", "/access/permissions", ()),
     "acl": ("GET", "/access/acl", ()),
+    "certificates": ("GET", "/nodes/{node}/certificates/info", ()),
     "tasks": ("GET", "/nodes/{node}/tasks", ("source", "limit")),
     "task": ("GET", "/nodes/{node}/tasks/{upid}/status", ()),
     "config": ("GET", "/nodes/{node}/{type}/{vmid}/config", ()),

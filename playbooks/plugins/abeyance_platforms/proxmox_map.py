@@ -1,7 +1,8 @@
-"""The map of a Proxmox VE cluster: which guest is on which node, and which nodes answer.
+"""The map of a Proxmox VE cluster: which guest is on which node, which nodes answer, and which cluster it is.
 
-Owns the reading of `/cluster/resources` and `/access/permissions`. Guests that the token may not see are missing from
-the map without a word, so the map also says whether that can be excluded, and whether the token could destroy.
+Owns the reading of `/cluster/resources`, `/access/permissions` and the cluster's own certificate. Guests that the token
+may not see are missing from the map without a word, so the map also says whether that can be excluded, and whether
+the token could destroy.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .proxmox_client import ProxmoxClient
+from .reports import PlatformError, Retry
 from .targets import NODE, VMID
 
 KINDS = {"lxc": "lxc", "qemu": "vm"}
@@ -26,6 +28,12 @@ DESTROYING = frozenset({
 #: Gives its holder every other right below a path. On pools it is what swaps the customers' role, and what holds on a
 #: pool is shown for each guest and storage in it (`PVE::RPCEnvironment::get_effective_permissions`).
 GRANTING = "Permissions.Modify"
+#: The certificate of the cluster's own authority. It is made with the cluster and shared by all of its nodes: a node
+#: that joins takes it over, and renewing a node's certificate leaves it alone (`pvecm(1)`, `PVE::Cluster::Setup`).
+_AUTHORITY = "pve-root-ca.pem"
+_FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}")
+#: So many nodes are asked who the cluster is before it counts as not told.
+_ASKED = 3
 _OF_A_POOL = re.compile(r"/pool(/.*)?|/vms/\d+|/storage/[^/]+")
 
 
@@ -133,21 +141,44 @@ def _held(client: ProxmoxClient) -> dict[str, Mapping[str, int]]:
     return {str(path): rights for path, rights in held.items() if isinstance(rights, dict)}
 
 
+def cluster_identity(client: ProxmoxClient, online: frozenset[str]) -> str | None:
+    """Return who the cluster is: the fingerprint of its authority's certificate; None where it has none.
+
+    `GET /nodes/{node}/certificates/info` needs no privilege. Raises `PlatformError` when no node of `online` tells.
+    """
+    problem = PlatformError("no node of the cluster answers", Retry.LATER)
+    for node in sorted(online)[:_ASKED]:
+        try:
+            told = client.call("certificates", {"node": node})
+        except PlatformError as error:
+            problem = error
+            continue
+        entries = [entry for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
+        prints = [str(one.get("fingerprint")) for one in entries if one.get("filename") == _AUTHORITY]
+        return next((f"CA {found.upper()}" for found in prints if _FINGERPRINT.fullmatch(found)), None)
+    raise problem
+
+
 def survey(client: ProxmoxClient, nodes: Sequence[str]) -> dict[str, object]:
     """Return the shallow observation of a site whose inventory lists `nodes`."""
     found = read_map(client)
     silent = found.silent | (frozenset(nodes) - found.online)
     held = _held(client)
-    problem = None
+    problem, identity = None, None
+    try:
+        identity = cluster_identity(client, found.online)
+    except PlatformError as error:
+        problem = f"the cluster does not tell who it is: {error}"
     if silent:
         problem = f"no answer from {', '.join(sorted(silent))}"
-    elif not sees_everything(held):
+    elif problem is None and not sees_everything(held):
         problem = "the token lacks VM.Audit on /vms: what it does not show may still be there"
     return {
         "guests": [place.wire() for _, place in sorted(found.places.items(), key=lambda item: int(item[0]))],
         "nodes": sorted(found.online),
         "silent_nodes": sorted(silent),
         "excess": excess(held),
+        "identity": identity,
         "complete": problem is None,
         "problem": problem,
     }

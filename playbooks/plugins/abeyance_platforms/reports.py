@@ -78,6 +78,8 @@ class State:
     busy: str | None = None
     backups: tuple[Backup, ...] | None = None
     role: str | None = None
+    #: Which platform answered: the cluster, or the node where each stands for itself.
+    identity: str | None = None
 
     def wire(self) -> dict[str, object]:
         """Return the state as plain data, under the names of the contract."""
@@ -96,6 +98,7 @@ class State:
             "unprotected_backups": None if kept is None else [b.volid for b in kept if not b.protected],
             "backups_locked": None if kept is None else all(backup.protected for backup in kept),
             "role": self.role,
+            "identity": self.identity,
         }
 
 

@@ -20,6 +20,7 @@ VMID = re.compile(r"[1-9][0-9]{2,8}")
 CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 VOLID = re.compile(r"(?!.*(?:\.\.|//))[A-Za-z0-9][A-Za-z0-9_.:/+@-]{0,254}")
 ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9 :._-]{0,127}")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,62}")
 WORDS = re.compile(r"[A-Za-z0-9 :_.,()/+-]{0,200}")
 
@@ -160,6 +161,7 @@ _EXPECTED: dict[str, Callable[[str, object], object]] = {
     "digest": _matching(re.compile("[0-9a-f]{1,128}")),
     "marker": _matching(re.compile("[A-Za-z0-9:._-]{1,100}")),
     "busy": _matching(WORDS),
+    "identity": _matching(IDENTITY),
     "tags": _several(TAG),
     "backups": _several(VOLID),
     "protected_backups": _several(VOLID),

@@ -1,8 +1,10 @@
 """The cluster as a whole: version, resources, nodes, HA resources and backup jobs.
 
-Served from what the nodes last broadcast, never by asking a node (`PVE::API2::Cluster`, `PVE::API2Tools`).
+Served from what the nodes last broadcast, never by asking a node (`PVE::API2::Cluster`, `PVE::API2Tools`); certificates
+alone are read on the node.
 """
 
+import hashlib
 from typing import Any
 
 from simulators.proxmox.core import Core
@@ -117,8 +119,31 @@ def _nodes(ask: Ask) -> Answer:
     rows = [_node_row(ask, node) for node in ask.core.nodes.values()]
     for row in rows:
         row.pop("cgroup-mode", None)
-        row["ssl_fingerprint"] = ":".join(["00"] * 32)
+        row["ssl_fingerprint"] = _fingerprint(_of_node(ask.core, str(row["node"])))
     return rows
+
+
+def _certificates(ask: Ask) -> Answer:
+    """The cluster's authority and the node's own certificate; anybody who may log in sees them."""
+    return [
+        {"filename": name, "fingerprint": _fingerprint(made_of), "subject": made_of}
+        for name, made_of in (
+            (
+                "pve-root-ca.pem",
+                f"/CN=Proxmox Virtual Environment/O=PVE Cluster Manager CA/OU={ask.core.authority}",
+            ),
+            ("pve-ssl.pem", _of_node(ask.core, ask.node)),
+        )
+    ]
+
+
+def _of_node(core: Core, node: str) -> str:
+    return f"/O=Proxmox Virtual Environment/OU={core.authority} {core.renewals}/CN={node}"
+
+
+def _fingerprint(made_of: str) -> str:
+    """A fingerprint as Proxmox VE writes it; two certificates that were made of the same have the same."""
+    return hashlib.sha256(made_of.encode()).digest().hex(":").upper()
 
 
 def _ha_resources(ask: Ask) -> Answer:
@@ -164,6 +189,7 @@ ENDPOINTS = (
         accepts={"type": Parameter(choices=("vm", "storage", "node", "sdn"))},
     ),
     Endpoint(method="GET", path="/nodes", answer=_nodes),
+    Endpoint(method="GET", path="/nodes/{node}/certificates/info", answer=_certificates),
     Endpoint(method="GET", path="/cluster/ha/resources", answer=_ha_resources, permitted=_audits_root),
     Endpoint(method="GET", path="/cluster/backup", answer=_backup_jobs, permitted=_audits_root),
 )

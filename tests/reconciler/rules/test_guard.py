@@ -138,6 +138,18 @@ def test_holds_a_climb_with_effects_back_on_a_site_that_nobody_knows(build):
     assert checked(build, world) == [(StepKind.ADVANCE, "SITE_UNKNOWN")]
 
 
+def test_takes_nothing_at_all_where_another_platform_answers(build):
+    """Whatever the cause asks for it: a guest there merely has the number of ours. What is given back passes."""
+    strange = SiteView(name="zrh1", mode=Mode.APPLY, stranger="it answers as another")
+    sites = {"zrh1": strange}
+
+    assert checked(build, build.world(stopping(build), sites=sites)) == [(StepKind.STOP, "SITE_IDENTITY")]
+    abuse = build.server(holds=(build.hold(HoldCause.ABUSE, locks_backups=False),))
+    assert checked(build, build.world(abuse, sites=sites)) == [(StepKind.STOP, "SITE_IDENTITY")]
+    taken = build.server(observed=build.seen(Power.STOPPED), record=build.taken(backups_locked=False))
+    assert checked(build, build.world(taken, sites=sites)) == [(StepKind.START, None)]
+
+
 def test_takes_nothing_for_money_through_a_token_that_could_destroy(build):
     """Neither a climb with effects nor a stop for money; other causes' stops and every restore pass."""
     strong = SiteView(name="zrh1", mode=Mode.APPLY, excess=("VM.Allocate on /vms",))

@@ -148,3 +148,21 @@ async def test_a_live_migration_locks_the_guest_until_it_has_arrived(cluster: Cl
     assert await robot.run(f"{CT}/status/shutdown") == "CT is locked (migrate)"
     cluster.advance(20)
     assert await robot.run("/nodes/pve2/lxc/101/status/shutdown") == "OK"
+
+
+async def test_its_authority_outlives_new_nodes_and_new_certificates(cluster: Cluster, robot: Any) -> None:
+    """Only another cluster has another one; each node's own certificate is its own, and renewed."""
+
+    async def told(node: str) -> dict[str, str]:
+        rows = await robot.data(f"/nodes/{node}/certificates/info")
+        return {row["filename"]: row["fingerprint"] for row in rows}
+
+    before = await told("pve1")
+    cluster.add_node("pve3")
+    cluster.renew_certificates()
+    after, joined = await told("pve1"), await told("pve3")
+    assert before["pve-root-ca.pem"] == after["pve-root-ca.pem"] == joined["pve-root-ca.pem"]
+    assert len({before["pve-ssl.pem"], after["pve-ssl.pem"], joined["pve-ssl.pem"]}) == 3
+
+    cluster.answer_as("another")
+    assert (await told("pve1"))["pve-root-ca.pem"] != before["pve-root-ca.pem"]
