@@ -5,12 +5,15 @@ For what every page asks for: a round trip, and what the ORM spends on a stateme
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from tortoise.connection import get_connection
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,14 @@ class Bundle:
         for part in found.values():
             part.sort(key=lambda columns: columns[0])
         return found
+
+
+def grouped(rows: Iterable[tuple[int, Row]]) -> Mapping[int, list[Row]]:
+    """Return rows by whom they belong to, in their order; an empty list for everybody else."""
+    found: dict[int, list[Row]] = defaultdict(list)
+    for owner, row in rows:
+        found[owner].append(row)
+    return found
 
 
 def instant(text: str) -> datetime:

@@ -7,7 +7,8 @@ is told by `billing.settling_stripe`.
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
+from typing import Protocol
 
 from tortoise.transactions import in_transaction
 
@@ -209,7 +210,7 @@ async def _plan(account_id: int, means: Means, wish: Wish | None) -> _Plan:
     account = await Account.get(id=account_id)
     rows = await reservations.open_of(account_id)
     invoices = await _payable_invoices(account, means)
-    payables = [payable(invoice, rows, account, means) for invoice in invoices.values()]
+    payables = [payable(invoice, rows, account.policy, means) for invoice in invoices.values()]
     held = (await ledger.purses([account_id]))[account_id]
     purses = Purses(voucher=held.voucher, balance=held.balance)
     if wish is not None:
@@ -242,10 +243,36 @@ async def _payable_invoices(account: Account, means: Means) -> dict[int, Invoice
     return {invoice.id: invoice for invoice in await rows.order_by("id")}
 
 
-def payable(invoice: Invoice, rows: Sequence[Reservation], account: Account, means: Means) -> Payable:
-    """Return an open invoice as settling sees it; `rows` are the open reservations of its account."""
+class Owed(Protocol):
+    """An open invoice, however it was read."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def due_on(self) -> date | None: ...
+    @property
+    def amount_due(self) -> int: ...
+    @property
+    def origin(self) -> InvoiceOrigin: ...
+
+
+class Put(Protocol):
+    """An open reservation, however it was read."""
+
+    @property
+    def invoice_id(self) -> int: ...
+    @property
+    def amount(self) -> int: ...
+    @property
+    def set_aside(self) -> bool: ...
+
+
+def payable(invoice: Owed, rows: Sequence[Put], policy_name: str, means: Means) -> Payable:
+    """Return an open invoice as settling sees it; `rows` and the policy are those of its account."""
     mine = [row for row in rows if row.invoice_id == invoice.id]
-    policy = means.policies.get(account.policy) or means.policies["standard"]
+    policy = means.policies.get(policy_name) or means.policies["standard"]
     by_records = means.stripe is not None and means.stripe.payment_records
     return Payable(
         id=invoice.id,
@@ -279,7 +306,7 @@ async def _ask_cards(account_id: int, occasion: Occasion, means: Means, ask: Ask
     invoices = await _payable_invoices(account, means)
     rows = await reservations.open_of(account_id)
     outcomes: list[Outcome] = []
-    for one in in_order(payable(invoice, rows, account, means) for invoice in invoices.values()):
+    for one in in_order(payable(invoice, rows, account.policy, means) for invoice in invoices.values()):
         overdue_at = invoices[one.id].overdue_at
         if overdue_at is None or overdue_at > now or one.reserved:
             continue

@@ -3,17 +3,19 @@
 Owns that statement and how its rows become facts. Decides nothing and writes nothing.
 """
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from billing.bundle import Bundle, Part, instant, instant_or_none
+from billing.bundle import Bundle, Part, grouped, instant, instant_or_none
 from billing.models import Episode
 from billing.rules.due import counts_from
 from billing.rules.facts import InvoiceFact, NoticeFact, OverrideFact
 from billing.rules.terms import NoticeState, OverrideKind, Stage
+from reconciler.models import Server
 
 Key = TypeVar("Key")
 Row = TypeVar("Row")
@@ -23,7 +25,7 @@ _EPISODE = (
     "awaits_since", "shielded_for", "shielded_since",
 )  # fmt: skip
 
-_BUNDLE = Bundle({
+_PARTS = {
     "overrides": Part(
         columns="id, account_id, server_id, kind, placed_at, expires_at, revoked_at, by_customer",
         rows="FROM override WHERE account_id IN (SELECT id FROM asked)",
@@ -46,13 +48,6 @@ _BUNDLE = Bundle({
         columns="account_id, SUM(disputed_amount)",
         rows="FROM invoice WHERE disputed_amount > 0 AND account_id IN (SELECT id FROM asked) GROUP BY account_id",
     ),
-    "uncovered": Part(
-        columns="s.id, s.account_id, u.ended_at",
-        rows="FROM server s JOIN subscription u "
-        "ON u.stripe_subscription_id = s.stripe_subscription_id AND u.account_id = s.account_id "
-        "WHERE u.ended_at IS NOT NULL AND NOT s.free AND s.retired_at IS NULL "
-        "AND s.account_id IN (SELECT id FROM asked)",
-    ),
     "uncollected": Part(
         columns="account_id",
         rows="FROM invoice WHERE status = 'UNCOLLECTIBLE' AND amount_paid < total "
@@ -67,7 +62,7 @@ _BUNDLE = Bundle({
         columns="account_id", rows="FROM metered_account WHERE account_id IN (SELECT id FROM asked)"
     ),
     "void_before": Part(columns="notices_void_before", rows="FROM reconciler_state WHERE id = 1"),
-})  # fmt: skip
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +81,8 @@ class SubjectRows:
     disputed: Mapping[int, int]
     #: The servers whose subscription has ended, and when.
     uncovered: Mapping[int, dict[int, datetime]]
+    #: These servers, and those whose episode is open although they are covered, by their ids.
+    servers: Mapping[int, Server]
     #: Accounts with an unpaid uncollectible invoice: no debt, but nothing new is deployed for them.
     uncollected: frozenset[int]
     #: When the account's own last episode ended.
@@ -98,22 +95,47 @@ class SubjectRows:
 
 async def read(account_ids: Iterable[int], *, now: datetime) -> SubjectRows:
     """Return the rows of these accounts. An invoice that is overdue and was not seen so yet counts from `now`."""
-    found = await _BUNDLE.read(account_ids)
+    found = await _bundle().read(account_ids)
     episodes = _nested((row.account_id, row.server_id, row) for row in map(_episode, found["episodes"]))
-    ends = [(account_id, key, instant(ended_at)) for key, account_id, ended_at in found["uncovered"]]
+    ended = [(_server(columns), instant(ended_at)) for ended_at, *columns in found["uncovered"]]
+    servers = [server for server, _ in ended] + [_server(columns) for columns in found["climbing"]]
     return SubjectRows(
-        overrides=_grouped((row[1], _override(*row)) for row in found["overrides"]),
+        overrides=grouped((row[1], _override(*row)) for row in found["overrides"]),
         episodes=episodes,
-        notices=_grouped((row[1], _notice(*row)) for row in found["notices"]),
-        invoices=_grouped((row[1], _invoice(now, *row)) for row in found["invoices"]),
+        notices=grouped((row[1], _notice(*row)) for row in found["notices"]),
+        invoices=grouped((row[1], _invoice(now, *row)) for row in found["invoices"]),
         disputed={account_id: int(amount) for account_id, amount in found["disputed"]},
         # A server that climbs alone has been uncovered before, whatever the clock says now.
-        uncovered=_nested(row for row in ends if row[2] <= now or row[1] in episodes.get(row[0], {})),
+        uncovered=_nested(
+            (server.account_id, server.id, at)
+            for server, at in ended
+            if at <= now or server.id in episodes.get(server.account_id, {})
+        ),
+        servers={server.id: server for server in servers},
         uncollected=frozenset(account_id for (account_id,) in found["uncollected"]),
         last_ended={account_id: instant(ended_at) for account_id, ended_at in found["last_ended"]},
         metered=frozenset(account_id for (account_id,) in found["metered"]),
         void_before=next((instant_or_none(at) for (at,) in found["void_before"]), None),
     )
+
+
+@functools.cache
+def _bundle() -> Bundle:
+    """Return the statement; whole servers are in it too, whose columns are known once the ORM has been set up."""
+    server = ", ".join(f"s.{name}" for name in Server.columns())
+    ended = Part(
+        columns=f"u.ended_at, {server}",
+        rows="FROM server s JOIN subscription u "
+        "ON u.stripe_subscription_id = s.stripe_subscription_id AND u.account_id = s.account_id "
+        "WHERE u.ended_at IS NOT NULL AND NOT s.free AND s.retired_at IS NULL "
+        "AND s.account_id IN (SELECT id FROM asked)",
+    )
+    climbing = Part(
+        columns=server,
+        rows="FROM server s JOIN episode e ON e.server_id = s.id "
+        "WHERE e.ended_at IS NULL AND e.account_id IN (SELECT id FROM asked)",
+    )
+    return Bundle(_PARTS | {"uncovered": ended, "climbing": climbing})
 
 
 def _override(_id: int, _account_id: int, server_id: int | None, kind: str, *rest: Any) -> OverrideFact:
@@ -130,6 +152,10 @@ def _override(_id: int, _account_id: int, server_id: int | None, kind: str, *res
 
 def _episode(columns: list[Any]) -> Episode:
     return Episode(**dict(zip(_EPISODE, columns, strict=True)))
+
+
+def _server(columns: list[Any]) -> Server:
+    return Server(**dict(zip(Server.columns(), columns, strict=True)))
 
 
 def _notice(_id: int, _episode_id: int, stage: str | None, template: str, *rest: Any) -> NoticeFact:
@@ -159,13 +185,6 @@ def _invoice(now: datetime, invoice_id: int, _account_id: int, currency: str, *r
         overdue_at=overdue_at,
         counts_from=counts_from(overdue_at, seen_at or now) if overdue_at and is_overdue else None,
     )
-
-
-def _grouped(rows: Iterable[tuple[int, Row]]) -> Mapping[int, list[Row]]:
-    found: dict[int, list[Row]] = defaultdict(list)
-    for key, row in rows:
-        found[key].append(row)
-    return found
 
 
 def _nested(rows: Iterable[tuple[int, Key, Row]]) -> Mapping[int, dict[Key, Row]]:

@@ -80,31 +80,23 @@ async def load(account_ids: Iterable[int], policies: Mapping[str, Policy], now: 
 async def of_accounts(
     accounts: Sequence[Account], policies: Mapping[str, Policy], now: datetime
 ) -> list[Subject]:
-    """Return the same of accounts that are at hand: one statement, and one more where servers are subjects."""
+    """Return the same of accounts that are at hand, in one statement."""
     rows = await subject_rows.read([account.id for account in accounts], now=now)
-    servers = await _servers(rows)
     subjects = [_account_subject(account, rows, policies, now) for account in accounts]
     for account in accounts:
         policy = _policy(account, policies)
         ended = rows.uncovered[account.id] if policy.billing.subscription_end_climbs else {}
         episodes = rows.episodes[account.id]
         subjects += [
-            _coverage_subject(account, servers[key], ended_at, rows, policy, now)
+            _coverage_subject(account, rows.servers[key], ended_at, rows, policy, now)
             for key, ended_at in sorted(ended.items())
         ]
         subjects += [
-            _covered_again(account, servers[key], policy, episode, rows, now)
+            _covered_again(account, rows.servers[key], policy, episode, rows, now)
             for key, episode in episodes.items()
             if key is not None and key not in ended
         ]
     return subjects
-
-
-async def _servers(rows: SubjectRows) -> Mapping[int, Server]:
-    """Return the servers that are uncovered, and those whose episode is open although they are covered."""
-    keys = {key for ended in rows.uncovered.values() for key in ended}
-    keys |= {key for episodes in rows.episodes.values() for key in episodes if key is not None}
-    return {server.id: server for server in await Server.filter(id__in=sorted(keys))} if keys else {}
 
 
 def _policy(account: Account, policies: Mapping[str, Policy]) -> Policy:

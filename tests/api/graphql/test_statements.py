@@ -19,6 +19,7 @@ from billing.money_models import (
     LedgerKind,
     MeteredAccount,
     PartSource,
+    Reservation,
     TransactionKind,
     UsageInterval,
 )
@@ -172,7 +173,23 @@ async def test_a_statement_of_account_takes_as_many_statements_however_long_it_i
     assert statements == as_many < 15
 
 
-async def _at(factory: Any, situation: str, servers: int, invoices: int) -> Account:
+async def _with_money(factory: Any, wallet: Any, account: Account) -> None:
+    """Metered, with money in both purses and some on its way, an expired card, and invoices open and in dispute."""
+    await factory.metered_server(account)
+    await wallet.voucher(account, 5)
+    await wallet.cash(account, 5)
+    await factory.card(account, exp_year=2020)
+    owed = await factory.invoice(account, overdue_at=None)
+    await factory.invoice(
+        account, status="PAID", amount_due=0, disputed_amount=9, origin=InvoiceOrigin.STRIPE
+    )
+    await Reservation.create(
+        account_id=account.id, invoice=owed, purse="VOUCHER", amount=3, idempotency_key=f"of {account.id}",
+        created_at=account.created_at, updated_at=account.created_at,
+    )  # fmt: skip
+
+
+async def _at(factory: Any, wallet: Any, situation: str, servers: int, invoices: int) -> Account:
     """An account in a situation, with so much to show."""
     owes = situation in {"overdue", "suspended", "everything"}
     account: Account = await factory.account()
@@ -181,43 +198,54 @@ async def _at(factory: Any, situation: str, servers: int, invoices: int) -> Acco
         await factory.observation(server)
         if situation in {"suspended", "everything"}:
             await factory.hold(server)
+    if situation in {"metered", "uncovered"}:
+        await _with_money(factory, wallet, account)
     for _ in range(invoices):
         await factory.invoice(account, **({} if owes else {"status": "PAID", "amount_due": 0}))
     if owes:
         stage = Stage.PAST_DUE if situation == "overdue" else Stage.SUSPENDED
         episode = await factory.episode(account, admitted=stage)
         await factory.notice(account, episode_id=episode.id)
-    if situation == "everything":
+    if situation in {"uncovered", "everything"}:
         now = account.created_at
+        await Subscription.create(
+            stripe_subscription_id="sub_1", account=account, status="canceled", ended_at=now, fetched_at=now
+        )
+        await factory.episode(account, server_id=rows[0].id)
+    if situation == "everything":
         await factory.episode(account, ended_at=now)
         await factory.override(account, kind="ALLOW_BACKUPS")
         await factory.override(account, server_id=rows[0].id)
         await factory.invoice(account, status="UNCOLLECTIBLE", amount_due=0)
-        await Subscription.create(
-            stripe_subscription_id="sub_1", account=account, status="canceled", ended_at=now, fetched_at=now
-        )
         await RestorePart.create(
             server_id=rows[0].id, site="demo", part="power", found="RUNNING", step_id=1, taken_at=now
         )
     return account
 
 
-@pytest.mark.parametrize("situation", ["calm", "overdue", "suspended", "everything"])
+@pytest.mark.parametrize("situation", ["calm", "metered", "uncovered", "overdue", "suspended", "everything"])
 async def test_the_start_page_of_a_portal_takes_eight_statements(
-    door: Any, factory: Any, sqlite_database: str, monkeypatch: pytest.MonkeyPatch, situation: str
+    door: Any,
+    factory: Any,
+    wallet: Any,
+    sqlite_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    situation: str,
 ) -> None:
     """It takes no more than that, the check of the token included, however much it shows."""
     counts = []
     for servers, invoices in ((1, 1), (30, 20)):
-        account = await _at(factory, situation, servers, invoices)
+        account = await _at(factory, wallet, situation, servers, invoices)
         await door.token(Role.CUSTOMER, account=account.external_id)
         counted = Counted()
         with counted.counting(monkeypatch):
             data = await door.data(Role.CUSTOMER, PORTAL_HOME, account=account.external_id)
         shown = data["viewer"]["account"]
-        assert len(shown["servers"]["edges"]) == min(servers, 20)
-        assert shown["servers"]["totalCount"] == servers
-        assert len(shown["invoices"]["edges"]) == min(invoices + (situation == "everything"), 10)
+        assert (shown["announcement"] is None) is (situation == "calm")
+        metered, uncollected = situation in {"metered", "uncovered"}, situation == "everything"
+        assert len(shown["servers"]["edges"]) == min(servers + metered, 20)
+        assert shown["servers"]["totalCount"] == servers + metered
+        assert len(shown["invoices"]["edges"]) == min(invoices + 2 * metered + uncollected, 10)
         counts.append(len(counted.statements))
         await Subscription.all().delete()
     assert counts[0] == counts[1] <= MOST_AT_HOME, "\n".join(counted.statements)
