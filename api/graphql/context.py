@@ -24,9 +24,6 @@ from billing.models import Account, Invoice, Override
 from billing.money_models import LedgerTransaction, Voucher
 from billing.rules.approvals import ApprovalKind
 from billing.rules.funds import Funds
-from billing.rules.gates import GateQuestion
-from billing.rules.terms import GateAction
-from billing.words import Words
 from reconciler import subjects
 from reconciler.models import Server
 from reconciler.subjects import Subject
@@ -74,8 +71,8 @@ class Context:
     subjects: DataLoader[int, Sequence[Subject]] = field(init=False)
     #: Those that were loaded, for whoever need not wait.
     known_subjects: dict[int, Sequence[Subject]] = field(init=False)
-    #: Gates as they go on the wire, by question and reader, and by action.
-    gates: dict[tuple[GateQuestion, Words], dict[GateAction, Any]] = field(init=False)
+    #: Gates as they go on the wire, by the situation that servers are in and the actions that are asked about.
+    gates: dict[tuple[Any, ...], list[Any]] = field(init=False)
 
     #: The overrides in force on an account and its servers, by account id.
     overrides: DataLoader[int, Sequence[Override]] = field(init=False)

@@ -7,12 +7,29 @@ variables, the limits on cost, is no part of it.
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from graphql import DocumentNode
+from graphql import DocumentNode, OperationDefinitionNode, OperationType
 
+from api.graphql.executor import Shapes
 from api.models import Role
 
 #: Characters; a longer document is read anew each time, so that nobody fills the memory.
 _LONGEST = 16 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A document that was found right, with what its queries were compiled to; nobody may change it."""
+
+    document: DocumentNode
+    shapes: Shapes = field(default_factory=Shapes)
+
+    def has_query(self, name: str | None) -> bool:
+        """Return whether the operation of this name is a query; null: the only one."""
+        operations = [one for one in self.document.definitions if isinstance(one, OperationDefinitionNode)]
+        meant = [
+            one for one in operations if name is None or (one.name is not None and one.name.value == name)
+        ]
+        return len(meant) == 1 and meant[0].operation is OperationType.QUERY
 
 
 @dataclass(kw_only=True)
@@ -20,18 +37,18 @@ class Documents:
     """The documents of one schema that were used last."""
 
     most: int = 500
-    _right: OrderedDict[tuple[Role, str], DocumentNode] = field(default_factory=OrderedDict)
+    _right: OrderedDict[tuple[Role, str], Known] = field(default_factory=OrderedDict)
 
-    def find(self, role: Role, query: str) -> DocumentNode | None:
-        """Return the document of this text if it was found right for this role; nobody may change it."""
-        document = self._right.get((role, query))
-        if document is not None:
+    def find(self, role: Role, query: str) -> Known | None:
+        """Return the document of this text if it was found right for this role."""
+        known = self._right.get((role, query))
+        if known is not None:
             self._right.move_to_end((role, query))
-        return document
+        return known
 
     def keep(self, role: Role, query: str, document: DocumentNode) -> None:
         """Remember a document that is right for this role, instead of the one that was not used for the longest."""
         if len(query) <= _LONGEST:
-            self._right[role, query] = document
+            self._right[role, query] = Known(document=document)
             if len(self._right) > self.most:
                 self._right.popitem(last=False)

@@ -1,119 +1,104 @@
-"""Executes operations as graphql-core does, but reads what is at hand straight from the objects.
+"""Executes operations as graphql-core does, by functions that they were compiled to.
 
-Owns that shortcut alone: no rule, no right and no error is its own. Where anything is unusual (a null that may not be
-one, a value that is not of its type) it steps back, and graphql-core does and tells all of it from the start.
+Owns when to compile, what is kept of it, and the way back. Where anything is unusual (a null that may not be one, a
+value that is not of its type, an error) graphql-core does and tells all of it from the start. A query only reads, so it
+may begin anew; of every other operation no more than the reading of the value that its field answered with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any
 
 from graphql import (
-    GraphQLError,
-    GraphQLField,
-    GraphQLLeafType,
-    GraphQLObjectType,
+    DirectiveNode,
+    ExecutionResult,
     GraphQLOutputType,
     GraphQLResolveInfo,
-    Undefined,
-    is_enum_type,
-    is_leaf_type,
-    is_list_type,
-    is_non_null_type,
-    is_object_type,
+    OperationType,
+    Visitor,
+    visit,
 )
-from graphql.execution.collect_fields import FieldDetailsList, GroupedFieldSet
-from graphql.execution.values import get_argument_values
+from graphql.execution.collect_fields import FieldDetailsList
+from graphql.execution.executor import Executor
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
-from strawberry.types.base import StrawberryObjectDefinition
-from strawberry.types.field import StrawberryField
 
-#: From a resolver's value to what goes on the wire; raises whatever it likes when that is not plain.
-Reader = Callable[[Any], Any]
-Resolver = TypeVar("Resolver", bound=Callable[..., object])
+from api.graphql.compiled import root_of, value_of, variables_in
+from api.graphql.completing import Completer, Run
 
-#: Built-in scalars whose values of exactly this Python type go on the wire as they are.
-_AS_IT_IS = {"String": str, "ID": str, "Boolean": bool}
-#: What a resolver returns instead of a value; some scalars would write even that down.
-_NO_VALUES = (Exception, Awaitable)
-_AT_HAND = "_abeyance_at_hand"
+#: Shapes kept of one document; more of them come of variables in `@skip` and `@include` than anybody uses.
+_MOST_SHAPES = 16
 
 
-class NotAtHandError(Exception):
-    """A quick resolver lacks something that has to be loaded first: the field's own resolver is asked."""
+class Shapes:
+    """What the queries of one document were compiled to, for each way in which variables steer what is selected."""
+
+    def __init__(self) -> None:
+        self._steering: frozenset[str] | None = None
+        self._compiled: dict[tuple[Any, ...], Completer | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._compiled)
+
+    def of(self, executor: Executor[Any]) -> Completer | None:
+        """Return what answers the executor's query; null for one that is not compiled."""
+        if self._steering is None:
+            self._steering = frozenset(_steering(executor))
+        variables, name = executor.variable_values.coerced, executor.operation.name
+        key = (name.value if name else None, *(variables.get(one) for one in self._steering))
+        if key not in self._compiled:
+            if len(self._compiled) >= _MOST_SHAPES:
+                self._compiled.clear()
+            self._compiled[key] = _compiled(lambda: root_of(executor))
+        return self._compiled[key]
 
 
-def at_hand(quick: Callable[..., object]) -> Callable[[Resolver], Resolver]:
-    """Give a resolver a quick one beside it: `(source, context, **arguments)`, the arguments scalars or enums.
+def _steering(executor: Executor[Any]) -> set[str]:
+    """Return the variables that directives of the document look at."""
+    found: set[str] = set()
 
-    It answers at once from what is loaded, with what the resolver would, or raises `NotAtHandError`.
-    """
+    class Directives(Visitor):
+        def enter_directive(self, node: DirectiveNode, *_: object) -> None:
+            found.update(variables_in(node))
 
-    def mark(resolver: Resolver) -> Resolver:
-        vars(resolver)[_AT_HAND] = quick
-        return resolver
-
-    return mark
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """How the fields of one selection are executed."""
-
-    #: By response name, how each is read of its object.
-    plain: tuple[tuple[str, Reader], ...]
-    #: What only its resolver knows, for graphql-core.
-    others: GroupedFieldSet
-
-    def read(self, source: Any) -> dict[str, Any]:
-        """Return what is plain of an object."""
-        return {name: reader(source) for name, reader in self.plain}
+    for node in (executor.operation, *executor.fragment_definitions.values()):
+        visit(node, Directives())
+    return found
 
 
-class PlainReading(StrawberryGraphQLCoreExecutionContext):
-    """Executes one operation. An attribute of an object at hand is read without the ceremony of a resolver."""
+def _compiled(compile_: Callable[[], Completer]) -> Completer | None:
+    try:
+        return compile_()
+    except Exception:  # noqa: BLE001 - graphql-core meets it again, and tells it
+        return None
 
-    def __init__(self, *args: Any, **more: Any) -> None:
+
+class QuickExecutor(StrawberryGraphQLCoreExecutionContext):
+    """Executes one operation."""
+
+    def __init__(self, *args: Any, shapes: Shapes | None = None, **more: Any) -> None:
         super().__init__(*args, **more)
-        # By identity, with what has it, so that no other object takes it over while this operation is executed.
-        self._plans: dict[tuple[int, int], tuple[object, _Plan]] = {}
-        self._readers: dict[tuple[int, int], tuple[object, Reader | None]] = {}
-        self._leaves: dict[str, Reader] = {}
+        self._shapes = Shapes() if shapes is None else shapes
+        self._values: dict[int, tuple[FieldDetailsList, Completer | None]] = {}
         middlewares = self.middleware_manager
-        self._plainly = middlewares is None or not middlewares.middlewares
+        wrapped = middlewares is not None and middlewares.middlewares
+        self._plainly = not wrapped and self.abort_signal is None and self.hooks is None
 
-    def execute_fields(
-        self,
-        parent_type: GraphQLObjectType,
-        source_value: Any,
-        path: Path | None,
-        grouped_field_set: GroupedFieldSet,
-        position_context: Any,
-    ) -> Any:
-        """Read the plain fields and leave the others to graphql-core; the answer keeps the order of the selection."""
-        if not self._plainly:
-            return super().execute_fields(
-                parent_type, source_value, path, grouped_field_set, position_context
-            )
-        plan = self._plan_of(parent_type, grouped_field_set)
-        try:
-            read = plan.read(source_value)
-        except Exception:  # noqa: BLE001 - graphql-core meets it again, and tells it
-            return super().execute_fields(
-                parent_type, source_value, path, grouped_field_set, position_context
-            )
-        if not plan.others:
-            return read
-        executed = super().execute_fields(parent_type, source_value, path, plan.others, position_context)
-        if not read:
-            return executed
-        if isinstance(executed, dict):
-            return _joined(grouped_field_set, read, executed)
-        return _joined_later(grouped_field_set, read, executed)
+    def execute_operation(self, serially: bool | None = None) -> Any:
+        """Answer a query by what it was compiled to; leave any other operation to graphql-core."""
+        execute = super().execute_operation
+        if not self._plainly or serially or self.operation.operation is not OperationType.QUERY:
+            return execute(serially)
+        complete = self._shapes.of(self)
+        if complete is None:
+            return execute(serially)
+        return self._tried(
+            lambda: complete(self.root_value, Run(self), None),
+            lambda data: ExecutionResult(data, None),
+            otherwise=lambda: execute(serially),
+        )
 
     def complete_value(
         self,
@@ -124,167 +109,43 @@ class PlainReading(StrawberryGraphQLCoreExecutionContext):
         result: Any,
         position_context: Any,
     ) -> Any:
-        """Read a value in which nothing has a resolver; leave any other to graphql-core."""
-        reader = self._reader_of(return_type, field_details_list) if self._plainly else None
-        if reader is not None:
-            try:
-                return reader(result)
-            except Exception:  # noqa: BLE001, S110 - graphql-core meets it again, and tells it
-                pass
-        return super().complete_value(return_type, field_details_list, info, path, result, position_context)
+        """Read what a mutation, or an event of a subscription, answers with."""
 
-    def _plan_of(self, parent_type: GraphQLObjectType, fields: GroupedFieldSet) -> _Plan:
-        known = self._plans.get((id(parent_type), id(fields)))
-        if known is not None:
-            return known[1]
-        plain: list[tuple[str, Reader]] = []
-        others: GroupedFieldSet = {}
-        for name, details in fields.items():
-            reader = self._plain_field(parent_type, details)
-            if reader is None:
-                others[name] = details
-            else:
-                plain.append((name, reader))
-        plan = _Plan(plain=tuple(plain), others=others)
-        self._plans[id(parent_type), id(fields)] = ((parent_type, fields), plan)
-        return plan
+        def otherwise() -> Any:
+            return complete_value(return_type, field_details_list, info, path, result, position_context)
 
-    def _plain_field(self, parent: GraphQLObjectType, details: FieldDetailsList) -> Reader | None:
-        """Return how a field is read of its object; null for one that only its resolver knows."""
-        name = details[0].node.name.value
-        if name == "__typename":
-            return lambda _: parent.name
-        field = self.schema.get_field(parent, name)
-        definition = field.extensions.get("strawberry-definition") if field is not None else None
-        if field is None or not isinstance(definition, StrawberryField):
-            return None
-        get = self._getter(field, definition, details)
-        reader = self._reader_of(field.type, details) if get is not None else None
-        return (lambda source: reader(get(source))) if get is not None and reader is not None else None
-
-    def _getter(
-        self, field: GraphQLField, definition: StrawberryField, details: FieldDetailsList
-    ) -> Reader | None:
-        """Return how the value of a field comes from its object, if it is an attribute or has a quick resolver."""
-        quick = (
-            vars(definition.base_resolver.wrapped_func).get(_AT_HAND) if definition.base_resolver else None
+        complete_value = super().complete_value
+        queried = self.operation.operation is OperationType.QUERY
+        complete = (
+            None
+            if queried or path.prev or not self._plainly
+            else self._value(return_type, field_details_list)
         )
-        if quick is not None and not definition.extensions:
-            node, variables = details[0].node, details[0].fragment_variable_values
-            try:
-                given = get_argument_values(
-                    field, node, self.variable_values, variables, self.hide_suggestions
-                )
-            except GraphQLError:
-                return None  # graphql-core tells it
-            context = self.context_value
-            return lambda source: quick(source, context, **given)
-        plain = definition.is_basic_field and not field.args and definition.default_resolver is getattr
-        return attrgetter(definition.python_name) if plain else None
+        if complete is None:
+            return otherwise()
+        return self._tried(
+            lambda: complete(result, Run(self), path), lambda value: value, otherwise=otherwise
+        )
 
-    def _reader_of(self, kind: GraphQLOutputType, details: FieldDetailsList) -> Reader | None:
-        key = (id(kind), id(details))
-        known = self._readers.get(key)
+    def _value(self, kind: GraphQLOutputType, details: FieldDetailsList) -> Completer | None:
+        """Return what reads the value of a field; kept for all events of a subscription."""
+        known = self._values.get(id(details))
         if known is None:
-            known = self._readers[key] = ((kind, details), self._made(kind, details))
+            known = self._values[id(details)] = (details, _compiled(lambda: value_of(self, kind, details)))
         return known[1]
 
-    def _made(self, kind: GraphQLOutputType, details: FieldDetailsList) -> Reader | None:
-        if is_non_null_type(kind):
-            return self._made_required(kind.of_type, details)
-        reader = self._made_required(kind, details)
-        return _optional(reader) if reader is not None else None
+    def _tried(
+        self, attempt: Callable[[], Any], told: Callable[[Any], Any], *, otherwise: Callable[[], Any]
+    ) -> Any:
+        try:
+            made = attempt()
+        except Exception:  # noqa: BLE001 - graphql-core meets it again, and tells it
+            return otherwise()
+        return self._waited(made, told, otherwise) if made.__class__ is CoroutineType else told(made)
 
-    def _made_required(self, kind: Any, details: FieldDetailsList) -> Reader | None:
-        """Return a reader that takes no null; null where something in there has a resolver or several types."""
-        if is_list_type(kind):
-            item = self._made(kind.of_type, details)
-            return _each(item) if item is not None else None
-        if is_leaf_type(kind):
-            return self._leaves.setdefault(kind.name, _leaf(kind))
-        if not is_object_type(kind):
-            return None
-        definition = (kind.extensions or {}).get("strawberry-definition")
-        if not isinstance(definition, StrawberryObjectDefinition) or definition.is_type_of is not None:
-            return None
-        selected = self.collect_subfields(kind, details)
-        if selected.new_defer_usages:
-            return None
-        plan = self._plan_of(kind, selected.grouped_field_set)
-        return None if plan.others else _object(plan, definition.origin)
-
-
-def _leaf(kind: GraphQLLeafType) -> Reader:
-    coerce = kind.coerce_output_value
-    if is_enum_type(kind):
-        return _Written(coerce).__getitem__
-    exact = _AS_IT_IS.get(kind.name)
-
-    def read(value: Any) -> Any:
-        return value if type(value) is exact else _coerced(coerce, value)
-
-    return read
-
-
-class _Written(dict[Any, Any]):
-    """What the values of one enum are written as, each worked out when it is first met."""
-
-    def __init__(self, coerce: Reader) -> None:
-        super().__init__()
-        self._coerce = coerce
-
-    def __missing__(self, value: Any) -> Any:
-        self[value] = written = _coerced(self._coerce, value)
-        return written
-
-
-def _coerced(coerce: Reader, value: Any) -> Any:
-    if value is None or isinstance(value, _NO_VALUES):
-        _step_back()
-    written = coerce(value)
-    if written is None or written is Undefined:
-        _step_back()
-    return written
-
-
-def _optional(reader: Reader) -> Reader:
-    return lambda value: None if value is None else reader(value)
-
-
-def _each(reader: Reader) -> Reader:
-    def read(values: Any) -> list[Any]:
-        if not isinstance(values, list | tuple):
-            _step_back()
-        return [reader(value) for value in values]
-
-    return read
-
-
-def _object(plan: _Plan, of: type) -> Reader:
-    # Rows often share an object, such as the gates of servers of one situation; it is kept, so that its id stays its.
-    told: dict[int, tuple[Any, dict[str, Any]]] = {}
-
-    def read(value: Any) -> dict[str, Any]:
-        known = told.get(id(value))
-        if known is None:
-            if not isinstance(value, of):
-                _step_back()
-            known = told[id(value)] = (value, plan.read(value))
-        return known[1]
-
-    return read
-
-
-def _step_back() -> NoReturn:
-    raise ValueError("this is not plain")
-
-
-def _joined(order: GroupedFieldSet, read: dict[str, Any], executed: dict[str, Any]) -> dict[str, Any]:
-    both = read | executed
-    return {name: both[name] for name in order if name in both}
-
-
-async def _joined_later(
-    order: GroupedFieldSet, read: dict[str, Any], executing: Awaitable[dict[str, Any]]
-) -> dict[str, Any]:
-    return _joined(order, read, await executing)
+    async def _waited(self, made: Any, told: Callable[[Any], Any], otherwise: Callable[[], Any]) -> Any:
+        try:
+            return told(await made)
+        except Exception:  # noqa: BLE001 - graphql-core meets it again, and tells it
+            again = otherwise()
+        return await again if self.is_awaitable(again) else again

@@ -67,23 +67,34 @@ async def account_answer(context: Context, account_id: int, action: GateAction) 
     return rules.gate(replace(_of_billing(subject, None, context.now), action=action))
 
 
-async def server_gates(context: Context, facts: ServerFacts, actions: Iterable[GateAction]) -> list[Gate]:
+async def server_gates(context: Context, facts: ServerFacts, actions: Sequence[GateAction]) -> list[Gate]:
     """Return the gates of actions on one server."""
     return gates_of(context, facts, await context.subjects.load(facts.row.account_id), actions)
 
 
 def gates_of(
-    context: Context, facts: ServerFacts, subjects: Sequence[Subject], actions: Iterable[GateAction]
+    context: Context, facts: ServerFacts, subjects: Sequence[Subject], actions: Sequence[GateAction]
 ) -> list[Gate]:
     """Return the same, its account's subjects at hand. Servers of one situation have one answer, worked out once."""
-    words = words_about(context, account_among(subjects).account)
-    question = _question(facts, subjects, context.now)
-    answers: dict[GateAction, Gate] = context.gates.setdefault((question, words), {})
-    for action in actions:
-        if action not in answers:
-            answer = rules.gate(replace(question, action=action))
-            answers[action] = Gate.of(answer, context.now, words)
-    return [answers[action] for action in actions]
+    subject = account_among(subjects)
+    server_id = facts.row.id
+    decided = any(one.server_id == server_id for one in subject.overrides)
+    coverage = coverage_among(subjects, server_id)
+    situation = (
+        facts.row.account_id,
+        server_id if decided else None,
+        tuple(map(as_gate_hold, facts.holds)),
+        coverage.standing if coverage is not None else None,
+        _is_gone(facts),
+        *actions,
+    )
+    known = context.gates.get(situation)
+    if known is None:
+        words = words_about(context, subject.account)
+        question = _question(facts, subjects, context.now)
+        answers = (rules.gate(replace(question, action=action)) for action in actions)
+        known = context.gates[situation] = [Gate.of(answer, context.now, words) for answer in answers]
+    return known
 
 
 async def server_answers(
@@ -101,8 +112,12 @@ def _question(facts: ServerFacts, subjects: Sequence[Subject], now: datetime) ->
         _of_billing(account_among(subjects), facts.row.id, now),
         holds=tuple(as_gate_hold(hold) for hold in facts.holds),
         coverage_stage=coverage.standing if coverage is not None else None,
-        gone=facts.status in {ServerStatus.DELETED, ServerStatus.MISSING},
+        gone=_is_gone(facts),
     )
+
+
+def _is_gone(facts: ServerFacts) -> bool:
+    return facts.status is ServerStatus.DELETED or facts.status is ServerStatus.MISSING
 
 
 def _of_billing(subject: Subject, server_id: int | None, now: datetime) -> GateQuestion:

@@ -75,7 +75,8 @@ class LimitOperations(SchemaExtension):
     def on_parse(self) -> Iterator[None]:
         """Take the document as it was read before, if it was."""
         context = self.execution_context
-        context.graphql_document = self._documents.find(self._role, context.query or "")
+        known = self._documents.find(self._role, context.query or "")
+        context.graphql_document = known.document if known is not None else None
         yield
 
     def on_validate(self) -> Iterator[None]:
@@ -120,7 +121,8 @@ class LimitOperations(SchemaExtension):
         return role
 
     def _is_known(self, document: DocumentNode) -> bool:
-        return self._documents.find(self._role, self.execution_context.query or "") is document
+        known = self._documents.find(self._role, self.execution_context.query or "")
+        return known is not None and known.document is document
 
 
 def _is_ambiguous(document: DocumentNode, name: str | None) -> bool:
@@ -130,6 +132,11 @@ def _is_ambiguous(document: DocumentNode, name: str | None) -> bool:
 
 def problem_of(document: DocumentNode, variables: Mapping[str, Any]) -> str | None:
     """Return which limit the document exceeds, in words; null when it keeps all of them."""
+    return problem_of_size(document, variables) or problem_of_selections(document)
+
+
+def problem_of_size(document: DocumentNode, variables: Mapping[str, Any]) -> str | None:
+    """Return which of the limits it exceeds that depend on variables too; the others it keeps or exceeds for ever."""
     measure = _Measuring(document, variables).document()
     if measure.depth > DEEPEST:
         return f"the query is {measure.depth} levels deep; ask for at most {DEEPEST}"
@@ -137,7 +144,7 @@ def problem_of(document: DocumentNode, variables: Mapping[str, Any]) -> str | No
         return f"the query has {measure.aliases} aliases; use at most {MOST_ALIASES}"
     if measure.fields > MOST_FIELDS:
         return f"the query would read up to {measure.fields} fields; ask for at most {MOST_FIELDS}"
-    return problem_of_selections(document)
+    return None
 
 
 class _Measuring:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import strawberry
 from graphql import (
@@ -17,12 +18,14 @@ from graphql import (
     GraphQLInputObjectType,
     GraphQLObjectType,
     Undefined,
+    execute,
 )
+from strawberry.execution.is_awaitable import optimized_is_awaitable
 from strawberry.extensions import DisableIntrospection, SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.name_converter import NameConverter
 from strawberry.types.base import StrawberryObjectDefinition, StrawberryType
-from strawberry.types.execution import ExecutionContext
+from strawberry.types.execution import ExecutionContext, ExecutionResult
 
 from api.graphql.account_changes import AccountMutations
 from api.graphql.account_decisions import AccountDecisionMutations
@@ -35,10 +38,10 @@ from api.graphql.decisions import DecisionMutations
 from api.graphql.descriptions import describe
 from api.graphql.documents import Documents
 from api.graphql.enforcement import EnforcementMutations
-from api.graphql.executor import PlainReading
+from api.graphql.executor import QuickExecutor
 from api.graphql.forecast import ForecastQueries
 from api.graphql.invoices import InvoiceQueries
-from api.graphql.limits import LimitOperations
+from api.graphql.limits import LimitOperations, problem_of_size
 from api.graphql.lookup import NodeQueries
 from api.graphql.money_changes import MoneyMutations
 from api.graphql.notices import NoticeQueries
@@ -115,6 +118,47 @@ class _Names(NameConverter):
 
 
 class _Schema(strawberry.Schema):
+    def __init__(self, *args: Any, documents: Documents, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._documents = documents
+
+    async def execute(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any = None,
+        root_value: Any = None,
+        operation_name: str | None = None,
+        *args: Any,
+        **more: Any,
+    ) -> ExecutionResult:
+        """Execute a query of a document that was found right before at once: the extensions would only find so again.
+
+        What depends on the variables is measured each time.
+        """
+        known = self._documents.find(context_value.principal.role, query or "")
+        if (
+            known is None
+            or not known.has_query(operation_name)
+            or problem_of_size(known.document, variable_values or {}) is not None
+        ):
+            return await super().execute(
+                query, variable_values, context_value, root_value, operation_name, *args, **more
+            )
+        result: Any = execute(
+            self._schema,
+            known.document,
+            root_value,
+            context_value,
+            variable_values,
+            operation_name,
+            executor_class=QuickExecutor,
+            is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # it is one, and says so less well
+            shapes=known.shapes,
+        )
+        executed = await result if optimized_is_awaitable(result) else result
+        return ExecutionResult(data=executed.data, errors=executed.errors)
+
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
@@ -131,12 +175,13 @@ def build_schema(*, dev: bool = False) -> strawberry.Schema:
     if not dev:
         extensions.append(DisableIntrospection)
     schema = _Schema(
+        documents=documents,
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
         types=[PlanStep],
         extensions=extensions,
-        execution_context_class=PlainReading,
+        execution_context_class=QuickExecutor,
         config=StrawberryConfig(
             name_converter=_Names(),
             scalar_map=SCALARS,

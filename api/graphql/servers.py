@@ -12,10 +12,10 @@ from tortoise.queryset import QuerySet
 
 from api.graphql import ids
 from api.graphql.audit import AuditEntry, page_of_audit
+from api.graphql.compiled import NotAtHandError, at_hand
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info
 from api.graphql.errors import LIMIT_EXCEEDED, coded
-from api.graphql.executor import NotAtHandError, at_hand
 from api.graphql.explanation import Reason, explain
 from api.graphql.gates import Gate, gates_of, server_gates
 from api.graphql.nodes import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from api.graphql.accounts import Account
 
 _MOST_AT_ONCE = 100
+_EVERY_ACTION = tuple(GateAction)
 
 
 @strawberry.type
@@ -87,7 +88,7 @@ def _gates_at_hand(
     subjects = context.known_subjects.get(server.facts.row.account_id)
     if subjects is None:
         raise NotAtHandError
-    return gates_of(context, server.facts, subjects, tuple(GateAction) if actions is None else actions)
+    return gates_of(context, server.facts, subjects, _EVERY_ACTION if actions is None else actions)
 
 
 @strawberry.type
@@ -149,8 +150,7 @@ class Server(Node):
     @at_hand(_gates_at_hand)
     async def gates(self, info: Info, actions: list[GateAction] | None = None) -> list[Gate]:
         """The gates of these actions, or of all."""
-        wanted = list(GateAction) if actions is None else actions
-        return await server_gates(info.context, self.facts, wanted)
+        return await server_gates(info.context, self.facts, _EVERY_ACTION if actions is None else actions)
 
     @strawberry.field
     async def explanation(self, info: Info) -> list[Reason]:

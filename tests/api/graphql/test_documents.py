@@ -6,7 +6,7 @@ import pytest
 from graphql import parse
 
 from api.graphql import limits
-from api.graphql.documents import Documents
+from api.graphql.documents import Documents, Known
 from api.models import Role
 
 QUERY = "query($n: Int) { servers(first: $n) { totalCount edges { node { id } } } }"
@@ -17,12 +17,22 @@ def test_it_remembers_the_last_ones() -> None:
     documents, document = Documents(most=2), parse("{ viewer { role } }")
     for query in ("a", "b"):
         documents.keep(Role.ADMIN, query, document)
-    assert documents.find(Role.ADMIN, "a") is document
+    known = documents.find(Role.ADMIN, "a")
+    assert known is not None
+    assert known.document is document
     documents.keep(Role.ADMIN, "c", document)
     found = [query for query in "abc" if documents.find(Role.ADMIN, query)]
     assert found == ["a", "c"]
     documents.keep(Role.ADMIN, "x" * 20_000, document)
     assert documents.find(Role.ADMIN, "x" * 20_000) is None
+
+
+@pytest.mark.parametrize(("name", "is_query"), [("A", True), ("B", False), ("C", False), (None, False)])
+def test_it_knows_which_operation_is_a_query(name: str | None, is_query: bool) -> None:
+    """It takes no mutation for one, nor a name that there is not, nor any of several."""
+    known = Known(document=parse("query A { viewer { role } } mutation B { x { y } }"))
+    assert known.has_query(name) is is_query
+    assert Known(document=parse("{ viewer { role } }")).has_query(None)
 
 
 @pytest.mark.usefixtures("sqlite_database")
