@@ -92,6 +92,9 @@ async def answering(
         ws_max_size=LARGEST_BODY,
         ws_per_message_deflate=False,  # a small message may inflate to any size
     )
+    # asyncio does so only for sockets that name their protocol, and these do not: without it the body of each answer
+    # waits until the client has acknowledged the head, on a kept connection some 40 ms. Accepted sockets inherit it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     host, port = listener.getsockname()[:2]

@@ -42,7 +42,7 @@ async def serve(
 
     OSError when the port is taken.
     """
-    with socket.create_server((host, port)) as listener:
+    with _listen(host, port) as listener:
         server = _Server(_config(cluster, tls))
         running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
@@ -62,7 +62,7 @@ def running(
     cluster: Cluster, *, host: str = "127.0.0.1", port: int = 0, tls: Tls | None = None
 ) -> Iterator[str]:
     """Serve in a thread of its own while the context lasts; yields the base URL, such as `http://127.0.0.1:40123`."""
-    with socket.create_server((host, port)) as listener:
+    with _listen(host, port) as listener:
         server = _Server(_config(cluster, tls))
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="proxmox-simulator", daemon=True
@@ -80,6 +80,12 @@ def running(
         finally:
             server.should_exit = True
             thread.join(_START_SECONDS)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.create_server((host, port))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # no answer waits for an acknowledgement
+    return listener
 
 
 def _config(cluster: Cluster, tls: Tls | None) -> uvicorn.Config:
