@@ -91,7 +91,8 @@ class VoucherMutations:
         account = await account_of(context, input.account_id)
         code = normalised(input.code)
         request = Request(
-            actor=context.principal.actor,
+            # Tokens of two customers may bear the same person's name.
+            actor=f"{context.principal.actor} {account.id}",
             operation="voucherRedeem",
             key=input.idempotency_key,
             # Of a code its hash alone, which is kept of the voucher as well; what is no code is never kept.

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 from tortoise.connection import get_connection
 
+from api import tokens
 from api.graphql import ids
 from api.models import IdempotencyKey, Role
 from billing import ledger, settling, vouchers
@@ -126,6 +127,23 @@ async def test_a_voucher_is_refused_with_its_reason(door: Any, factory: Any) -> 
     assert not await LedgerTransaction.exists()
     assert not await IdempotencyKey.filter(operation="voucherRedeem").exists()
     assert door.wakes == []
+
+
+async def test_the_keys_of_two_customers_are_apart(door: Any, factory: Any) -> None:
+    """It takes the same key of both, though their tokens bear the same person's name."""
+    codes = (await _issued(door, count=2))["codes"]
+    told = []
+    for number, code in enumerate(codes):
+        account = await factory.account()
+        token = await tokens.create(
+            f"portal {number}", Role.CUSTOMER, now=door.clock.now(), actor="test", person="kim",
+            account_external_id=account.external_id,
+        )  # fmt: skip
+        query = f"mutation($i: VoucherRedeemInput!) {{ voucherRedeem(input: $i) {{ {PURSE} errors {{ code path }} }} }}"
+        body = {"query": query, "variables": {"i": {"code": code, "idempotencyKey": "key-1"}}}
+        answer = (await door.post(body, token=token)).json()["data"]["voucherRedeem"]
+        told.append((answer["errors"], answer["account"]["voucherBalance"]["amount"]))
+    assert told == [([], "10.00")] * 2
 
 
 async def _limited(door: Any, account: Any, code: str) -> dict[str, Any]:
