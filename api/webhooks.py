@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from tortoise.exceptions import BaseORMException
 
+from api.bodies import LargeBodyError, SlowBodyError, read_body
 from billing.clock import Clock
 from billing.stripe import inbox
 from billing.stripe.signature import UnverifiedError, verify
@@ -43,12 +44,14 @@ class StripeWebhook:
     async def handle(self, request: Request) -> Response:
         """Take one delivery."""
         try:
-            payload = await _body(request)
+            payload = await read_body(request, most=LARGEST_BODY)
             verify(payload, request.headers.get("stripe-signature"), self.secrets, now=self.clock.now())
             event = _parsed(payload)
             self._check_origin(event)
             new = await inbox.store(event, source="webhook", now=self.clock.now())
-        except (UnverifiedError, inbox.UnstorableError, ClientDisconnect) as error:
+        except (
+            UnverifiedError, LargeBodyError, SlowBodyError, inbox.UnstorableError, ClientDisconnect
+        ) as error:  # fmt: skip
             # The reason is for our log: whoever sends a forgery learns nothing from it.
             _log.warning("stripe_webhook_refused", reason=str(error) or type(error).__name__)
             return JSONResponse({"error": "not a genuine Stripe event"}, 400)
@@ -66,16 +69,6 @@ class StripeWebhook:
             raise inbox.UnstorableError(f"livemode is not {str(self.live).lower()}")
         if event.get("account") not in {None, self.account_id}:
             raise inbox.UnstorableError("it is of another Stripe account")
-
-
-async def _body(request: Request) -> bytes:
-    """Read at most the largest body, whatever length was announced."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            raise UnverifiedError(f"the body is larger than {LARGEST_BODY} bytes")
-    return bytes(body)
 
 
 def _parsed(payload: bytes) -> dict[str, Any]:

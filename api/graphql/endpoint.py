@@ -16,12 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from api.bodies import LargeBodyError, SlowBodyError, read_body
 from api.graphql.connected import Connected
 from api.graphql.errors import INVALID, LIMIT_EXCEEDED, coded
 from api.graphql.operations import (
     BAD,
     LARGEST_BODY,
     TOO_LARGE,
+    TOO_SLOW,
     BadRequestError,
     Caller,
     Operation,
@@ -44,7 +46,7 @@ class GraphQLEndpoint:
     connected: Connected = field(default_factory=Connected)
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request: 200 once an operation was read, whatever became of it; 400, 401, 413 or 429 before."""
+        """Answer one request: 200 once an operation was read, whatever became of it; before that a status of 4xx."""
         address = request.client.host if request.client else None
         languages = request.headers.get("accept-language")
         try:
@@ -115,13 +117,15 @@ class _Events(StreamingResponse):
 
 
 async def _body(request: Request) -> bytes:
-    """Read at most the largest body, whatever length was announced."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            raise BadRequestError(TOO_LARGE, coded(f"send at most {LARGEST_BODY} bytes", LIMIT_EXCEEDED))
-    return bytes(body)
+    try:
+        return await read_body(request, most=LARGEST_BODY)
+    except LargeBodyError:
+        raise BadRequestError(
+            TOO_LARGE, coded(f"send at most {LARGEST_BODY} bytes", LIMIT_EXCEEDED)
+        ) from None
+    except SlowBodyError as slow:
+        # The rest of it may still come, so nothing else can be read on this connection.
+        raise BadRequestError(TOO_SLOW, coded(str(slow), LIMIT_EXCEEDED), {"Connection": "close"}) from None
 
 
 async def _read(request: Request) -> Operation:

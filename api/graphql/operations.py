@@ -42,7 +42,7 @@ from billing.words import Words
 #: Bytes; the largest policy fits in, however it is escaped. Telling what is wrong with more costs everybody's time.
 LARGEST_BODY = 128 * 1024
 
-BAD, UNAUTHORIZED, TOO_LARGE, TOO_MANY = 400, 401, 413, 429
+BAD, UNAUTHORIZED, TOO_SLOW, TOO_LARGE, TOO_MANY = 400, 401, 408, 413, 429
 _ONCE = (OperationType.QUERY, OperationType.MUTATION)
 
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from tortoise.exceptions import OperationalError
 
+from api import bodies
 from api.webhooks import LARGEST_BODY, StripeWebhook
 from billing.models import Account, AuditEntry, EventState, StripeEvent, StripeMirror
 from billing.stripe import inbox
@@ -286,3 +287,17 @@ async def test_it_takes_what_the_simulated_stripe_delivers(database: str, clock:
     assert door.woken == len(stored)
     assert await Account.all().count() == 1
     await door.client.aclose()
+
+
+async def test_it_waits_for_no_slow_delivery(small_door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger who sends byte by byte is given up, and nothing is kept of it."""
+    monkeypatch.setattr(bodies, "SECONDS", 0.05)
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    answer = await asyncio.wait_for(small_door.hook.handle(Request(scope, receive)), 5)
+    assert answer.status_code == 400
+    assert not await StripeEvent.exists()

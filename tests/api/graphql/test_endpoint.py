@@ -3,13 +3,14 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from api import tokens
+from api import bodies, tokens
 from api.auth import TokenAuthenticator
 from api.graphql import endpoint
 from api.jwks import KeySet, from_url
@@ -131,6 +132,21 @@ async def test_it_reads_no_more_than_its_largest_body(door: Any) -> None:
     response = await door.post(body, token=await door.token(Role.ADMIN))
     assert response.status_code == 413
     assert response.json()["errors"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
+
+
+async def test_it_waits_for_no_slow_body(door: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so with a code, and gives the connection up."""
+    monkeypatch.setattr(bodies, "SECONDS", 0.2)
+    headers = {"Authorization": f"Bearer {await door.token(Role.ADMIN)}", "Content-Type": "application/json"}
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(5)
+
+    answer = await door.request("POST", "/graphql", content=slowly(), headers=headers)
+    assert answer.status_code == 408
+    assert answer.headers["Connection"] == "close"
+    assert answer.json()["errors"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
 
 
 async def test_it_answers_no_get_and_redirects_nobody(door: Any) -> None:
