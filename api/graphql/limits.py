@@ -1,7 +1,7 @@
 """How much one operation may ask for, decided before anything of it is validated or executed.
 
-Owns the limits on tokens, depth, aliases and cost; those on selections are `api.graphql.selections`'s. Cost counts the
-fields that would be executed, page sizes included, so that pages nested in pages are bounded too.
+Owns the limits on tokens, depth, aliases, lists and cost; those on selections are `api.graphql.selections`'s. Cost
+counts the fields that would be executed, sizes of pages and lists included, so that nested lists are bounded too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from graphql import (
     InlineFragmentNode,
     IntValueNode,
     ListValueNode,
+    NullValueNode,
+    ObjectValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
     VariableNode,
@@ -31,14 +33,17 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from api.graphql.connections import DEFAULT_PAGE, LARGEST_PAGE
 from api.graphql.documents import Documents
 from api.graphql.errors import INVALID, LIMIT_EXCEEDED, coded
+from api.graphql.nodes import GateAction
 from api.graphql.selections import problem_of_selections
-from api.graphql.texts import UNFIT, has_fit_literals
+from api.graphql.texts import problem_of_literals
 from api.models import Role
 
 MOST_TOKENS = 2_000
 DEEPEST = 14
 MOST_ALIASES = 30
 MOST_FIELDS = 20_000
+#: Items of one list that is given, in the document or in the variables.
+MOST_ITEMS = 100
 #: Mistakes of one document that are told.
 MOST_MISTAKES = 5
 
@@ -50,6 +55,18 @@ _PAGED = frozenset({
     "forecast", "changes",
     "vouchers", "ledger",
 })  # fmt: skip
+#: Fields that answer with a list without pages, and as how long it is taken.
+_LISTED = {
+    "gates": len(GateAction), "serversByExternalId": 1, "prices": 20, "policies": 5, "stages": 6, "approvals": 100,
+    "explanation": 8, "because": 2, "holds": 2, "overrides": 5, "cards": 3, "tasks": 2, "lines": 20, "payments": 3,
+    "votes": 2, "codes": 20, "amounts": 1, "debt": 1, "moneyAtStake": 1, "errors": 1, "edges": 1,
+}  # fmt: skip
+#: The field, and the type, whose `accounts` are the caller's own.
+_VIEWER = ("viewer", "Viewer")
+#: The argument that says how long the list is.
+_GIVEN = {"gates": "actions", "serversByExternalId": "externalIds"}
+#: A number larger than this is as good as this one, and told in few digits.
+_LARGEST_NUMBER = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +76,8 @@ class Measure:
     depth: int = 0
     aliases: int = 0
     fields: int = 0
+    #: Of the longest list that is given.
+    items: int = 0
 
 
 class LimitOperations(SchemaExtension):
@@ -84,14 +103,17 @@ class LimitOperations(SchemaExtension):
         document = self.execution_context.graphql_document
         if document is not None:
             try:
-                problem = problem_of(document, self.execution_context.variables or {})
+                own = len(self.execution_context.context.principal.accounts)
+                problem = problem_of(document, self.execution_context.variables or {}, own=own)
             except RecursionError:
                 problem = TOO_DEEP
             if _is_ambiguous(document, self.execution_context.context.operation):
                 several = "the document has several operations; name the one to execute"
                 self.execution_context.pre_execution_errors = [coded(several, INVALID)]
-            elif problem is None and not (self._is_known(document) or has_fit_literals(document)):
-                self.execution_context.pre_execution_errors = [coded(UNFIT, INVALID)]
+            elif (
+                problem is None and not self._is_known(document) and (unfit := problem_of_literals(document))
+            ):
+                self.execution_context.pre_execution_errors = [coded(unfit, INVALID)]
             if problem is not None:
                 self.execution_context.pre_execution_errors = [coded(problem, LIMIT_EXCEEDED)]
             if self.execution_context.pre_execution_errors is None:
@@ -130,14 +152,21 @@ def _is_ambiguous(document: DocumentNode, name: str | None) -> bool:
     return name is None and len(operations) > 1
 
 
-def problem_of(document: DocumentNode, variables: Mapping[str, Any]) -> str | None:
-    """Return which limit the document exceeds, in words; null when it keeps all of them."""
-    return problem_of_size(document, variables) or problem_of_selections(document)
+def problem_of(
+    document: DocumentNode, variables: Mapping[str, Any], *, own: int = LARGEST_PAGE
+) -> str | None:
+    """Return which limit the document exceeds, in words; null when it keeps all of them.
+
+    `own` is how many accounts are the caller's own.
+    """
+    return problem_of_size(document, variables, own=own) or problem_of_selections(document)
 
 
-def problem_of_size(document: DocumentNode, variables: Mapping[str, Any]) -> str | None:
+def problem_of_size(document: DocumentNode, variables: Mapping[str, Any], *, own: int) -> str | None:
     """Return which of the limits it exceeds that depend on variables too; the others it keeps or exceeds for ever."""
-    measure = _Measuring(document, variables).document()
+    measure = _Measuring(document, variables, own).document()
+    if measure.items > MOST_ITEMS:
+        return f"a list has {measure.items} items; give at most {MOST_ITEMS}"
     if measure.depth > DEEPEST:
         return f"the query is {measure.depth} levels deep; ask for at most {DEEPEST}"
     if measure.aliases > MOST_ALIASES:
@@ -150,39 +179,51 @@ def problem_of_size(document: DocumentNode, variables: Mapping[str, Any]) -> str
 class _Measuring:
     """Walks a document once; each fragment is measured once, however often it is spread."""
 
-    def __init__(self, document: DocumentNode, variables: Mapping[str, Any]) -> None:
+    def __init__(self, document: DocumentNode, variables: Mapping[str, Any], own: int) -> None:
         self._operations = [one for one in document.definitions if isinstance(one, OperationDefinitionNode)]
         self._fragments = {
             one.name.value: one for one in document.definitions if isinstance(one, FragmentDefinitionNode)
         }
         self._variables = variables
+        self._own = max(own, 1)
+        self._defaults = {
+            one.variable.name.value: one.default_value
+            for operation in self._operations
+            for one in operation.variable_definitions or ()
+            if one.default_value is not None
+        }
         self._measured: dict[str, Measure] = {}
 
     def document(self) -> Measure:
         measures = [self._selection(operation.selection_set) for operation in self._operations]
-        return _together(measures)
+        given = [_longest_list(value) for value in (self._variables, *self._defaults.values())]
+        return _together([*measures, *(Measure(items=items) for items in given)])
 
-    def _selection(self, selection: SelectionSetNode | None) -> Measure:
+    def _selection(self, selection: SelectionSetNode | None, parent: str | None = None) -> Measure:
+        """Return what a selection comes to; `parent` is the field or the type that it is of, where that is known."""
         if selection is None:
             return Measure()
         found = []
         for node in selection.selections:
             if isinstance(node, FieldNode):
-                found.append(self._field(node))
+                found.append(self._field(node, parent))
             elif isinstance(node, InlineFragmentNode):
-                found.append(self._selection(node.selection_set))
+                of = node.type_condition.name.value if node.type_condition else parent
+                found.append(self._selection(node.selection_set, of))
             elif isinstance(node, FragmentSpreadNode):
                 found.append(self._fragment(node.name.value))
         return _together(found)
 
-    def _field(self, node: FieldNode) -> Measure:
+    def _field(self, node: FieldNode, parent: str | None) -> Measure:
         if node.name.value in {"__schema", "__type"}:
             return Measure(fields=1)  # allowed only to developers, and bounded by the schema
-        inside = self._selection(node.selection_set)
+        inside = self._selection(node.selection_set, node.name.value)
+        lists = [_longest_list(argument.value) for argument in node.arguments or ()]
         return Measure(
             depth=inside.depth + 1,
             aliases=inside.aliases + (node.alias is not None),
-            fields=1 + inside.fields * self._rows(node),
+            fields=1 + inside.fields * self._rows(node, parent),
+            items=max(inside.items, *lists, 0),
         )
 
     def _fragment(self, name: str) -> Measure:
@@ -191,31 +232,60 @@ class _Measuring:
                 Measure()
             )  # a fragment within itself adds nothing here and is refused as invalid
             fragment = self._fragments.get(name)
-            self._measured[name] = self._selection(fragment.selection_set if fragment else None)
+            if fragment is not None:
+                of = fragment.type_condition.name.value
+                self._measured[name] = self._selection(fragment.selection_set, of)
         return self._measured[name]
 
-    def _rows(self, node: FieldNode) -> int:
+    def _rows(self, node: FieldNode, parent: str | None) -> int:
+        """Return how many objects a field is taken to answer with."""
+        name = node.name.value
+        if name == "accounts" and parent in _VIEWER:
+            return self._own
         arguments = {argument.name.value: argument.value for argument in node.arguments or ()}
-        if node.name.value == "serversByExternalId":
-            value = arguments.get("externalIds")
-            return max(self._length(value), 1)
-        if node.name.value not in _PAGED:
-            return 1
-        sizes = [self._size(arguments[name]) for name in ("first", "last") if name in arguments]
-        return max((size for size in sizes if size is not None), default=DEFAULT_PAGE)
+        if name in _PAGED:
+            sizes = [self._size(arguments[one]) for one in ("first", "last") if one in arguments]
+            return max((size for size in sizes if size is not None), default=DEFAULT_PAGE)
+        given = arguments.get(_GIVEN.get(name, ""))
+        length = self._length(given) if given is not None else None
+        return _LISTED.get(name, 1) if length is None else max(length, 1)
 
-    def _length(self, value: object) -> int:
-        asked = self._variables.get(value.name.value) if isinstance(value, VariableNode) else value
-        if isinstance(asked, ListValueNode):
-            return len(asked.values)
-        return len(asked) if isinstance(asked, list) else 1
+    def _length(self, value: object) -> int | None:
+        """Return how long a list is that is given; null where none is."""
+        if isinstance(value, VariableNode):
+            name = value.name.value
+            value = self._variables[name] if name in self._variables else self._defaults.get(name)
+        if isinstance(value, ListValueNode):
+            return len(value.values)
+        if isinstance(value, list):
+            return len(value)
+        return None if value is None or isinstance(value, NullValueNode) else 1
 
     def _size(self, value: object) -> int | None:
         if isinstance(value, VariableNode):
             given = self._variables.get(value.name.value)
             # A default of the variable is not looked up: the largest page is the worst it can be.
-            return given if isinstance(given, int) and given > 0 else LARGEST_PAGE
-        return int(value.value) if isinstance(value, IntValueNode) else None
+            return min(given, _LARGEST_NUMBER) if isinstance(given, int) and given > 0 else LARGEST_PAGE
+        if not isinstance(value, IntValueNode):
+            return None
+        # A size below one is refused later on; here it must not make up for what the others cost.
+        return max(int(value.value), 1) if len(value.value) < len(str(_LARGEST_NUMBER)) else _LARGEST_NUMBER
+
+
+def _longest_list(given: object) -> int:
+    """Return the length of the longest list in a value, of the document or of the variables."""
+    longest, open_ = 0, [given]
+    while open_:
+        value = open_.pop()
+        if isinstance(value, list | tuple | ListValueNode):
+            items = value.values if isinstance(value, ListValueNode) else value
+            longest = max(longest, len(items))
+            open_.extend(items)
+        elif isinstance(value, Mapping):
+            open_.extend(value.values())
+        elif isinstance(value, ObjectValueNode):
+            open_.extend(field.value for field in value.fields)
+    return longest
 
 
 def _together(measures: list[Measure]) -> Measure:
@@ -223,4 +293,5 @@ def _together(measures: list[Measure]) -> Measure:
         depth=max((measure.depth for measure in measures), default=0),
         aliases=sum(measure.aliases for measure in measures),
         fields=sum(measure.fields for measure in measures),
+        items=max((measure.items for measure in measures), default=0),
     )

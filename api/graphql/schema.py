@@ -136,11 +136,12 @@ class _Schema(strawberry.Schema):
 
         What depends on the variables is measured each time.
         """
-        known = self._documents.find(context_value.principal.role, query or "")
+        principal = context_value.principal
+        known = self._documents.find(principal.role, query or "")
         if (
             known is None
             or not known.has_query(operation_name)
-            or problem_of_size(known.document, variable_values or {}) is not None
+            or problem_of_size(known.document, variable_values or {}, own=len(principal.accounts)) is not None
         ):
             return await super().execute(
                 query, variable_values, context_value, root_value, operation_name, *args, **more

@@ -34,7 +34,7 @@ def conditions(context: Context, asked: ServerFilter) -> Q:
     condition = Q()
     if asked.status is not None:
         any_of = Q(id=0)
-        for status in asked.status:
+        for status in dict.fromkeys(asked.status):
             any_of |= _status(context, status)
         condition &= any_of
     if asked.site is not None:

@@ -1,18 +1,20 @@
-"""Which texts may come in: those that every database can store and every answer can carry.
+"""Which texts and numbers may come in: those that every database can store and every answer can carry.
 
-Owns the check of all texts of a request, before anything is executed, and the longest text to search for.
+Owns the check of all of a request, before anything is executed, and the longest text to search for.
 """
 
 import re
 from collections.abc import Mapping
 
-from graphql import DocumentNode, StringValueNode, Visitor, visit
+from graphql import DocumentNode, FloatValueNode, IntValueNode, StringValueNode, Visitor, visit
 
 from api.graphql.errors import LIMIT_EXCEEDED, coded
 from billing.rules.words import phrase
 
 #: Characters; longer than any name or address.
 LONGEST_SEARCH = 200
+#: Digits; far more than any number that is asked for.
+LONGEST_NUMBER = 100
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -38,16 +40,28 @@ def is_fit(told: object) -> bool:
     return True
 
 
-def has_fit_literals(document: DocumentNode) -> bool:
-    """Return whether the texts written into a document are fit; an escape may spell what its source has not."""
-    found: list[str] = []
+def problem_of_literals(document: DocumentNode) -> str | None:
+    """Return what is wrong with a text or a number written into a document; null when nothing is.
 
-    class Texts(Visitor):
+    An escape may spell what its source has not, and Python reads no number of thousands of digits.
+    """
+    found: list[str] = []
+    numbers: list[str] = []
+
+    class Literals(Visitor):
         def enter_string_value(self, node: StringValueNode, *_: object) -> None:
             found.append(node.value)
 
-    visit(document, Texts())
-    return is_fit(found)
+        def enter_int_value(self, node: IntValueNode, *_: object) -> None:
+            numbers.append(node.value)
+
+        def enter_float_value(self, node: FloatValueNode, *_: object) -> None:
+            numbers.append(node.value)
+
+    visit(document, Literals())
+    if any(len(number) > LONGEST_NUMBER for number in numbers):
+        return f"a number has more than {LONGEST_NUMBER} digits"
+    return None if is_fit(found) else UNFIT
 
 
 def searchable(text: str) -> str:
