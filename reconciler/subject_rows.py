@@ -41,7 +41,8 @@ _PARTS = {
         "WHERE n.channel = 'mail' AND e.ended_at IS NULL AND n.account_id IN (SELECT id FROM asked)",
     ),
     "invoices": Part(
-        columns="id, account_id, currency, amount_due, amount_paid, disputed_amount, overdue_at, overdue_seen_at",
+        columns="id, account_id, currency, amount_due, amount_paid, disputed_amount, overdue_at, overdue_seen_at, "
+        "CASE WHEN origin <> 'STRIPE' THEN issued_at END",
         rows="FROM invoice WHERE status = 'OPEN' AND amount_due > 0 AND account_id IN (SELECT id FROM asked)",
     ),
     "disputed": Part(
@@ -172,7 +173,7 @@ def _notice(_id: int, _episode_id: int, stage: str | None, template: str, *rest:
 
 
 def _invoice(now: datetime, invoice_id: int, _account_id: int, currency: str, *rest: Any) -> InvoiceFact:
-    due, paid, disputed, overdue, seen = rest
+    due, paid, disputed, overdue, seen, announced = rest
     overdue_at, seen_at = instant_or_none(overdue), instant_or_none(seen)
     # Once it was seen overdue, no clock that is set back makes it unseen.
     is_overdue = overdue_at is not None and (seen_at is not None or overdue_at <= now)
@@ -184,6 +185,7 @@ def _invoice(now: datetime, invoice_id: int, _account_id: int, currency: str, *r
         disputed_amount=disputed,
         overdue_at=overdue_at,
         counts_from=counts_from(overdue_at, seen_at or now) if overdue_at and is_overdue else None,
+        announced_at=instant_or_none(announced),
     )
 
 

@@ -26,6 +26,8 @@ class InvoiceFact:
     overdue_at: datetime | None
     #: The later of `overdue_at` and the moment it was first seen open and overdue; null while it is not overdue.
     counts_from: datetime | None
+    #: When a mail of ours brought it; null for Stripe's, which Stripe brings.
+    announced_at: datetime | None = None
 
     @property
     def owed(self) -> int:

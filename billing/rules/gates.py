@@ -106,7 +106,7 @@ _HELD_BY = {
     HoldCause.ADMIN: (HOLDS[HoldCause.ADMIN], phrase("Contact support.")),
     HoldCause.MAINTENANCE: (
         HOLDS[HoldCause.MAINTENANCE],
-        phrase("Wait until the maintenance is over."),
+        phrase("There is nothing to do; it opens again after the maintenance."),
     ),
     HoldCause.CUSTOMER: (
         phrase("You switched this server off, so it is not repaired."),
@@ -114,20 +114,46 @@ _HELD_BY = {
     ),
 }
 _PAY = phrase("Pay what is overdue; everything opens again by itself.")
-_RENEW = phrase("Renew the subscription, or put the server on another one.")
+_RENEW = phrase(
+    "Renew the subscription, or put the server on another one; then everything opens again by itself."
+)
 _MESSAGES = {
-    _C.PAYMENT_OVERDUE: phrase("A payment is overdue."),
     _C.ACCOUNT_SUSPENDED: phrase("The account is suspended because a payment is overdue."),
-    _C.ACCOUNT_LOCKED: phrase("The account is locked because a payment is overdue."),
     _C.BACKUPS_LOCKED: phrase("The backups are kept and locked because a payment is overdue."),
 }
+#: Where an action is not what its code is named after, or is closed for itself: what of it is closed.
+_OF_ACTION = {
+    (_C.PAYMENT_OVERDUE, _A.DEPLOY): phrase("New servers have to wait because a payment is overdue."),
+    (_C.PAYMENT_OVERDUE, _A.RESIZE): phrase("Changes of size have to wait because a payment is overdue."),
+    (_C.BACKUPS_LOCKED, _A.REINSTALL): phrase(
+        "A server whose backups are locked because a payment is overdue cannot be reinstalled."
+    ),
+    (_C.ACCOUNT_LOCKED, _A.DELETE_SERVER): phrase(
+        "While the account is suspended because of an overdue payment, servers cannot be deleted."
+    ),
+    (_C.ACCOUNT_LOCKED, _A.WRITE_FILES): phrase(
+        "While the account is suspended because of an overdue payment, files can be read and downloaded,"
+        " but not changed."
+    ),
+    (_C.ACCOUNT_LOCKED, _A.EDIT_ACCOUNT): phrase(
+        "While the account is suspended because of an overdue payment, its data cannot be changed;"
+        " paying, cards and vouchers stay open."
+    ),
+}
 _ENDED = {
-    _C.PAYMENT_OVERDUE: phrase("The subscription that paid for this server has ended."),
     _C.ACCOUNT_SUSPENDED: phrase(
         "This server is suspended because the subscription that paid for it has ended."
     ),
     _C.BACKUPS_LOCKED: phrase(
         "The backups are kept and locked because the subscription that paid for this server has ended."
+    ),
+}
+_ENDED_OF_ACTION = {
+    (_C.PAYMENT_OVERDUE, _A.RESIZE): phrase(
+        "Its size cannot be changed because the subscription that paid for this server has ended."
+    ),
+    (_C.BACKUPS_LOCKED, _A.REINSTALL): phrase(
+        "It cannot be reinstalled: its backups are locked because the subscription that paid for it has ended."
     ),
 }
 _OPEN = phrase("This is possible.")
@@ -198,9 +224,11 @@ def _billing_effects(question: GateQuestion) -> Iterator[frozenset[Effect]]:
 
 def _closed(question: GateQuestion, code: GateCode, *, by_account: bool) -> Gate:
     """Return a refusal of billing; at an uncovered server's own stage the words name the ended subscription."""
-    if by_account or question.coverage_stage is None:
-        return _refusal(question.action, code, _MESSAGES[code], remedy=_PAY)
-    return _refusal(question.action, code, _ENDED.get(code, _MESSAGES[code]), remedy=_RENEW)
+    action, ended = question.action, not by_account and question.coverage_stage is not None
+    message = (_ENDED_OF_ACTION if ended else _OF_ACTION).get((code, action))
+    if message is None:
+        message = (_ENDED if ended else _MESSAGES)[code]
+    return _refusal(action, code, message, remedy=_RENEW if ended else _PAY)
 
 
 def _refusal(

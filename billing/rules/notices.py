@@ -77,7 +77,8 @@ def due_notices(
     if not facts.has_address:
         return ()
     told = _told_of_debt(facts, policy, stage, now, silent_before)
-    due = [_before_due(invoice_id) for invoice_id, at in _announced(facts, policy, now) if at <= now]
+    announced = _announced(facts, policy, now, repeat_every)
+    due = [_before_due(invoice_id) for invoice_id, at in announced if at <= now]
     return (*_of_stage(told, now, repeat_every), *due)
 
 
@@ -110,7 +111,7 @@ def next_notice_at(
         return None
     if isinstance(facts, AccountFacts):
         told = _told_of_debt(facts, policy, stage, now, None)
-        instants = [at for _, at in _announced(facts, policy, now)]
+        instants = [at for _, at in _announced(facts, policy, now, repeat_every)]
     else:
         told, instants = _told_of_coverage(facts, policy, stage, now, None), []
     if told and told.sent:
@@ -211,14 +212,21 @@ def _notice(told: _Told, kind: NoticeKind, dedupe: str) -> NoticeDue:
     )
 
 
-def _announced(facts: AccountFacts, policy: Policy, now: datetime) -> Iterator[tuple[int, datetime]]:
-    """Yield the invoices that are to be announced before they are due, each with the instant to do so."""
+def _announced(
+    facts: AccountFacts, policy: Policy, now: datetime, repeat_every: timedelta
+) -> Iterator[tuple[int, datetime]]:
+    """Yield the invoices that are to be announced before they are due, each with the instant to do so.
+
+    Not those whose own mail came less than `repeat_every` before it: that named the day already.
+    """
     if policy.before_due is None or facts.free_plan:
         return
     for invoice in sorted(facts.invoices, key=lambda invoice: invoice.id):
         owes = invoice.owed > 0 and invoice.currency == facts.currency
         if owes and invoice.overdue_at and invoice.overdue_at > now:
-            yield invoice.id, invoice.overdue_at - policy.before_due
+            at = invoice.overdue_at - policy.before_due
+            if invoice.announced_at is None or at - invoice.announced_at >= repeat_every:
+                yield invoice.id, at
 
 
 def _before_due(invoice_id: int) -> NoticeDue:

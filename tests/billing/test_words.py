@@ -76,7 +76,7 @@ def test_every_sentence_is_collected(sentences: Catalog) -> None:
     """From the rules, from a template, from the API, and both of one that counts."""
     expected = {
         "Your account is suspended",
-        "Wait until the maintenance is over.",
+        "There is nothing to do; it opens again after the maintenance.",
         "Nothing is restricted.",
         "We keep your data for you.",
         "This invoice is overdue:",

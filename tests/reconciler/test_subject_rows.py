@@ -36,7 +36,9 @@ async def test_it_gives_each_account_its_open_invoices(database: str, clock: Any
         disputed_amount=100,
         overdue_at=one.overdue_at,
         counts_from=one.overdue_at,
+        announced_at=one.issued_at,
     )
+    assert found.invoices[first.id][1].announced_at is None  # Stripe's own mail is Stripe's
 
 
 async def test_it_counts_from_the_later_of_overdue_and_seen(database: str, clock: Any, factory: Any) -> None:

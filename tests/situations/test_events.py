@@ -100,8 +100,12 @@ async def test_a_dispute_is_no_debt_while_it_is_open_and_a_lost_one_begins_anew(
         dispute = stripe.open_dispute(invoice)["id"]
         await tale.after(10 * DAY, step=10 * DAY)
         assert await tale.stage() == "CURRENT"
+        told = len(tale.letters())
         stripe.close_dispute(dispute, won=False)
         await tale.turn()
+        await tale.turn()
+        [letter] = tale.letters()[told:]
+        assert letter.startswith("A payment went back to you")
         assert await tale.stage() == "CURRENT"
         await tale.after(3 * DAY + timedelta(hours=1), step=3 * DAY + timedelta(hours=1))
         assert await tale.stage() == "PAST_DUE"

@@ -1,5 +1,6 @@
 """The table of gates, cell by cell, and what stands below it."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
@@ -9,7 +10,14 @@ import pytest
 from billing.rules.gates import Gate, GateHold, GateQuestion, gate
 from billing.rules.terms import Effect, GateAction, GateCode, HoldCause, Stage
 from billing.rules.words import english
+from billing.words import languages, words_of
 
+#: Words that say something, and those of them that both sentences of an answer need.
+WORD = re.compile(r"\w{5,}")
+REPEATED = {
+    "overdue", "überfällig", "server", "subscription", "abonnement", "maintenance", "report", "everything", "paying",
+    "zahlen",
+}  # fmt: skip
 T = datetime(2026, 11, 20, 12, tzinfo=UTC)
 STOP, BACKUPS, LOCK = Effect.STOP_SERVERS, Effect.LOCK_BACKUPS, Effect.LOCK_ACCOUNT
 ALL = frozenset({STOP, BACKUPS, LOCK})
@@ -88,6 +96,51 @@ def test_it_answers_every_cell_of_the_table(action: GateAction, column: int) -> 
     assert (answer.allowed, answer.code) == (expected is None, expected or GateCode.OK)
     assert english(answer.message).endswith(".")
     assert (answer.remedy is None) is answer.allowed
+
+
+#: What a suspended customer reads of what is closed for another reason than that a server is stopped.
+CLOSED = {
+    GateAction.WRITE_FILES: "files can be read and downloaded, but not changed.",
+    GateAction.DELETE_SERVER: "servers cannot be deleted.",
+    GateAction.EDIT_ACCOUNT: "its data cannot be changed; paying, cards and vouchers stay open.",
+}
+
+
+@pytest.mark.parametrize("action", CLOSED)
+def test_it_says_what_of_an_action_is_closed(action: GateAction) -> None:
+    """In the words of the action, at every stage that locks the account, and not in those of another."""
+    for stage in (Stage.SUSPENDED, Stage.RETAINED, Stage.DECOMMISSION_REVIEW):
+        question = GateQuestion(
+            action=action, stage=stage, effects=ALL, holds=(hold(HoldCause.BILLING, *ALL),)
+        )
+        told = "While the account is suspended because of an overdue payment, "
+        assert english(gate(question).message) == told + CLOSED[action]
+
+
+@pytest.mark.parametrize("language", sorted(languages()))
+@pytest.mark.parametrize(("action", "column"), list(product(GateAction, range(len(COLUMNS) + 2))))
+def test_it_repeats_nothing_and_names_its_cause(action: GateAction, column: int, language: str) -> None:
+    """In every language: one whole sentence what is so, another one what to do, and never the same twice."""
+    answer = asked(action, column) if column < len(COLUMNS) else uncovered(action, column - len(COLUMNS))
+    words = words_of(language, "UTC")
+    message = words.say(answer.message)
+    assert message.endswith(".")
+    if answer.remedy is not None:
+        remedy = words.say(answer.remedy)
+        assert remedy.endswith(".")
+        shared = {one.lower() for one in WORD.findall(message)} & {
+            one.lower() for one in WORD.findall(remedy)
+        }
+        assert shared <= REPEATED, (message, remedy)
+    at_own_stage = column >= len(COLUMNS) and not answer.allowed
+    assert ("subscription" in english(answer.message)) is at_own_stage
+
+
+def uncovered(action: GateAction, strong: int) -> Gate:
+    """Return the answer for a server whose subscription ended, at its first stage or stopped."""
+    holds = (hold(HoldCause.BILLING, STOP, BACKUPS),) if strong else ()
+    stage = Stage.SUSPENDED if strong else Stage.PAST_DUE
+    return gate(GateQuestion(action=action, coverage_stage=stage, holds=holds))
 
 
 @pytest.mark.parametrize("action", list(GateAction))

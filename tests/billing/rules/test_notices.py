@@ -222,6 +222,15 @@ def test_it_announces_an_invoice_before_it_is_due(standard: Policy) -> None:
     assert not due_notices(facts, replace(standard, before_due=None), Stage.CURRENT, T - DAY)
 
 
+@pytest.mark.parametrize(("days", "again"), [(14, True), (4, True), (3.9, False), (3, False), (1, False)])
+def test_it_announces_no_invoice_twice_within_a_day(standard: Policy, days: float, again: bool) -> None:
+    """One whose own mail has just named the day, as after a lost dispute, is not announced once more."""
+    told = replace(invoice(4, T), announced_at=T - days * DAY)
+    facts = AccountFacts(account_id=1, currency="EUR", invoices=(told,))
+    assert bool(due_notices(facts, standard, Stage.CURRENT, T - SECOND)) is again
+    assert (next_notice_at(facts, standard, Stage.CURRENT, T - 9 * DAY) is not None) is again
+
+
 @pytest.mark.parametrize(
     ("facts", "owed"),
     [
