@@ -19,7 +19,7 @@ from billing.rules.due import counts_from
 from billing.rules.facts import AccountFacts, DisputeFact, EpisodeFact, InvoiceFact, NoticeFact
 from billing.rules.policy import Policy
 from billing.rules.shadow import Facts
-from billing.rules.terms import InvoiceStatus, NoticeState, Stage
+from billing.rules.terms import Effect, InvoiceStatus, NoticeState, Stage
 from reconciler import reach, subjects
 from reconciler.chunks import chunks
 from reconciler.models import ReconcilerState, Server
@@ -39,8 +39,8 @@ _ACCOUNT = (
 _INVOICE = (
     "account_id", "id", "currency", "amount_due", "amount_paid", "disputed_amount", "overdue_at", "overdue_seen_at",
 )  # fmt: skip
-_EPISODE = ("account_id", "id", "started_at", "admitted", "admitted_at", "awaits")
-_NO_EPISODE = (None, None, None, Stage.CURRENT, None, None)
+_EPISODE = ("account_id", "id", "started_at", "admitted", "admitted_at", "granted", "awaits")
+_NO_EPISODE = (None, None, None, Stage.CURRENT, None, None, None)
 _NOTICE = (
     "episode_id", "stage", "template", "created_at", "delivered_at", "state", "invoice_ids",
 )  # fmt: skip
@@ -59,6 +59,8 @@ class Debtor:
     time_zone: str
     facts: Facts
     admitted: Stage
+    #: What the admitted stage may do; null: all that its policy gives it.
+    granted: frozenset[Effect] | None = None
     #: The last stage with larger effects that it was seen eligible for; null: none.
     awaits: Stage | None = None
     #: How many live servers its stage reaches, and on which sites they are.
@@ -142,7 +144,7 @@ class _Rows:
             disputed[account_id] += amount
         found = []
         for key, external_id, currency, free_plan, email, policy, zone, own_void_before in self.accounts:
-            _, episode_id, started_at, stage, admitted_at, awaits = episodes.get(key, _NO_EPISODE)
+            _, episode_id, started_at, stage, admitted_at, granted, awaits = episodes.get(key, _NO_EPISODE)
             facts = AccountFacts(
                 account_id=key,
                 currency=currency,
@@ -166,6 +168,7 @@ class _Rows:
                     time_zone=zone,
                     facts=facts,
                     admitted=stage,
+                    granted=subjects.granted_in(granted),
                     awaits=awaits,
                     servers=sum(sites.values()),
                     sites=frozenset(sites),
@@ -203,6 +206,7 @@ async def _servers_alone(
                 time_zone=one.account.time_zone,
                 facts=one.facts,
                 admitted=one.admitted,
+                granted=subjects.granted_by(one.episode),
                 awaits=one.episode.awaits if one.episode else None,
                 servers=1,
                 sites=frozenset({one.server.site}),

@@ -93,6 +93,7 @@ class Outlook:
             held_by=self.held_by,
             held_larger_by=_site_hold(one.sites, self.site_modes)
             or ("OBSERVATION_STALE" if one.unread else None),
+            granted=one.granted,
             awaits=one.awaits,
         )
 

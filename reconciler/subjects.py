@@ -60,14 +60,23 @@ class Subject:
         What was added since needs a climb with its notice and its guard, as everything that is taken does.
         """
         effects = self.policy.effects_at(stage)
-        if self.episode is None or self.episode.granted is None or stage.rank > self.admitted.rank:
-            return effects
-        return effects & {Effect(name) for name in self.episode.granted.split()}
+        granted = granted_by(self.episode)
+        return effects if granted is None or stage.rank > self.admitted.rank else effects & granted
 
     @property
     def name(self) -> str:
         """Its external id, for people."""
         return self.server.external_id if self.server else self.account.external_id
+
+
+def granted_by(episode: Episode | None) -> frozenset[Effect] | None:
+    """Return the effects that the admitted stage may have; null: all that the policy gives it."""
+    return granted_in(episode.granted) if episode is not None else None
+
+
+def granted_in(stored: str | None) -> frozenset[Effect] | None:
+    """Return the same as an episode keeps it."""
+    return None if stored is None else frozenset(map(Effect, stored.split()))
 
 
 async def load(account_ids: Iterable[int], policies: Mapping[str, Policy], now: datetime) -> list[Subject]:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from billing.rules import shadow
 from billing.rules.policy import Policy
 from billing.rules.shapes import shape, timeless
-from billing.rules.terms import Stage
+from billing.rules.terms import Effect, Stage
 from reconciler.rules.ahead_brakes import Applied, Brakes
 from reconciler.rules.looks import Look, Looks
 from reconciler.rules.world import Climb
@@ -37,6 +37,8 @@ class Walker:
     #: What keeps it from climbing, or from climbing to larger effects, for as long as nobody changes it: a stable code.
     held_by: str | None = None
     held_larger_by: str | None = None
+    #: What its present stage may do of what the policy gives it; null: all of it.
+    granted: frozenset[Effect] | None = None
     #: The stage with larger effects that it was seen eligible for already; null: none.
     awaits: Stage | None = None
 
@@ -83,8 +85,8 @@ class _Walk:
         self._waits: dict[int, str] = {}
         #: The stage with larger effects that each was seen eligible for.
         self._awaits = {index: one.awaits for index, one in enumerate(walkers) if one.awaits is not None}
-        #: By policy and two stages: whether the second does more than the first.
-        self._larger: dict[tuple[str, Stage, Stage], bool] = {}
+        #: Who has not climbed since a policy came to do more at the present stage: what that stage may do.
+        self._granted = {index: one.granted for index, one in enumerate(walkers) if one.granted is not None}
         self._rows: list[Ahead] = []
 
     def run(self, now: datetime) -> list[Ahead]:
@@ -153,17 +155,16 @@ class _Walk:
             reason="",
             invoice_ids=(),
             time_zone=walker.time_zone,
-            larger=self._does_more(walker.policy, present, seen.stage),
+            larger=self._does_more(index, present, seen.stage),
             stale=None,
             sites=frozenset(),
             forced=seen.forced,
         )
 
-    def _does_more(self, policy: Policy, present: Stage, stage: Stage) -> bool:
-        key = policy.name, present, stage
-        if key not in self._larger:
-            self._larger[key] = bool(policy.effects_at(stage) - policy.effects_at(present))
-        return self._larger[key]
+    def _does_more(self, index: int, present: Stage, stage: Stage) -> bool:
+        policy = self._walkers[index].policy
+        done = policy.effects_at(present)
+        return bool(policy.effects_at(stage) - (done & self._granted.get(index, done)))
 
     def _pass(self, at: datetime) -> list[int]:
         """Admit whom the guard lets; return them, since they may climb on at once."""
@@ -259,6 +260,7 @@ class _Walk:
         breaker = "BREAKER" if self._brakes.holds(climb) else None
         held = walker.held_by or breaker or (walker.held_larger_by if climb.larger else None)
         self._reaches(index, at, before, climb.to_stage, held or self._waits.pop(index, None))
+        self._granted.pop(index, None)
         self._forget(index)
         self._facts[index] = self._shapes.climbed(self._facts[index], climb.to_stage, at - self._later[index])
         if climb.larger:

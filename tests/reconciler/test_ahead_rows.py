@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from billing.models import Account, Episode, Subscription
-from billing.rules.terms import NoticeState, OverrideKind, Stage
+from billing.rules.terms import Effect, NoticeState, OverrideKind, Stage
 from reconciler import ahead_rows, subjects
 from reconciler.models import Observation, ReconcilerState, Server
 
@@ -39,7 +39,11 @@ async def population(factory: Any, now: Any) -> None:
         await factory.server(account, retired_at=now - DAY)
         if number > 3:
             episode = await factory.episode(account, started_at=now - DAY, admitted=Stage.PAST_DUE)
-            await Episode.filter(id=episode.id).update(awaits=Stage.FINAL_NOTICE, awaits_since=now - DAY)
+            await Episode.filter(id=episode.id).update(
+                awaits=Stage.FINAL_NOTICE,
+                awaits_since=now - DAY,
+                granted=[None, "", "LOCK_BACKUPS STOP_SERVERS"][number % 3],
+            )
             for state, arrived in ((NoticeState.DELIVERED, now), (NoticeState.FAILED, None)):
                 await factory.notice(
                     account,
@@ -81,11 +85,17 @@ async def test_it_reads_the_facts_of_the_passes(factory: Any, clock: Any, polici
             same.account.time_zone,
             same.admitted,
         )
+        assert one.granted == subjects.granted_by(same.episode)
         assert one.awaits is (same.episode.awaits if same.episode else None)
         # The server that climbs alone was never read.
         assert one.unread is (one.server_id is not None or one.account_id in late)
         assert one.account == same.account.external_id
         assert (one.servers, one.sites) == ((1, {"demo"}) if one.server_id else (3, {"demo", "other"}))
+    assert {one.granted for one in found} == {
+        None,
+        frozenset(),
+        frozenset(set(Effect) - {Effect.LOCK_ACCOUNT}),
+    }
     left = [one for key, one in passes.items() if key not in read]
     assert all(one.facts.invoices == () or one.eligibility.debt is None for one in left)
 

@@ -20,7 +20,7 @@ from billing.rules.facts import (
     OverrideFact,
 )
 from billing.rules.policy import GuardPolicy, Limit, Policy, Window, Windows
-from billing.rules.terms import OverrideKind, Stage
+from billing.rules.terms import Effect, OverrideKind, Stage
 from reconciler.rules import forecast as module
 from reconciler.rules.ahead_brakes import Brakes
 from reconciler.rules.forecast import Ahead, Walker, forecast
@@ -265,6 +265,21 @@ def test_it_starts_from_the_breaker_as_it_stands(standard: Policy) -> None:
     assert waits(walk(told_already, by=filled, days=4), Stage.FINAL_NOTICE) == [(72 * HOUR, "BREAKER")]
     known = replace(told_already, awaits=Stage.FINAL_NOTICE)
     assert waits(walk(known, by=filled, days=4), Stage.FINAL_NOTICE) == [(72 * HOUR, "BREAKER")]
+
+
+def test_it_takes_what_a_policy_came_to_do_since_for_larger_effects(standard: Policy) -> None:
+    """Whoever stands there already has it done by the next climb alone, which then meets the brakes like any other."""
+    rungs = tuple(replace(rung, effects=frozenset({Effect.LOCK_BACKUPS})) for rung in standard.stages)
+    same = replace(standard, stages=rungs)
+    reached = shadow.climbed(shadow.settled(walker(same).facts, same, NOW)[0], Stage.PAST_DUE, NOW)
+    told_of = replace(walker(same), facts=reached)
+
+    def held(granted: frozenset[Effect] | None) -> list[str | None]:
+        one = replace(told_of, granted=granted)
+        return [row.waiting_for for row in walk(one, by=brakes(breaker_open=True), days=40)]
+
+    assert held(None) == held(frozenset({Effect.LOCK_BACKUPS})) == [None, None, None]
+    assert held(frozenset()) == ["BREAKER", None, None]
 
 
 def some_debtor(dice: random.Random, key: int, policy: Policy) -> Walker:
