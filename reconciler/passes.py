@@ -80,7 +80,7 @@ class Passes:
         """Return the plan as of now with the names to show it, changing and sending nothing."""
         now, policies = self.clock.now(), self.policies()
         found = await subjects.load(await self._due(now), policies, now)
-        view = await self._survey.world(found, await modes.in_force(self.mode), now)
+        view = await self._survey.world(found, await modes.in_force(self.mode), now, policies=policies)
         plan = await self._guarded(propose(view), view, policies)
         return plan, await names(plan)
 
@@ -95,12 +95,12 @@ class Passes:
         due = await self._due(now)
         newly_overdue = await invoices.note_overdue(due, now=now)
         found = await self._settle(await subjects.load(due, policies, now), mode, policies, now)
-        view = await self._survey.world(found, mode, now)
+        view = await self._survey.world(found, mode, now, policies=policies)
         proposed = propose(view)
         self._submit(proposed, mode, restricting=False)
         if mode is Mode.APPLY and (asked := await self._asking.about(_to_be_restricted(proposed, view))):
             found = await self._again(found, asked, policies)
-            view = await self._survey.world(found, mode, self.clock.now())
+            view = await self._survey.world(found, mode, self.clock.now(), policies=policies)
             proposed = propose(view)
             self._submit(proposed, mode, restricting=False)
         if self.safety is not None:

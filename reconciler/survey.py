@@ -15,7 +15,7 @@ from billing.models import Account, Invoice
 from billing.rules import ladder
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus
-from reconciler import breaker, payment_shield, reach, standing, world
+from reconciler import breaker, passed_over, payment_shield, reach, standing, world
 from reconciler.chunks import chunks
 from reconciler.freshness import Freshness
 from reconciler.inventory import Inventory
@@ -38,7 +38,9 @@ class Survey:
     inventory: Inventory
     freshness: Freshness
 
-    async def world(self, found: Sequence[Subject], mode: Mode, now: datetime) -> World:
+    async def world(
+        self, found: Sequence[Subject], mode: Mode, now: datetime, *, policies: Mapping[str, Policy]
+    ) -> World:
         """Return what a plan is made from: who could climb, and which servers and access roles have a gap."""
         fleet = await world.load(self.inventory, now)
         climbing = [subject for subject in found if may_climb(subject)]
@@ -57,6 +59,7 @@ class Survey:
             servers=fleet.servers,
             access=fleet.access,
             sites=fleet.sites,
+            passed_over=await passed_over.load(climbing, policies=policies, now=now),
         )
 
     async def _reach(self, climbing: Sequence[Subject], now: datetime) -> "_Reach":

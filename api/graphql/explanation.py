@@ -28,7 +28,7 @@ from reconciler.hold_effects import effects_of
 from reconciler.models import Step
 from reconciler.rules import explain as tree
 from reconciler.rules.explain import HoldTold, OverrideTold, ServerStory, StepTold, Waiting
-from reconciler.rules.terms import StepKind
+from reconciler.rules.terms import StepKind, StepState
 from reconciler.subjects import Subject
 
 
@@ -146,7 +146,7 @@ async def _overrides(context: Context, account_id: int, server_id: int | None) -
 
 
 async def _waiting(context: Context, account_id: int) -> list[tuple[int | None, Waiting]]:
-    """Return the held-back steps of the last plan, by server; only staff hears of restrictions that wait."""
+    """Return the held-back and skipped steps of the last plan, by server; of restrictions only staff hears."""
     told = [
         (
             row["server_id"],
@@ -155,6 +155,7 @@ async def _waiting(context: Context, account_id: int) -> list[tuple[int | None, 
                 code=row["held_back_by"],
                 reason=str(row["held_back_reason"]).rstrip(".") if context.reads_about_servers else None,
                 until=datetime.fromisoformat(until) if (until := row.get("held_back_until")) else None,
+                skipped=row["state"] == StepState.SKIPPED,
             ),
         )
         for row in await context.machinery.held_back.load(account_id)

@@ -119,7 +119,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
     },
     "Plan": {"digest at mode summary text steps": MACHINERY},
     "PlanSummary": {
-        "advance stop start lockBackups unlockBackups heldBack drift accounts moneyAtStake": MACHINERY,
+        "advance stop start lockBackups unlockBackups heldBack drift skipped accounts moneyAtStake": MACHINERY,
     },
     "PlanStep": {
         "id kind state account server toStage reason invoices heldBackBy heldBackReason": MACHINERY,

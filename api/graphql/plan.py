@@ -51,6 +51,7 @@ class PlanSummary:
     unlock_backups: int
     held_back: int
     drift: int
+    skipped: int
     accounts: int
     money_at_stake: list[Money]
 
@@ -140,7 +141,9 @@ async def step_by_key(context: Context, key: str) -> PlanStep | None:
 
 def _summary(content: Mapping[str, Any]) -> PlanSummary:
     told = content.get("summary") or {}
-    counts = ("advance", "stop", "start", "lock_backups", "unlock_backups", "held_back", "drift", "accounts")
+    counts = (
+        "advance", "stop", "start", "lock_backups", "unlock_backups", "held_back", "drift", "skipped", "accounts",
+    )  # fmt: skip
     stakes = told.get("money_at_stake") or ()
     return PlanSummary(
         **{name: int(told.get(name) or 0) for name in counts},

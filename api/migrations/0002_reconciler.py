@@ -43,7 +43,7 @@ RUN = {
 }
 STEP = {
     "kind": one_of("kind", "ADVANCE STOP START LOCK_BACKUPS UNLOCK_BACKUPS CLOSE_ACCESS OPEN_ACCESS"),
-    "state": one_of("state", "PLANNED HELD_BACK DISPATCHED DONE FAILED UNKNOWN VOID DRIFT"),
+    "state": one_of("state", "PLANNED HELD_BACK DISPATCHED DONE FAILED UNKNOWN VOID DRIFT SKIPPED"),
     "lane": one_of("lane", LANES),
     "outcome": one_of("outcome", "CHANGED UNCHANGED FAILED UNKNOWN REFUSED"),
     "attempt": "NEW.attempt >= 1",

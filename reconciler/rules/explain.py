@@ -57,13 +57,14 @@ class StepTold:
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """One step of the last plan that is held back."""
+    """One step of the last plan that is held back, or skipped because its server is passed over."""
 
     kind: StepKind
     code: str
     #: Null for readers who are told no more than that it waits.
     reason: str | None
     until: datetime | None = None
+    skipped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +254,7 @@ def _under_way(story: ServerStory) -> Iterator[Reason]:
 
 
 def _held_back(story: ServerStory) -> Iterator[Reason]:
-    """Tell which restrictions of the server itself wait; climbs are told with the ladder."""
+    """Tell which restrictions of the server itself wait or are skipped; climbs are told with the ladder."""
     for one in story.waiting:
         if one.kind.restricts and one.kind is not StepKind.ADVANCE:
             yield _waits(one)
@@ -261,8 +262,8 @@ def _held_back(story: ServerStory) -> Iterator[Reason]:
 
 def _waits(one: Waiting) -> Reason:
     return Reason(
-        rule=f"held_back.{one.code.lower()}",
-        said=(_why_it_waits(one),),
+        rule=f"{'skipped' if one.skipped else 'held_back'}.{one.code.lower()}",
+        said=(_why_it_is_skipped(one) if one.skipped else _why_it_waits(one),),
         value=one.kind,
         until=one.until,
     )
@@ -276,6 +277,14 @@ def _why_it_waits(one: Waiting) -> Phrase:
     if one.until:
         return phrase("%(kind)s waits until %(at)s: %(why)s.", kind=one.kind, at=one.until, why=one.reason)
     return phrase("%(kind)s waits: %(why)s.", kind=one.kind, why=one.reason)
+
+
+def _why_it_is_skipped(one: Waiting) -> Phrase:
+    if one.code == "FREE":
+        return phrase("The stop of its account leaves it out: it is free of charge.")
+    if one.until:
+        return phrase("The stop of its account leaves it out until %(at)s: staff exempted it.", at=one.until)
+    return phrase("The stop of its account leaves it out: staff exempted it.")
 
 
 def climbs_held_back(waiting: tuple[Waiting, ...]) -> tuple[Reason, ...]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from billing.rules.policy import GuardPolicy, Windows
 from billing.rules.terms import Stage
 from reconciler.rules.plan import Plan, Step
-from reconciler.rules.terms import Mode, StepKind
+from reconciler.rules.terms import Mode, StepKind, StepState
 from reconciler.rules.windows import in_window, opens_at
 from reconciler.rules.world import Climb, ServerView, SiteView, World
 
@@ -97,7 +97,7 @@ def _check(
     climbs: Mapping[_Subject, Climb],
     servers: Mapping[int, ServerView],
 ) -> Step:
-    if not step.kind.restricts:
+    if not step.kind.restricts or step.state is StepState.SKIPPED:
         return step
     step = _is_another_platform(step, world.sites.get(step.site or ""))
     if circumstances.safe_mode and (step.billing or step.kind is StepKind.ADVANCE):

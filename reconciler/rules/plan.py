@@ -12,7 +12,7 @@ from datetime import datetime
 from billing.rules.terms import HoldCause, Stage
 from reconciler.rules import desired as wish
 from reconciler.rules.terms import Mode, Power, StepKind, StepState
-from reconciler.rules.world import AccessView, Climb, ServerView, SiteView, World
+from reconciler.rules.world import AccessView, Climb, PassedOver, ServerView, SiteView, World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Step:
     to_stage: Stage | None = None
     reason: str
     invoice_ids: tuple[int, ...] = ()
-    #: A stable code of who holds it back, and the sentence for people.
+    #: A stable code of who holds it back, or why its server is skipped, and the sentence for people.
     held_back_by: str | None = None
     held_back_reason: str | None = None
     #: When what holds it back ends by itself; null when that is not known.
@@ -101,6 +101,7 @@ def propose(world: World) -> Plan:
         if step.kind.restricts and (server.account_id, server.site) in closing and step.billing:
             step = step.hold_back("ORDER", "access is closed first")
         steps.append(step)
+    steps += map(_skipped, world.passed_over)
     return Plan(at=world.now, mode=world.mode, steps=tuple(sorted(steps, key=_order(world.servers))))
 
 
@@ -136,6 +137,24 @@ def _advance(climb: Climb, world: World) -> Step:
         reason=climb.reason,
         invoice_ids=climb.invoice_ids,
         facts_version=account.facts_version,
+    )
+
+
+def _skipped(server: PassedOver) -> Step:
+    """Return the stop that is not proposed: it is listed so that nobody takes it for forgotten."""
+    return Step(
+        kind=StepKind.STOP,
+        state=StepState.SKIPPED,
+        account_id=server.account_id,
+        server_id=server.server_id,
+        site=server.site,
+        node=server.node,
+        reason=f"{server.stage} stops the servers of its account",
+        held_back_by="FREE" if server.free else "EXEMPT",
+        held_back_reason="it is free of charge and takes no billing hold"
+        if server.free
+        else "staff exempted it from billing holds",
+        held_back_until=None if server.free else server.until,
     )
 
 

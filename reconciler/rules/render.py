@@ -51,11 +51,17 @@ def summary(plan: Plan, names: Names) -> dict[str, object]:
         "start": counts[StepKind.START],
         "lock_backups": counts[StepKind.LOCK_BACKUPS],
         "unlock_backups": counts[StepKind.UNLOCK_BACKUPS],
-        "held_back": sum(step.held_back_by is not None for step in plan.steps),
+        "held_back": sum(state_of(step) is StepState.HELD_BACK for step in plan.steps),
         "drift": sum(state_of(step) is StepState.DRIFT for step in plan.steps),
-        "accounts": len({step.account_id for step in plan.steps}),
+        "skipped": sum(step.state is StepState.SKIPPED for step in plan.steps),
+        "accounts": len({step.account_id for step in _proposed(plan)}),
         "money_at_stake": [{"minor": money[currency], "currency": currency} for currency in sorted(money)],
     }
+
+
+def _proposed(plan: Plan) -> list[Step]:
+    """Return the steps without those that are listed only to say that a server is passed over."""
+    return [step for step in plan.steps if step.state is not StepState.SKIPPED]
 
 
 def _stakes(plan: Plan, names: Names) -> dict[str, int]:
@@ -69,10 +75,12 @@ def _stakes(plan: Plan, names: Names) -> dict[str, int]:
 
 
 def text(plan: Plan, names: Names) -> str:
-    """Return the plan as lines: a sum, then one a step with its reason, what drifted and what waits apart."""
+    """Return the plan as lines: a sum, then one a step with its reason; what drifted, waits or is skipped apart."""
+    mode = f"(mode {plan.mode.lower()})"
     if not plan.steps:
-        return f"Nothing to do (mode {plan.mode.lower()}).\n"
-    lines = [f"Plan {plan.digest[:12]} (mode {plan.mode.lower()}), {_sum(plan, names)}", ""]
+        return f"Nothing to do {mode}.\n"
+    head = f"Plan {plan.digest[:12]} {mode}, {_sum(plan, names)}"
+    lines = [head if _proposed(plan) else f"Nothing to do {mode}.", ""]
     for place, (title, steps) in enumerate(_sections(plan)):
         lines += [*([""] if place and title else []), *([title] if title else [])]
         lines += [_line(step, names) for step in steps]
@@ -84,10 +92,12 @@ def markdown(plan: Plan, names: Names) -> str:
     lines = [f"## Plan `{plan.digest[:12]}`, mode {plan.mode.lower()}", ""]
     if not plan.steps:
         return "\n".join([*lines, "Nothing to do."]) + "\n"
-    lines += [f"As of {_instant(plan.at)}: {_sum(plan, names)}.", ""]
+    told = _sum(plan, names) if _proposed(plan) else "nothing to do"
+    lines += [f"As of {_instant(plan.at)}: {told}.", ""]
     for title, steps in _sections(plan):
         waits = any(step.held_back_by for step in steps)
-        head = ["step", "whom", "where", "why", *(["waits for", "until"] if waits else [])]
+        why = "skipped because" if steps[0].state is StepState.SKIPPED else "waits for"
+        head = ["step", "whom", "where", "why", *([why, "until"] if waits else [])]
         lines += [f"### {title or 'To be done'}", "", _row(head), _row("---" for _ in head)]
         lines += [_row(map(_cell, _cells(step, names, waits=waits))) for step in steps]
         lines.append("")
@@ -95,7 +105,7 @@ def markdown(plan: Plan, names: Names) -> str:
 
 
 def _sections(plan: Plan) -> list[tuple[str, list[Step]]]:
-    """Return what is to be done, what drifted and what waits, each under its title; empty ones are left out."""
+    """Return what is to be done, what drifted, what waits and who is passed over, each under its title."""
     of: dict[StepState, list[Step]] = defaultdict(list)
     for step in plan.steps:
         of[state_of(step)].append(step)
@@ -103,6 +113,7 @@ def _sections(plan: Plan) -> list[tuple[str, list[Step]]]:
         StepState.PLANNED: "",
         StepState.DRIFT: "Came undone without us:",
         StepState.HELD_BACK: "Held back:",
+        StepState.SKIPPED: "Skipped:",
     }
     return [(title, of[state]) for state, title in titles.items() if of[state]]
 
@@ -114,7 +125,9 @@ def _sum(plan: Plan, names: Names) -> str:
     parts = [f"{number} {kind.lower().replace('_', ' ')}" for kind, number in sorted(kinds.items())]
     parts += [f"{told['drift']} drifted"] if told["drift"] else []
     parts += [f"{told['held_back']} held back"] if told["held_back"] else []
-    number = f"{len(plan.steps)} step{'s' if len(plan.steps) > 1 else ''}: {', '.join(parts)}"
+    parts += [f"{told['skipped']} skipped"] if told["skipped"] else []
+    steps = len(_proposed(plan))
+    number = f"{steps} step{'s' if steps > 1 else ''}: {', '.join(parts)}"
     stakes = " and ".join(
         f"{format_amount(minor, currency)} {currency}"
         for currency, minor in sorted(_stakes(plan, names).items())
@@ -173,11 +186,12 @@ def _entry(step: Step, names: Names) -> dict[str, object]:
 
 def _line(step: Step, names: Names) -> str:
     where = f" on {step.site}/{step.node}" if step.site else ""
-    mark = {StepState.HELD_BACK: "·", StepState.DRIFT: "!"}.get(state_of(step), "+")
+    mark = {StepState.HELD_BACK: "·", StepState.SKIPPED: "-", StepState.DRIFT: "!"}.get(state_of(step), "+")
     line = f"{mark} {_what(step)} {_whom(step, names)}{where}: {step.reason}"
     if step.held_back_by:
         until = f" until {_instant(step.held_back_until)}" if step.held_back_until else ""
-        line += f"\n    waits ({step.held_back_by}){until}: {step.held_back_reason}"
+        what = "skipped" if step.state is StepState.SKIPPED else "waits"
+        line += f"\n    {what} ({step.held_back_by}){until}: {step.held_back_reason}"
     return line
 
 

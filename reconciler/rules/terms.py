@@ -87,6 +87,8 @@ class StepState(StrEnum):
     UNKNOWN = "UNKNOWN"
     VOID = "VOID"
     DRIFT = "DRIFT"
+    #: Proposed for nobody: its server is passed over, and the plan says why.
+    SKIPPED = "SKIPPED"
 
 
 class Lane(StrEnum):

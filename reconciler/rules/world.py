@@ -99,6 +99,22 @@ class AccessView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PassedOver:
+    """One live server that no stop of its account reaches."""
+
+    server_id: int
+    account_id: int
+    site: str
+    node: str | None
+    #: The stage that stops the account's other servers, or would.
+    stage: Stage
+    #: Free of charge; else it is exempt by itself.
+    free: bool
+    #: When its exemption ends; null: never, or it has none.
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SiteView:
     """One site as the inventory and the last observation show it."""
 
@@ -166,3 +182,4 @@ class World:
     servers: tuple[ServerView, ...]
     access: tuple[AccessView, ...]
     sites: Mapping[str, SiteView]
+    passed_over: tuple[PassedOver, ...] = ()

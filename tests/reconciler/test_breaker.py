@@ -246,7 +246,7 @@ async def test_a_release_settles_the_count_of_whom_it_let_through(lite, crowd, d
     await lite.settle()
     assert await at(Stage.FINAL_NOTICE) == 4
 
-    view = await lite.passes._survey.world([], lite.mode, lite.clock.now())
+    view = await lite.passes._survey.world([], lite.mode, lite.clock.now(), policies=lite.policies)
     sudden = (await breaker.read(view, lite.clock.now())).sudden
 
     assert not any(sudden.values())

@@ -19,7 +19,7 @@ def surveyed(lite, policies, clock):
     async def go(*accounts):
         found = await subjects.load([account.id for account in accounts], policies, clock.now())
         survey = Survey(inventory=lite.actions.inventory, freshness=lite.freshness)
-        view = await survey.world(found, Mode.APPLY, clock.now())
+        view = await survey.world(found, Mode.APPLY, clock.now(), policies=policies)
         return view, await survey.circumstances(view, policies, clock.now())
 
     return go

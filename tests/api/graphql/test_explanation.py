@@ -236,6 +236,19 @@ async def window_closed(case: Case) -> None:
     await case.waits("ADVANCE", "WINDOW", "closed", held_back_until="2026-11-23T08:00:00+00:00")
 
 
+async def left_out(case: Case) -> None:
+    """Its account is suspended, and it is free."""
+    await case.owes(Stage.SUSPENDED)
+    await Server.filter(id=case.server.id).update(free=True)
+    await case.waits("STOP", "FREE", "it is free", state="SKIPPED")
+
+
+async def left_out_for_a_while(case: Case) -> None:
+    """Its account is suspended, and it is exempt."""
+    await case.owes(Stage.SUSPENDED)
+    await case.waits("STOP", "EXEMPT", "exempt", state="SKIPPED", held_back_until="2026-11-23T08:00:00+00:00")
+
+
 async def uncovered(case: Case) -> None:
     """Its own subscription ended, its account owes nothing."""
     at = case.now - 6 * DAY
@@ -333,6 +346,11 @@ CASES: list[tuple[Any, set[str], str]] = [
      | {"standing < guard < held_back.blast_radius"} | OVERDUE, "the guard has not let it happen"),
     (window_closed, standing(("ladder.overdue", None), ("ladder.next", "guard"))
      | {"standing < guard < held_back.window"} | OVERDUE, "ADVANCE waits until 23 November 2026, 09:00 CET: closed"),
+    (left_out, STANDING | {"gate.account_suspended", "gate.account_locked", "gate.payment_overdue"}
+     | {"skipped.free", "free"},
+     "The stop of its account leaves it out: it is free of charge."),
+    (left_out_for_a_while, STANDING | {"gate.account_suspended", "gate.account_locked", "gate.payment_overdue"}
+     | {"skipped.exempt"}, "leaves it out until 23 November 2026, 09:00 CET: staff"),
     (uncovered, {"hold.billing", "gate.account_suspended", "gate.backups_locked", "hold.billing < standing",
                  *(f"hold.billing < standing < {rule}" for rule in LADDER - {"ladder.debt"})},
      "Renewing its subscription"),

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.usefixtures("sqlite_database")
 
 PLAN = """query($state: [StepState!], $account: ID, $site: String, $first: Int, $after: String) { plan {
   digest at mode text
-  summary { advance stop start lockBackups unlockBackups heldBack drift accounts moneyAtStake { amount currency } }
+  summary { advance stop start lockBackups unlockBackups heldBack drift skipped accounts
+    moneyAtStake { amount currency } }
   steps(state: $state, accountId: $account, site: $site, first: $first, after: $after) { totalCount
     pageInfo { hasNextPage endCursor }
     edges { node { id kind state account { externalId } server { externalId } toStage reason invoices { id }
@@ -38,6 +39,7 @@ async def _planned(door: Any, *steps: dict[str, Any]) -> PlanSnapshot:
         "advance": 1,
         "stop": 1,
         "held_back": 1,
+        "skipped": 3,
         "accounts": 2,
         "money_at_stake": [{"minor": 500, "currency": "EUR"}],
     }
@@ -69,7 +71,7 @@ async def test_it_shows_the_last_plan(door: Any, factory: Any) -> None:
     plan = (await door.data(Role.INFRA, PLAN))["plan"]
     assert (plan["digest"], plan["at"], plan["text"]) == ("abc", "2026-11-20T09:00:00Z", "the plan")
     assert plan["summary"]["moneyAtStake"] == [{"amount": "5.00", "currency": "EUR"}]
-    assert (plan["summary"]["advance"], plan["summary"]["start"]) == (1, 0)
+    assert [plan["summary"][count] for count in ("advance", "start", "skipped")] == [1, 0, 3]
     climb, stop = (edge["node"] for edge in plan["steps"]["edges"])
     assert (climb["kind"], climb["state"], climb["toStage"]) == ("ADVANCE", "HELD_BACK", "SUSPENDED")
     assert (climb["heldBackBy"], climb["heldBackReason"]) == ("BLAST_RADIUS", "five a pass")
@@ -99,13 +101,15 @@ async def test_its_steps_are_narrowed_and_paged(door: Any, factory: Any) -> None
         _step(two, state="HELD_BACK"),
         _step(one, site="zoo"),
         _step(one, state="DRIFT"),
+        _step(two, state="SKIPPED", held_back_by="FREE"),
     )
 
     async def count(**asked: Any) -> int:
         return int((await door.data(Role.INFRA, PLAN, asked))["plan"]["steps"]["totalCount"])
 
     assert await count(state=["HELD_BACK", "DRIFT"]) == 2
-    assert await count(account=ids.global_id("Account", two.account_id)) == 2
+    assert await count(state=["SKIPPED"]) == 1
+    assert await count(account=ids.global_id("Account", two.account_id)) == 3
     assert await count(account="garbage") == 0
     assert await count(site="zoo") == 1
     seen, after = [], None
@@ -115,7 +119,7 @@ async def test_its_steps_are_narrowed_and_paged(door: Any, factory: Any) -> None
         after = steps["pageInfo"]["endCursor"]
         if not steps["pageInfo"]["hasNextPage"]:
             break
-    assert len(seen) == len(set(seen)) == 5
+    assert len(seen) == len(set(seen)) == 6
     await _planned(door, _step(one))
     assert await door.code(Role.INFRA, PLAN, {"after": after}) == "BAD_CURSOR"
 

@@ -16,6 +16,7 @@ from reconciler.rules.world import (
     Climb,
     HoldView,
     ObservedView,
+    PassedOver,
     RecordView,
     ServerView,
     SiteView,
@@ -62,6 +63,12 @@ class Builder:
 
     def access(self, **changes: Any) -> AccessView:
         base = AccessView(account_id=1, site="zrh1", pool="customer-1", node="pve1", wanted_closed=True)
+        return replace(base, **changes)
+
+    def passed_over(self, number: int = 9, **changes: Any) -> PassedOver:
+        base = PassedOver(
+            server_id=number, account_id=1, site="zrh1", node="pve1", stage=Stage.SUSPENDED, free=True
+        )
         return replace(base, **changes)
 
     def climb(self, account_id: int = 1, **changes: Any) -> Climb:

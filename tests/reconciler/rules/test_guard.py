@@ -288,3 +288,10 @@ def test_lets_released_climbs_pass_an_open_breaker_and_no_limit(build):
         "BLAST_RADIUS",
         "BREAKER",
     ]
+
+
+def test_says_nothing_of_whom_a_stop_leaves_out(build):
+    """Whatever brakes are on, they are skipped for what they are."""
+    world = build.world(passed_over=(build.passed_over(),))
+
+    assert checked(build, world, paused="paused by ann", safe_mode="restored") == [(StepKind.STOP, "FREE")]

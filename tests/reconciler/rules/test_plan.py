@@ -249,3 +249,20 @@ def test_starts_nothing_that_the_platform_does_not_have(build):
     plan = propose(build.world(gone))
 
     assert {step.held_back_by for step in plan.steps} == {"MISSING"}
+
+
+def test_lists_whom_a_stop_leaves_out(build):
+    """As skipped, with a code, a sentence and the end of an exemption; nothing else is said of them."""
+    exempt = build.passed_over(8, free=False, until=build.now)
+    steps = propose(build.world(passed_over=(build.passed_over(9), exempt))).steps
+
+    assert [
+        (step.kind, step.state, step.server_id, step.held_back_by, step.held_back_until) for step in steps
+    ] == [
+        (StepKind.STOP, StepState.SKIPPED, 8, "EXEMPT", build.now),
+        (StepKind.STOP, StepState.SKIPPED, 9, "FREE", None),
+    ]
+    assert [step.held_back_reason for step in steps] == [
+        "staff exempted it from billing holds",
+        "it is free of charge and takes no billing hold",
+    ]

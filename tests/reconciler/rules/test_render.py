@@ -119,3 +119,26 @@ def test_is_a_table_in_markdown_whatever_a_reason_holds(plan):
 def test_says_in_markdown_when_there_is_nothing_to_do(build):
     """No empty table."""
     assert render.markdown(Plan(at=build.now, mode=Mode.PLAN, steps=()), NAMES).endswith("Nothing to do.\n")
+
+
+def test_lists_whom_a_stop_leaves_out_apart(plan, build):
+    """In a part of its own that counts for nothing else; alone, there is nothing to do."""
+    exempt = build.passed_over(1, free=False, until=build.now, account_id=2)
+    skipped = propose(build.world(passed_over=(exempt,))).steps
+    both = replace(plan, steps=(*plan.steps, *skipped))
+    lines = render.text(both, NAMES).splitlines()
+
+    assert "2 steps: 1 advance, 1 held back, 1 skipped; at stake" in lines[0]
+    assert lines[-3:] == [
+        "Skipped:",
+        "- STOP account 2/srv-1 on zrh1/pve1: SUSPENDED stops the servers of its account",
+        "    skipped (EXEMPT) until 2026-11-20 09:00 UTC: staff exempted it from billing holds",
+    ]
+    summary = render.summary(both, NAMES)
+    assert (summary["stop"], summary["held_back"], summary["skipped"], summary["accounts"]) == (0, 1, 1, 1)
+    head, _, row = render.markdown(both, NAMES).splitlines()[-3:]
+    assert head == "| step | whom | where | why | skipped because | until |"
+    assert row.endswith(" | EXEMPT: staff exempted it from billing holds | 2026-11-20 09:00 UTC |")
+    alone = replace(plan, steps=skipped)
+    assert render.text(alone, NAMES).splitlines()[:3] == ["Nothing to do (mode apply).", "", "Skipped:"]
+    assert "As of 2026-11-20 09:00 UTC: nothing to do." in render.markdown(alone, NAMES)
