@@ -96,12 +96,12 @@ async def test_concludes_nothing_from_what_a_stranger_shows(known, platform, deb
     """Neither that guests are missing nor what they do; its nodes that do not answer are not ours."""
     rows = [(await debtor())[2][0] for _ in range(2)]
     await later()
-    ours = platform.guests.copy()
     platform.identity = THEIRS
-    platform.guests.clear()
-    platform.guests["999"] = ours[rows[0].guest]
-    platform.silent = {"node2"}
+    platform.guests.pop(rows[1].guest)
+    platform.guests[rows[0].guest].power = "stopped"
     await later(3)
+    platform.silent = {"node2"}
+    await later()
 
     assert await Server.filter(missing_since=None).count() == 2
     assert await Observation.filter(power=Power.RUNNING, absences=0).count() == 2
