@@ -72,6 +72,7 @@ class Trouble:
     title: str
     detail: str
     account_id: int | None = None
+    server_id: int | None = None
 
 
 async def follow(kind: str, found: Sequence[Trouble], *, at: datetime, by: str) -> None:
@@ -94,6 +95,7 @@ async def follow(kind: str, found: Sequence[Trouble], *, at: datetime, by: str) 
                 title=trouble.title,
                 detail=trouble.detail,
                 account_id=trouble.account_id,
+                server_id=trouble.server_id,
             )
             for key, trouble in wanted.items()
             if key not in known

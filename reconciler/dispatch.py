@@ -14,7 +14,7 @@ import structlog
 from billing import work_queue
 from billing.clock import Clock
 from billing.models import Account
-from reconciler import identity, outcomes, readings, restore_record
+from reconciler import identity, marks, outcomes, readings, restore_record
 from reconciler.actions import Actions
 from reconciler.attended import Attendant, Errand, step_name
 from reconciler.backoff import Backoff
@@ -149,12 +149,16 @@ class Dispatcher:
         servers = await _servers(steps)
         found = await self._read(target, steps, digest)
         who = await self._platform(target)
+        records = await restore_record.of_servers(servers)
         committed, refused = [], 0
         for step in steps:
             report = found.get(_target_id(step))
             server = servers.get(step.server_id) if step.server_id is not None else None
             reading = Reading.of(report.after) if report is not None and report.after is not None else None
             problem = obstacle(server, reading, report, platform=who)
+            record = records.get(step.server_id or 0, NOTHING_TAKEN)
+            if reading is not None:
+                problem = problem or marks.obstacle(step.kind, reading, record)
             if reading is None or problem is not None:
                 missed = problem or Obstacle(message="it was not read")
                 refused += await self._refuse(target, step, digest, missed)

@@ -102,6 +102,8 @@ class Observation(Model):
     busy = fields.TextField(null=True)
     #: Complete observations of its site in a row that did not show the guest.
     absences = fields.IntField(default=0)
+    #: Since when the guest is seen with our mark of a stop on it; null: without, as last read.
+    marked_at = fields.DatetimeField(null=True)
     #: The deep part: null until a deep observation.
     deep_at = fields.DatetimeField(null=True)
     onboot = fields.BooleanField(null=True)

@@ -68,7 +68,7 @@ async def apply(site: Site, seen: SiteSeen, now: datetime, *, believed: Limit = 
         await _save_site(site, seen, now)
         await Observation.bulk_create(fresh, batch_size=1000)
         if changed:
-            fields = ["observed_at", "seen_at", "power", "node", "busy", "absences"]
+            fields = ["observed_at", "seen_at", "power", "node", "busy", "absences", "marked_at"]
             await Observation.bulk_update(changed, fields=fields, batch_size=1000)
         rows = [*fresh, *changed]
         crowd = await _not_believed(site, servers, rows, now=now, believed=believed)
@@ -94,8 +94,12 @@ async def note_deep(server_id: int, reading: Reading, at: datetime) -> None:
             "power": reading.power,
             "busy": reading.busy,
         }
+    if reading.marked is False:
+        known["marked_at"] = None
     if known:
         await Observation.filter(server_id=server_id).update(**known)
+    if reading.marked:
+        await Observation.filter(server_id=server_id, marked_at=None).update(marked_at=at)
 
 
 def _key(site: Site, guest: str, node: str | None) -> tuple[str, str]:
@@ -120,10 +124,11 @@ def _reading(
     if found is not None:
         power: Power = found.power
         read_at: datetime | None = now
+        marked_at = _marked_at(row, found.marked, now)
         if found.node in seen.silent_nodes:
             power, read_at = Power.UNKNOWN, row.observed_at if row else None
         elif row is not None and row.deep_at is not None and now - row.deep_at < OVERVIEW_LAG:
-            power, read_at = row.power, max(row.observed_at, now)
+            power, read_at, marked_at = row.power, max(row.observed_at, now), row.marked_at
         return {
             "observed_at": read_at,
             "seen_at": now,
@@ -131,6 +136,7 @@ def _reading(
             "node": found.node,
             "busy": found.busy,
             "absences": 0,
+            "marked_at": marked_at,
         }
     if seen.complete:
         return {
@@ -149,6 +155,14 @@ def _reading(
         "busy": None,
         "absences": absences,
     }
+
+
+def _marked_at(row: Observation | None, marked: bool | None, now: datetime) -> datetime | None:
+    """Return since when a guest carries our mark; a reading that does not tell changes nothing."""
+    before = row.marked_at if row is not None else None
+    if marked is None:
+        return before
+    return (before or now) if marked else None
 
 
 async def _save_site(site: Site, seen: SiteSeen, now: datetime) -> None:

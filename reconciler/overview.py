@@ -13,6 +13,8 @@ from reconciler.rules.terms import Power
 
 #: Platforms on which a guest's name is only unique on its node, and each node is a platform by itself.
 _NAMED_PER_NODE = frozenset({"lxc", "libvirt"})
+#: What a stop of ours leaves on a guest, as a tag or a group: `playbooks/platforms/*/stop_guests.yml`.
+MARK = "abeyance-suspended"
 #: The one name for a platform that is the same on all nodes of its site.
 WHOLE = ""
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9 :._-]{0,127}")
@@ -26,6 +28,8 @@ class GuestSeen:
     node: str
     power: Power
     busy: str | None
+    #: Whether it carries our mark of a stop; null: this reading does not tell.
+    marked: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,4 +105,10 @@ def _guest(entry: Mapping[str, object]) -> GuestSeen:
         node=str(entry.get("node")),
         power=Power.read(entry.get("power")),
         busy=busy if isinstance(busy, str) and busy else None,
+        marked=marked(entry.get("tags")),
     )
+
+
+def marked(tags: object) -> bool | None:
+    """Return whether our mark is among a guest's tags; null where they were not read."""
+    return MARK in tags if isinstance(tags, list) else None

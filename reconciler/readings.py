@@ -7,6 +7,7 @@ Pure. Owns the translation between the wire form of reports and the words of the
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reconciler.overview import marked
 from reconciler.rules.terms import Power, StepKind
 from reconciler.rules.world import RecordView
 
@@ -30,6 +31,8 @@ class Reading:
     role: str | None = None
     #: Which platform answered.
     identity: str | None = None
+    #: Whether it carries our mark of a stop.
+    marked: bool | None = None
 
     @classmethod
     def of(cls, raw: Mapping[str, object]) -> "Reading":
@@ -46,6 +49,7 @@ class Reading:
             unprotected=_texts(raw.get("unprotected_backups")),
             role=_text(raw.get("role")),
             identity=_text(raw.get("identity")),
+            marked=marked(raw.get("tags")),
         )
 
 

@@ -14,7 +14,7 @@ import structlog
 from billing.clock import Clock
 from billing.models import Account
 from billing.rules.policy import Limit
-from reconciler import identity, observe, outcomes, overview, stray, unknown
+from reconciler import identity, marks, observe, outcomes, overview, stray, unknown
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
 from reconciler.dispatch import guest_of
@@ -52,6 +52,7 @@ class Watch:
         """Observe every site once, each by itself: one that does not answer keeps no other waiting."""
         await self._tell_of_strays()
         await asyncio.gather(*(self.site(site) for site in self.actions.inventory.sites))
+        await marks.follow(self.clock.now())
 
     async def _tell_of_strays(self) -> None:
         """Tell of servers on sites that the inventory does not have, once for each state of things."""

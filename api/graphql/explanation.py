@@ -76,6 +76,7 @@ async def server_reasons(context: Context, facts: ServerFacts) -> list[rules.Rea
         power=facts.power,
         backups_locked=facts.backups_locked,
         observed_at=facts.observation.observed_at if facts.observation else None,
+        marked_at=facts.observation.marked_at if facts.observation else None,
         step=_step(context, await context.machinery.steps.load(key)),
         waiting=tuple(one for of, one in waiting if of == key and one.kind is not StepKind.ADVANCE),
         gates=tuple(await server_answers(context, facts, GateAction)),

@@ -32,7 +32,7 @@ _BUNDLE = Bundle(
             rows="FROM hold WHERE lifted_at IS NULL AND server_id IN (SELECT id FROM asked)",
         ),
         "readings": Part(
-            columns="server_id, power, observed_at, deep_at, <json>unprotected_backups</json>",
+            columns="server_id, power, observed_at, deep_at, marked_at, <json>unprotected_backups</json>",
             rows="FROM observation WHERE server_id IN (SELECT id FROM asked)",
         ),
         "record": Part(
@@ -51,6 +51,8 @@ class Reading:
     observed_at: datetime
     #: Null until its backups were read.
     deep_at: datetime | None
+    #: Since when it carries our mark of a stop; null without.
+    marked_at: datetime | None
     unprotected_backups: Sequence[str] | None
 
 
@@ -160,10 +162,13 @@ def _holds(rows: Iterable[Sequence[Any]], now: datetime) -> dict[int, list[Hold]
     return found
 
 
-def _reading(power: str, observed_at: str, deep_at: str | None, backups: Sequence[str] | None) -> Reading:
+def _reading(
+    power: str, observed_at: str, deep_at: str | None, marked_at: str | None, backups: Sequence[str] | None
+) -> Reading:
     return Reading(
         power=Power(power),
         observed_at=instant(observed_at),
         deep_at=instant_or_none(deep_at),
+        marked_at=instant_or_none(marked_at),
         unprotected_backups=backups,
     )

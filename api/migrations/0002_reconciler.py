@@ -203,6 +203,7 @@ class Migration(migrations.Migration):
                 ('node', fields.CharField(null=True, max_length=100)),
                 ('busy', fields.TextField(null=True)),
                 ('absences', fields.IntField(default=0)),
+                ('marked_at', fields.DatetimeField(null=True)),
                 ('deep_at', fields.DatetimeField(null=True)),
                 ('onboot', fields.BooleanField(null=True)),
                 ('protection', fields.BooleanField(null=True)),

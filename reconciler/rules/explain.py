@@ -81,6 +81,8 @@ class ServerStory:
     power: Power
     backups_locked: bool | None
     observed_at: datetime | None
+    #: Since when the guest carries our mark of a stop; null without.
+    marked_at: datetime | None
     step: StepTold | None
     waiting: tuple[Waiting, ...]
     gates: tuple[Gate, ...]
@@ -123,6 +125,15 @@ _STEPS = {
     ),
     StepState.FAILED: phrase("The last change failed and is tried again."),
 }
+
+
+_MARKED = phrase(
+    "It carries our mark of a stop, and nothing on record explains it; a person has been asked to look."
+)
+_UNMARKED_BY = phrase(
+    "Nothing starts it by itself. Switching it on starts it and takes the mark away; that it starts with its node, and "
+    "whether it is protected from removal, is then to be set by hand."
+)
 
 
 def explain(story: ServerStory) -> list[Reason]:
@@ -206,6 +217,9 @@ def _until(at: datetime | None) -> tuple[Phrase, ...]:
 def _difference(story: ServerStory) -> Iterator[Reason]:
     """Tell where what was read differs from what is asked for."""
     at = story.observed_at
+    unexplained = story.marked_at is not None and not story.record.stopped_by_us and not _at_work(story)
+    if unexplained:
+        yield Reason(rule="mark_without_record", said=(_MARKED, _UNMARKED_BY), since=story.marked_at)
     effects = frozenset[Effect]().union(*(hold.effects for hold in story.holds))
     stop, lock = Effect.STOP_SERVERS in effects, Effect.LOCK_BACKUPS in effects
     if story.restoring:
@@ -217,9 +231,14 @@ def _difference(story: ServerStory) -> Iterator[Reason]:
     elif lock and story.backups_locked is not True and not story.in_sync:
         said = phrase("Its backups are to be locked and are not yet.")
         yield Reason(rule="not_in_sync.backups", said=(said,), since=at)
-    elif not stop and story.power is Power.STOPPED:
+    elif not stop and story.power is Power.STOPPED and not unexplained:
         said = phrase("It is off although nothing of ours asks for it.")
         yield Reason(rule="off", said=(said,), since=at)
+
+
+def _at_work(story: ServerStory) -> bool:
+    """Whether a change of ours may still explain what was read."""
+    return story.step is not None and story.step.state in {StepState.DISPATCHED, StepState.UNKNOWN}
 
 
 def _owed(story: ServerStory, effects: frozenset[Effect]) -> Iterator[Reason]:

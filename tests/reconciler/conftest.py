@@ -185,7 +185,14 @@ class HandleInMemory:
         if platform.observation is not None:
             return tuple(NodeObservation(node=str(raw["on"]), facts=raw) for raw in platform.observation)
         guests = [
-            {"guest": name, "kind": "lxc", "node": guest.node, "power": guest.power, "busy": guest.busy}
+            {
+                "guest": name,
+                "kind": "lxc",
+                "node": guest.node,
+                "power": guest.power,
+                "tags": list(guest.tags),
+                "busy": guest.busy,
+            }
             for name, guest in platform.guests.items()
             if guest.node not in platform.silent
         ]

@@ -34,6 +34,7 @@ def test_reads_what_a_play_told():
         protected=("b",),
         unprotected=("a", "c"),
         role="Customer",
+        marked=False,
     )
 
 

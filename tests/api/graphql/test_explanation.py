@@ -429,6 +429,18 @@ async def test_a_server_that_was_off_stays_off(case: Case) -> None:
     assert "It was found stopped and stays off, as it was found." in words(await case.explained())
 
 
+async def test_a_mark_that_no_record_explains_says_what_ends_it(case: Case) -> None:
+    """A server that is off by an unknown stop of ours; as soon as a record explains it, that is told instead."""
+    await case.begin(locale="de")
+    await case.read(power=Power.STOPPED, marked_at=case.now - HOUR)
+    for role, words in ((Role.ADMIN, "Switching it on starts it"), (Role.CUSTOMER, "Markierung")):
+        told = {one["rule"]: one["text"] for one in await case.explained(role)}
+        assert words in told["mark_without_record"]
+        assert "off" not in told
+    await case.took("RUNNING")
+    assert "mark_without_record" not in {one["rule"] for one in await case.explained()}
+
+
 async def test_an_account_explains_itself(case: Case) -> None:
     """Where it stands and why, and what staff decided."""
     await case.begin()
