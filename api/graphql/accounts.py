@@ -10,7 +10,7 @@ import strawberry
 from tortoise.expressions import Q, Subquery
 
 from api.graphql import ids
-from api.graphql.audit import AuditEntry, page_of_audit
+from api.graphql.audit import AuditEntry, history_of
 from api.graphql.cards import Card, CustomerTask, cards_of, tasks_of
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info, in_force
@@ -18,17 +18,17 @@ from api.graphql.decommission import Decommission, decommission_of
 from api.graphql.explanation import Reason, explain_account
 from api.graphql.funds import deploy_gate, restoring_payment, runway_of
 from api.graphql.gates import Gate, account_gate
-from api.graphql.invoices import Invoice, InvoiceFilter, overdue_at, page_of_invoices
-from api.graphql.ledger import LedgerEntry, page_of_entries
+from api.graphql.invoices import Invoice, InvoiceFilter, invoices_of, overdue_at
+from api.graphql.ledger import LedgerEntry, entries_of
 from api.graphql.nodes import GateAction, Node, Stage
-from api.graphql.notices import Notice, page_of_notices
+from api.graphql.notices import Notice, notices_of
 from api.graphql.overrides import Override, show_overrides
 from api.graphql.policies import Policy, policy_named
 from api.graphql.scalars import Money
 from api.graphql.standing import Announcement, Standing, announcement_of, standing_of
 from api.graphql.subjects import account_subject
 from api.graphql.texts import searchable
-from api.graphql.vouchers import Voucher, page_of_vouchers
+from api.graphql.vouchers import Voucher, vouchers_of
 from billing import models
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ class Account(Node):
     ) -> Connection[Invoice]:
         """Its invoices, newest first."""
         window = Window(first=first, after=after, last=last, before=before)
-        query = info.context.scope.invoices().filter(account_id=self.row.id)
-        return await page_of_invoices(info.context, query, filter, window)
+        return await invoices_of(info.context, self.row.id, window, asked=filter)
 
     @strawberry.field
     async def servers(
@@ -117,11 +116,10 @@ class Account(Node):
         filter: Annotated[ServerFilter, strawberry.lazy("api.graphql.server_filter")] | None = None,  # noqa: A002
     ) -> Connection[Annotated[Server, strawberry.lazy("api.graphql.servers")]]:
         """Its servers."""
-        from api.graphql.servers import page_of_servers
+        from api.graphql.servers import servers_of
 
         window = Window(first=first, after=after, last=last, before=before)
-        query = info.context.scope.servers().filter(account_id=self.row.id)
-        return await page_of_servers(info.context, query, filter, window)
+        return await servers_of(info.context, self.row.id, filter, window)
 
     @strawberry.field
     async def cards(self, info: Info) -> list[Card]:
@@ -138,8 +136,7 @@ class Account(Node):
         self, info: Info, first: int | None = None, after: str | None = None
     ) -> Connection[Notice]:
         """What it was told, newest first."""
-        query = info.context.scope.notices().filter(account_id=self.row.id)
-        return await page_of_notices(info.context, query, Window(first=first, after=after))
+        return await notices_of(info.context, self.row.id, Window(first=first, after=after))
 
     @strawberry.field
     async def balance(self, info: Info) -> Money:
@@ -164,16 +161,14 @@ class Account(Node):
         self, info: Info, first: int | None = None, after: str | None = None
     ) -> Connection[Voucher]:
         """The vouchers that it redeemed, the one issued last first."""
-        query = info.context.scope.vouchers().filter(redeemed_by_id=self.row.id)
-        return await page_of_vouchers(info.context, query, Window(first=first, after=after))
+        return await vouchers_of(info.context, self.row.id, Window(first=first, after=after))
 
     @strawberry.field
     async def ledger(
         self, info: Info, first: int | None = None, after: str | None = None
     ) -> Connection[LedgerEntry]:
         """What was booked for it, newest first."""
-        query = info.context.scope.ledger().filter(account_id=self.row.id)
-        return await page_of_entries(info.context, query, Window(first=first, after=after))
+        return await entries_of(info.context, self.row.id, Window(first=first, after=after))
 
     @strawberry.field
     async def decommission(self, info: Info) -> Decommission | None:
@@ -183,18 +178,16 @@ class Account(Node):
     @strawberry.field
     async def overrides(self, info: Info, active: bool | None = None) -> list[Override]:
         """Decisions of staff about it; with `active` only those in force, or only the others."""
-        query = info.context.scope.overrides().filter(account_id=self.row.id)
-        if active is not None:
-            query = query.filter(in_force(info.context.now) if active else ~in_force(info.context.now))
-        return await show_overrides(info.context, await query.order_by("-id").limit(_MOST_OVERRIDES))
+        rows = await info.context.decided.load((self.row.id, active))
+        return await show_overrides(info.context, rows[:_MOST_OVERRIDES])
 
     @strawberry.field
     async def history(
         self, info: Info, first: int | None = None, after: str | None = None
     ) -> Connection[AuditEntry]:
         """Everything that was recorded about it, newest first."""
-        query = info.context.scope.audit().filter(account_id=self.row.id)
-        return await page_of_audit(info.context, query, Window(first=first, after=after))
+        window = Window(first=first, after=after)
+        return await history_of(info.context, window, column="account_id", owner=self.row.id)
 
 
 #: A list without pages still has an end.

@@ -15,6 +15,7 @@ from api.graphql import ids
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info
 from api.graphql.nodes import Node
+from api.graphql.pages import Asked
 from api.graphql.words import words_about
 from billing import models
 from billing.overrides import PROMISE
@@ -52,6 +53,26 @@ async def page_of_audit(
         return await show_audit(context, rows)
 
     return await page(query, window, listing="audit", newest_first=True, show=show)
+
+
+async def history_of(
+    context: Context, window: Window, *, column: str, owner: int | str, noun: str | None = None
+) -> Connection[AuditEntry]:
+    """Return a page of what was recorded about an account, or with `noun` about one object, newest first."""
+
+    def rows() -> QuerySet[models.AuditEntry]:
+        query = context.scope.audit()
+        return query.filter(subject_type=noun) if noun is not None else query
+
+    async def show(found: Sequence[models.AuditEntry]) -> list[AuditEntry]:
+        return await show_audit(context, found)
+
+    asked = Asked(
+        listing="audit", owner=owner, column=column, window=window, newest_first=True, narrowed=noun or "",
+        rows=rows, show=show,
+    )  # fmt: skip
+    history: Connection[AuditEntry] = await context.pages.load(asked)
+    return history
 
 
 async def show_audit(context: Context, rows: Sequence[models.AuditEntry]) -> list[AuditEntry]:

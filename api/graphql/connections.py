@@ -120,7 +120,7 @@ async def page(
     if window.backward:
         rows.reverse()
     keys: list[Key] = [(_pk(row),) for row in rows]
-    return _connection(
+    return connection(
         list(await show(rows)), keys, listing=listing, window=window, more=more, count=query.count
     )
 
@@ -145,7 +145,7 @@ async def page_of_list(
     async def count() -> int:
         return len(rows)
 
-    return _connection(
+    return connection(
         list(await show([row for _, row in inside])),
         [key for key, _ in inside],
         listing=listing,
@@ -155,7 +155,7 @@ async def page_of_list(
     )
 
 
-def _connection(
+def connection(
     nodes: list[Node],
     keys: list[Key],
     *,
@@ -164,6 +164,7 @@ def _connection(
     more: bool,
     count: Callable[[], Awaitable[int]],
 ) -> Connection[Node]:
+    """Return a page of these nodes, each with its key; `more` follow in the direction that was asked for."""
     cursors = [ids.cursor(listing, *key) for key in keys]
     return Connection(
         edges=[Edge(node=node, cursor=text) for node, text in zip(nodes, cursors, strict=True)],

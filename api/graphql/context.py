@@ -29,6 +29,7 @@ from reconciler.models import Server
 from reconciler.subjects import Subject
 
 if TYPE_CHECKING:
+    from api.graphql.pages import Asked
     from api.graphql.stream import Stream
 
 #: Roles that are told who of the staff did something; a customer is told that it was the staff.
@@ -87,6 +88,12 @@ class Context:
     #: The rate in force of a SKU in a currency; null where it has no price.
     rates: DataLoader[tuple[str, str], int | None] = field(init=False)
     vouchers: DataLoader[int, Voucher | None] = field(init=False)
+    #: Pages of lists within a list.
+    pages: DataLoader["Asked", Any] = field(init=False)
+    #: What ids of any type name, by type and key; null for what the principal may not see.
+    nodes: DataLoader[tuple[str, int], Any] = field(init=False)
+    #: What staff decided about an account, newest first; only what is in force, only the others, or (null) all.
+    decided: DataLoader[tuple[int, bool | None], Sequence[Override]] = field(init=False)
     entries: DataLoader[int, LedgerTransaction | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +114,9 @@ class Context:
         self.funds = DataLoader(load_fn=self._load_funds)
         self.rates = DataLoader(load_fn=self._load_rates)
         self.vouchers = DataLoader(load_fn=self._load_vouchers)
+        self.pages = DataLoader(load_fn=self._load_pages)
+        self.nodes = DataLoader(load_fn=self._load_nodes)
+        self.decided = DataLoader(load_fn=self._load_decided)
         self.entries = DataLoader(load_fn=self._load_entries)
 
     @property
@@ -167,6 +177,26 @@ class Context:
 
         found = await servers_by_key(self, keys)
         return [found.get(key) for key in keys]
+
+    async def _load_pages(self, asked: list["Asked"]) -> list[Any]:
+        from api.graphql.pages import load_pages
+
+        return list(await load_pages(asked))
+
+    async def _load_nodes(self, keys: list[tuple[str, int]]) -> list[Any]:
+        from api.graphql.lookup import load_nodes
+
+        return await load_nodes(self, keys)
+
+    async def _load_decided(self, keys: list[tuple[int, bool | None]]) -> list[Sequence[Override]]:
+        found: dict[tuple[int, bool | None], list[Override]] = {key: [] for key in keys}
+        accounts = {account for account, _ in keys}
+        for row in await self.scope.overrides().filter(account_id__in=list(accounts)).order_by("-id"):
+            active = row.revoked_at is None and (row.expires_at is None or row.expires_at > self.now)
+            for wanted in (None, active):
+                if (row.account_id, wanted) in found:
+                    found[row.account_id, wanted].append(row)
+        return [found[key] for key in keys]
 
     async def _load_invoices(self, keys: list[int]) -> list[Invoice | None]:
         found = {row.id: row for row in await self.scope.invoices().filter(id__in=keys)}

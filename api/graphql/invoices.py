@@ -16,6 +16,7 @@ from api.graphql.context import Context, Info
 from api.graphql.invoice_lines import InvoiceLine, lines_of
 from api.graphql.invoice_payments import InvoicePayment, payments_of
 from api.graphql.nodes import InvoiceOrigin, InvoiceStatus, Node
+from api.graphql.pages import Asked
 from api.graphql.scalars import Money
 from billing import models
 
@@ -110,6 +111,32 @@ async def page_of_invoices(
 
     narrowed = query.filter(_conditions(asked, context.now)) if asked else query
     return await page(narrowed, window, listing="invoices", newest_first=True, show=show)
+
+
+async def invoices_of(
+    context: Context,
+    account_id: int,
+    window: Window,
+    *,
+    asked: InvoiceFilter | None = None,
+    overdue: tuple[int, ...] | None = None,
+) -> Connection[Invoice]:
+    """Return a page of an account's invoices, newest first; with `overdue` only those that its debt counts."""
+
+    def rows() -> QuerySet[models.Invoice]:
+        query = context.scope.invoices()
+        return query.filter(_conditions(asked, context.now)) if asked else query
+
+    async def show(found: Sequence[models.Invoice]) -> list[Invoice]:
+        return await show_invoices(context, found)
+
+    narrowed = repr(asked) if overdue is None else "debt"
+    page_asked = Asked(
+        listing="invoices", owner=account_id, column="account_id", window=window, newest_first=True,
+        narrowed=narrowed, among=overdue, rows=rows, show=show,
+    )  # fmt: skip
+    invoices: Connection[Invoice] = await context.pages.load(page_asked)
+    return invoices
 
 
 def _conditions(asked: InvoiceFilter, now: datetime) -> Q:

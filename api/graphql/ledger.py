@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
-from tortoise.queryset import QuerySet
 
 from api.graphql import ids
-from api.graphql.connections import Connection, Window, page
+from api.graphql.connections import Connection, Window
 from api.graphql.context import Context, Info
 from api.graphql.nodes import Node
+from api.graphql.pages import Asked
 from api.graphql.scalars import Money
 from api.graphql.vouchers import Voucher, voucher_by_key
 from api.graphql.words import told_in, words_about
@@ -84,15 +84,18 @@ async def _descriptions(context: Context, rows: Sequence[LedgerTransaction]) -> 
     ]
 
 
-async def page_of_entries(
-    context: Context, query: QuerySet[LedgerTransaction], window: Window
-) -> Connection[LedgerEntry]:
-    """Return a page of these entries, newest first."""
+async def entries_of(context: Context, account_id: int, window: Window) -> Connection[LedgerEntry]:
+    """Return a page of what was booked for an account, newest first."""
 
     async def show(rows: Sequence[LedgerTransaction]) -> list[LedgerEntry]:
         return await show_entries(context, rows)
 
-    return await page(query, window, listing="ledger", newest_first=True, show=show)
+    asked = Asked(
+        listing="ledger", owner=account_id, column="account_id", window=window, newest_first=True,
+        rows=context.scope.ledger, show=show,
+    )  # fmt: skip
+    entries: Connection[LedgerEntry] = await context.pages.load(asked)
+    return entries
 
 
 async def entry_by_key(context: Context, key: int) -> LedgerEntry | None:

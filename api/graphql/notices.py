@@ -13,6 +13,7 @@ from api.graphql import ids
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info
 from api.graphql.nodes import Node, NoticeState, Stage
+from api.graphql.pages import Asked
 from api.graphql.words import words_about
 from billing import models
 from billing.rules.plain_words import NOT_DELIVERED
@@ -79,6 +80,20 @@ async def page_of_notices(
 
     about_accounts = query.filter(account_id__isnull=False)
     return await page(about_accounts, window, listing="notices", newest_first=True, show=show)
+
+
+async def notices_of(context: Context, account_id: int, window: Window) -> Connection[Notice]:
+    """Return a page of an account's own, newest first."""
+
+    async def show(rows: Sequence[models.Notice]) -> list[Notice]:
+        return await show_notices(context, rows)
+
+    asked = Asked(
+        listing="notices", owner=account_id, column="account_id", window=window, newest_first=True,
+        rows=context.scope.notices, show=show,
+    )  # fmt: skip
+    own: Connection[Notice] = await context.pages.load(asked)
+    return own
 
 
 @strawberry.type

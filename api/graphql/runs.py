@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
+from tortoise.queryset import QuerySet
 
 from api.graphql import ids
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info
 from api.graphql.nodes import Node, Outcome, Power, RunState
+from api.graphql.pages import Asked
 from reconciler import models
 
 if TYPE_CHECKING:
@@ -82,15 +84,20 @@ class Run(Node):
     ) -> Connection[RunTarget]:
         """Its targets and how it ended for each. One without a verdict yet is not part of it."""
         context = info.context
-        query = models.Step.filter(run_id=self.key, server_id__isnull=False, outcome__isnull=False)
-        if outcome is not None:
-            query = query.filter(outcome=outcome)
 
-        async def show(rows: Sequence[models.Step]) -> list[RunTarget]:
-            return await _show_targets(context, rows)
+        def rows() -> QuerySet[models.Step]:
+            query = models.Step.filter(server_id__isnull=False, outcome__isnull=False)
+            return query.filter(outcome=outcome) if outcome is not None else query
 
-        listing = f"targets {self.key}"
-        return await page(query, Window(first=first, after=after), listing=listing, show=show)
+        async def show(found: Sequence[models.Step]) -> list[RunTarget]:
+            return await _show_targets(context, found)
+
+        asked = Asked(
+            listing="targets", owner=self.key, column="run_id", window=Window(first=first, after=after),
+            narrowed=repr(outcome), rows=rows, show=show,
+        )  # fmt: skip
+        targets: Connection[RunTarget] = await context.pages.load(asked)
+        return targets
 
 
 async def _show_targets(context: Context, rows: Sequence[models.Step]) -> list[RunTarget]:

@@ -11,7 +11,7 @@ import strawberry
 from tortoise.queryset import QuerySet
 
 from api.graphql import ids
-from api.graphql.audit import AuditEntry, page_of_audit
+from api.graphql.audit import AuditEntry, history_of
 from api.graphql.compiled import NotAtHandError, at_hand
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info
@@ -29,6 +29,7 @@ from api.graphql.nodes import (
     Power,
     ServerStatus,
 )
+from api.graphql.pages import Asked
 from api.graphql.policies import in_order
 from api.graphql.scalars import Rate
 from api.graphql.server_facts import ServerFacts, load_facts
@@ -162,8 +163,13 @@ class Server(Node):
         self, info: Info, first: int | None = None, after: str | None = None
     ) -> Connection[AuditEntry]:
         """Everything that was recorded about it, newest first."""
-        query = info.context.scope.audit().filter(subject_type="Server", subject_id=str(self.facts.row.id))
-        return await page_of_audit(info.context, query, Window(first=first, after=after))
+        return await history_of(
+            info.context,
+            Window(first=first, after=after),
+            column="subject_id",
+            owner=str(self.facts.row.id),
+            noun="Server",
+        )
 
 
 async def show_servers(context: Context, rows: Sequence[models.Server]) -> list[Server]:
@@ -188,7 +194,8 @@ async def servers_by_key(context: Context, keys: Sequence[int]) -> dict[int, Ser
 
 async def server_by_key(context: Context, key: int | None) -> Server | None:
     """Return the server of this key if the principal may see it."""
-    return (await servers_by_key(context, [key])).get(key) if key is not None else None
+    found: Server | None = await context.shown_servers.load(key) if key is not None else None
+    return found
 
 
 async def page_of_servers(
@@ -201,6 +208,26 @@ async def page_of_servers(
 
     narrowed = query.filter(conditions(context, asked)) if asked else query
     return await page(narrowed, window, listing="servers", show=show)
+
+
+async def servers_of(
+    context: Context, account_id: int, asked: ServerFilter | None, window: Window
+) -> Connection[Server]:
+    """Return a page of an account's servers, oldest first."""
+
+    def rows() -> QuerySet[models.Server]:
+        query = context.scope.servers()
+        return query.filter(conditions(context, asked)) if asked else query
+
+    async def show(found: Sequence[models.Server]) -> list[Server]:
+        return await show_servers(context, found)
+
+    page_asked = Asked(
+        listing="servers", owner=account_id, column="account_id", window=window, narrowed=repr(asked), rows=rows,
+        show=show,
+    )  # fmt: skip
+    servers: Connection[Server] = await context.pages.load(page_asked)
+    return servers
 
 
 def _power(server: Server) -> PowerState:

@@ -12,7 +12,7 @@ import strawberry
 from api.graphql.connections import Connection, Window
 from api.graphql.context import Context, Info
 from api.graphql.funds import money_trouble_of
-from api.graphql.invoices import Invoice, invoice_by_key, page_of_invoices
+from api.graphql.invoices import Invoice, invoice_by_key, invoices_of
 from api.graphql.nodes import AnnouncementAction, Effect, Severity, Stage
 from api.graphql.policies import in_order
 from api.graphql.scalars import Money
@@ -43,6 +43,7 @@ class Debt:
     amounts: list[Money]
     oldest_overdue_at: datetime
     of: strawberry.Private[ladder.Debt]
+    account_id: strawberry.Private[int]
 
     @strawberry.field
     async def anchor(self, info: Info) -> Invoice:
@@ -57,8 +58,8 @@ class Debt:
         self, info: Info, first: int | None = None, after: str | None = None
     ) -> Connection[Invoice]:
         """The overdue invoices."""
-        query = info.context.scope.invoices().filter(id__in=list(self.of.invoice_ids))
-        return await page_of_invoices(info.context, query, None, Window(first=first, after=after))
+        window = Window(first=first, after=after)
+        return await invoices_of(info.context, self.account_id, window, overdue=tuple(self.of.invoice_ids))
 
 
 @strawberry.type
@@ -104,6 +105,7 @@ def standing_of(context: Context, subject: Subject) -> Standing:
             amounts=[Money.of(debt.amount, debt.currency)],
             oldest_overdue_at=debt.anchor_overdue_at,
             of=debt,
+            account_id=subject.account.id,
         )
         if debt is not None
         else None,

@@ -13,6 +13,7 @@ from api.graphql import ids
 from api.graphql.connections import Connection, Window, page
 from api.graphql.context import Context, Info
 from api.graphql.nodes import Node, VoucherState
+from api.graphql.pages import Asked
 from api.graphql.scalars import Money
 from billing import money_models
 from billing.vouchers import in_state, state_of
@@ -66,6 +67,20 @@ async def page_of_vouchers(
         return [show_voucher(context, row) for row in rows]
 
     return await page(query, window, listing="vouchers", newest_first=True, show=show)
+
+
+async def vouchers_of(context: Context, account_id: int, window: Window) -> Connection[Voucher]:
+    """Return a page of an account's own, newest first."""
+
+    async def show(rows: Sequence[money_models.Voucher]) -> list[Voucher]:
+        return [show_voucher(context, row) for row in rows]
+
+    asked = Asked(
+        listing="vouchers", owner=account_id, column="redeemed_by_id", window=window, newest_first=True,
+        rows=context.scope.vouchers, show=show,
+    )  # fmt: skip
+    own: Connection[Voucher] = await context.pages.load(asked)
+    return own
 
 
 async def voucher_by_key(context: Context, key: int) -> Voucher | None:

@@ -1,13 +1,15 @@
 """The doors as a client sees them: an application over a real database, with a token for every role."""
 
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import httpx
 import pytest
 import pytest_asyncio
@@ -18,15 +20,31 @@ from api.app import create_app
 from api.models import Role
 from api.operations import answering
 from api.ports import Ports
+from billing import ledger
+from billing.approval_models import Approval
+from billing.audit import record
 from billing.clock import ManualClock
-from billing.models import Account
+from billing.ledger import Move
+from billing.models import Account, Subscription, WorkItem
+from billing.money_models import (
+    InvoiceLine,
+    InvoicePart,
+    LedgerKind,
+    MeteredAccount,
+    PartSource,
+    TransactionKind,
+    UsageInterval,
+    Voucher,
+)
 from billing.notices import known_templates
 from billing.policy_files import PolicyBook
 from billing.refusal import RefusalCode, refusal
+from billing.rules.terms import InvoiceOrigin, Stage
 from billing.stripe.card_gateway import CardGateway
 from billing.stripe.gateway import StripeGateway
 from billing.stripe.settle_gateway import SettleGateway
-from reconciler.rules.terms import Mode
+from reconciler.models import RestorePart, Run
+from reconciler.rules.terms import Lane, Mode, RunState, StepState
 from simulators.stripe import Account as Simulator
 
 CARD = "card { id brand last4 expMonth expYear isDefault usable }"
@@ -234,3 +252,111 @@ def door(clock: ManualClock, policy_book: PolicyBook) -> Door:
         mode=Mode.APPLY,
     )
     return Door(clock=clock, hands=hands, wakes=wakes, adopted=adopted, ports=ports)
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Notes the statements that reach the database within `with statements() as noted:`."""
+
+    @contextmanager
+    def noting() -> Iterator[list[str]]:
+        noted: list[str] = []
+        original = aiosqlite.Connection.execute_fetchall
+
+        def execute(connection: Any, sql: str, parameters: Any = None) -> Any:
+            noted.append(sql)
+            return original(connection, sql, parameters)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(aiosqlite.Connection, "execute_fetchall", execute)
+            yield noted
+
+    return noting
+
+
+@pytest.fixture
+def grow(factory: Any, wallet: Any) -> Any:
+    """Adds so many accounts with something of everything, and as many in good standing."""
+    return partial(_grow, factory, wallet)
+
+
+async def _grow(factory: Any, wallet: Any, rows: int) -> None:
+    for number in range(rows):
+        account: Account = await factory.account()
+        server = await factory.server(account, stripe_subscription_id=f"sub_{account.id}")
+        await factory.observation(server)
+        await factory.hold(server)
+        await _paid_in_part(factory, account, server)
+        await factory.episode(account, admitted=Stage.SUSPENDED if number % 2 else Stage.PAST_DUE)
+        await factory.notice(account)
+        await factory.override(account)
+        await wallet.voucher(account, 5)
+        now = account.created_at
+        for noun, key in await _recorded(factory, account, server):
+            await record("x", (noun, key), at=now, actor="a", reason="r", account_id=account.id)
+        await RestorePart.create(
+            server_id=server.id, site="demo", part="power", found="RUNNING", step_id=1, taken_at=now
+        )
+        await MeteredAccount.create(account=account, month=now.date(), invoiced_until=now, due_at=now)
+        await UsageInterval.create(
+            account=account, server_id=server.id, server_name="web", sku="small", currency="EUR", rate=1,
+            started_at=now,
+        )  # fmt: skip
+        calm: Account = await factory.account()  # it owes nothing: its money is announced
+        await MeteredAccount.create(account=calm, month=now.date(), invoiced_until=now, due_at=now)
+        await UsageInterval.create(
+            account=calm, server_id=-calm.id, server_name="web", sku="small", currency="EUR", rate=1,
+            started_at=now,
+        )  # fmt: skip
+        await Subscription.create(
+            stripe_subscription_id=f"sub_{account.id}",
+            account=account,
+            status="canceled",
+            ended_at=now,
+            fetched_at=now,
+        )
+
+
+async def _paid_in_part(factory: Any, account: Account, server: Any) -> None:
+    """Two open invoices with something that a card paid, of ours with a line, and a payment to confirm."""
+    card = await factory.card(account)
+    ours, theirs = await factory.invoice(account), await factory.invoice(account, origin=InvoiceOrigin.STRIPE)
+    await InvoiceLine.create(
+        invoice=ours, server_id=server.id, sku="small", description="web", seconds=3600, rate=1, amount=1
+    )
+    part = {"source_id": "pi_1", "amount": 1, "at": ours.issued_at}
+    await InvoicePart.create(invoice=ours, source=PartSource.CARD, card_id=card.id, **part)
+    await factory.charge(card, invoice_id=theirs.id, state="SUCCEEDED", stripe_payment_intent_id="pi_2")
+    await factory.charge(card, invoice_id=ours.id, state="REQUIRES_ACTION", stripe_payment_intent_id="pi_3")
+
+
+async def _recorded(factory: Any, account: Account, server: Any) -> list[tuple[str, int]]:
+    """A run with an outcome, a work item, a hold, money and one of each kind of object that the trail is about."""
+    now = account.created_at
+    run = await Run.create(
+        tag=f"run-{server.id}", action="stop_guests", site=server.site, lane=Lane.RESTRICT, state=RunState.FINISHED,
+        plan_digest="0" * 64, requested_by="abeyance", started_at=now, finished_at=now,
+    )  # fmt: skip
+    await factory.step(
+        server, state=StepState.DONE, run_id=run.id, outcome="CHANGED", after={"power": "stopped"}
+    )
+    item = await WorkItem.create(
+        kind="step_failed", account_id=account.id, server_id=server.id, title="t", detail="d", since=now,
+        dedupe_key=f"item-{server.id}",
+    )  # fmt: skip
+    invoice = await factory.invoice(account)
+    move = Move(debit=LedgerKind.VOUCHER, credit=LedgerKind.INVOICES_PAID, amount=1)
+    entry = await ledger.book(
+        TransactionKind.INVOICE_PAID, account.id, [move], fact=("test", str(invoice.id)), at=now, actor="a",
+        description="d", invoice_id=invoice.id,
+    )  # fmt: skip
+    approval = await Approval.create(
+        kind="DECOMMISSION", subject_type="Account", subject_id=str(account.id), account_id=account.id,
+        requested_by="a", requested_at=now, expires_at=now + timedelta(days=30), reason="r", digest="0" * 64,
+    )  # fmt: skip
+    return [
+        ("Account", account.id), ("Server", server.id), ("Run", run.id), ("WorkItem", item.id),
+        ("Invoice", invoice.id), ("LedgerEntry", entry.id), ("Approval", approval.id),
+        ("Override", (await factory.override(account)).id), ("Notice", (await factory.notice(account)).id),
+        ("Card", (await factory.card(account)).id), ("Voucher", (await Voucher.first()).id),
+    ]  # fmt: skip

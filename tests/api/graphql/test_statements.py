@@ -1,7 +1,5 @@
 """Pages load in bulk: the number of statements does not grow with the rows."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +8,12 @@ import pytest
 from api.graphql import ids
 from api.models import Role
 from billing import ledger
-from billing.audit import record
 from billing.ledger import Move
 from billing.models import Account, Subscription
 from billing.money_models import (
-    InvoiceLine,
-    InvoicePart,
     LedgerKind,
-    MeteredAccount,
-    PartSource,
     Reservation,
     TransactionKind,
-    UsageInterval,
 )
 from billing.rules.terms import InvoiceOrigin, Stage
 from reconciler.models import RestorePart
@@ -52,101 +44,29 @@ PAGES = {
 PORTAL_HOME = (CHECKOUT / "clients/operations/PortalHome.graphql").read_text()
 
 
-class Counted:
-    """Counts the statements that reach the database."""
-
-    def __init__(self) -> None:
-        self.statements: list[str] = []
-
-    @contextlib.contextmanager
-    def counting(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        from aiosqlite import Connection
-
-        original = Connection.execute_fetchall
-
-        def noted(connection: Any, sql: str, parameters: Any = None) -> Any:
-            self.statements.append(sql)
-            return original(connection, sql, parameters)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Connection, "execute_fetchall", noted)
-            yield
-
-
-async def _grow(factory: Any, wallet: Any, rows: int) -> None:
-    for number in range(rows):
-        account: Account = await factory.account()
-        server = await factory.server(account, stripe_subscription_id=f"sub_{account.id}")
-        await factory.observation(server)
-        await factory.hold(server)
-        await _paid_in_part(factory, account, server)
-        await factory.episode(account, admitted=Stage.SUSPENDED if number % 2 else Stage.PAST_DUE)
-        await factory.notice(account)
-        await factory.override(account)
-        await wallet.voucher(account, 5)
-        now = account.created_at
-        await record("x", ("Account", account.id), at=now, actor="a", reason="r", account_id=account.id)
-        await RestorePart.create(
-            server_id=server.id, site="demo", part="power", found="RUNNING", step_id=1, taken_at=now
-        )
-        await MeteredAccount.create(account=account, month=now.date(), invoiced_until=now, due_at=now)
-        await UsageInterval.create(
-            account=account, server_id=server.id, server_name="web", sku="small", currency="EUR", rate=1,
-            started_at=now,
-        )  # fmt: skip
-        calm: Account = await factory.account()  # it owes nothing: its money is announced
-        await MeteredAccount.create(account=calm, month=now.date(), invoiced_until=now, due_at=now)
-        await UsageInterval.create(
-            account=calm, server_id=-calm.id, server_name="web", sku="small", currency="EUR", rate=1,
-            started_at=now,
-        )  # fmt: skip
-        await Subscription.create(
-            stripe_subscription_id=f"sub_{account.id}",
-            account=account,
-            status="canceled",
-            ended_at=now,
-            fetched_at=now,
-        )
-
-
-async def _paid_in_part(factory: Any, account: Account, server: Any) -> None:
-    """Two open invoices with something that a card paid, of ours with a line, and a payment to confirm."""
-    card = await factory.card(account)
-    ours, theirs = await factory.invoice(account), await factory.invoice(account, origin=InvoiceOrigin.STRIPE)
-    await InvoiceLine.create(
-        invoice=ours, server_id=server.id, sku="small", description="web", seconds=3600, rate=1, amount=1
-    )
-    part = {"source_id": "pi_1", "amount": 1, "at": ours.issued_at}
-    await InvoicePart.create(invoice=ours, source=PartSource.CARD, card_id=card.id, **part)
-    await factory.charge(card, invoice_id=theirs.id, state="SUCCEEDED", stripe_payment_intent_id="pi_2")
-    await factory.charge(card, invoice_id=ours.id, state="REQUIRES_ACTION", stripe_payment_intent_id="pi_3")
-
-
 @pytest.mark.parametrize("listing", sorted(PAGES))
 async def test_a_page_of_many_takes_as_many_statements_as_a_page_of_few(
     door: Any,
-    factory: Any,
-    wallet: Any,
+    grow: Any,
+    statements: Any,
     sqlite_database: str,
-    monkeypatch: pytest.MonkeyPatch,
     listing: str,
 ) -> None:
     """It asks the same number of questions for two rows and for twelve."""
-    await _grow(factory, wallet, 2)
+    await grow(2)
     await door.token(Role.SUPPORT)
-    few, many = Counted(), Counted()
-    with few.counting(monkeypatch):
+    with statements() as few:
         await door.data(Role.SUPPORT, PAGES[listing])
-    await _grow(factory, wallet, 10)
-    with many.counting(monkeypatch):
+    await grow(10)
+    with statements() as many:
         data = await door.data(Role.SUPPORT, PAGES[listing])
     assert len(next(iter(data.values()))["edges"]) >= 12
-    assert 0 < len(few.statements) < 35
-    assert len(many.statements) == len(few.statements), "\n".join(sorted(many.statements))
+    assert 0 < len(few) < 35
+    assert len(many) == len(few), "\n".join(sorted(many))
 
 
 async def test_a_statement_of_account_takes_as_many_statements_however_long_it_is(
-    door: Any, factory: Any, wallet: Any, sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+    door: Any, factory: Any, wallet: Any, statements: Any, sqlite_database: str
 ) -> None:
     """It asks the same number of questions for two entries and for twelve, their vouchers and invoices included."""
     account = await factory.account()
@@ -164,10 +84,9 @@ async def test_a_statement_of_account_takes_as_many_statements_however_long_it_i
                 TransactionKind.INVOICE_PAID, account.id, [move], fact=("test", str(invoice.id)),
                 at=door.clock.now(), actor="a", description="d", invoice_id=invoice.id,
             )  # fmt: skip
-        counted = Counted()
-        with counted.counting(monkeypatch):
+        with statements() as counted:
             data = await door.data(Role.SUPPORT, query, variables)
-        counts.append((data["account"]["ledger"]["totalCount"], len(counted.statements)))
+        counts.append((data["account"]["ledger"]["totalCount"], len(counted)))
     (few, statements), (many, as_many) = counts
     assert (few, many) == (2, 12)
     assert statements == as_many < 15
@@ -228,8 +147,8 @@ async def test_the_start_page_of_a_portal_takes_eight_statements(
     door: Any,
     factory: Any,
     wallet: Any,
+    statements: Any,
     sqlite_database: str,
-    monkeypatch: pytest.MonkeyPatch,
     situation: str,
 ) -> None:
     """It takes no more than that, the check of the token included, however much it shows."""
@@ -237,8 +156,7 @@ async def test_the_start_page_of_a_portal_takes_eight_statements(
     for servers, invoices in ((1, 1), (30, 20)):
         account = await _at(factory, wallet, situation, servers, invoices)
         await door.token(Role.CUSTOMER, account=account.external_id)
-        counted = Counted()
-        with counted.counting(monkeypatch):
+        with statements() as counted:
             data = await door.data(Role.CUSTOMER, PORTAL_HOME, account=account.external_id)
         shown = data["viewer"]["account"]
         assert (shown["announcement"] is None) is (situation == "calm")
@@ -246,6 +164,6 @@ async def test_the_start_page_of_a_portal_takes_eight_statements(
         assert len(shown["servers"]["edges"]) == min(servers + metered, 20)
         assert shown["servers"]["totalCount"] == servers + metered
         assert len(shown["invoices"]["edges"]) == min(invoices + 2 * metered + uncollected, 10)
-        counts.append(len(counted.statements))
+        counts.append(len(counted))
         await Subscription.all().delete()
-    assert counts[0] == counts[1] <= MOST_AT_HOME, "\n".join(counted.statements)
+    assert counts[0] == counts[1] <= MOST_AT_HOME, "\n".join(counted)
