@@ -12,8 +12,7 @@ HOUR = timedelta(hours=1)
 async def _suspended(tale: Any, *guests: int) -> None:
     await tale.begin(guests=guests)
     await tale.owes()
-    await tale.after(3 * DAY, step=3 * DAY)
-    await tale.after(2 * DAY, step=2 * DAY)
+    await tale.after(5 * DAY, step=5 * DAY)
     assert await tale.stage() == "SUSPENDED"
 
 
