@@ -3,7 +3,9 @@
 Owns how a whole row becomes an object; what a row is, and every other way to make one, stays the ORM's.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -22,31 +24,73 @@ class Stored(Model):
         return tuple(cls._meta.fields_db_projection)
 
     @classmethod
-    def of_row(cls, values: Sequence[Any]) -> Self:
-        """Return the object of a row, from the values of its `columns` in their order."""
-        return cls._init_from_db(**dict(zip(cls.columns(), values, strict=True)))
+    def of_row(cls, values: Iterable[Any]) -> Self:
+        """Return the object of a row, from the values of its `columns` in their order.
+
+        It is equal to the one that the ORM would make. Every model here names its columns as its fields.
+        """
+        shape = _shape(cls)
+        told = list(values)
+        for place, convert in shape.conversions:
+            value = told[place]
+            if value is not None:
+                told[place] = convert(value)
+        row = cls.__new__(cls)
+        columns = vars(row)
+        columns.update(zip(shape.columns, told, strict=True))
+        columns["_partial"] = False
+        columns["_saved_in_db"] = True
+        columns["_custom_generated_pk"] = shape.chosen_key
+        columns["_await_when_save"] = {}
+        return row
 
     @classmethod
     def _init_from_db(cls, **columns: Any) -> Self:
-        """Return the object of a row, equal to the one that the ORM would make.
-
-        Every model here names its columns as its fields. A row of some columns, or of more than them, is the ORM's.
-        """
-        meta = cls._meta
-        if len(columns) != len(meta.fields_db_projection):
+        """Return the same for the ORM; a row of some columns, or of more than them, it makes itself."""
+        names = _shape(cls).columns
+        if len(columns) != len(names):
             return super()._init_from_db(**columns)
-        for name, _, field in meta.db_default_fields:
-            if columns[name] is not None:
-                columns[name] = field.field_type(columns[name])
-        for name, _, field in meta.db_complex_fields:
-            value = columns[name]
-            # PostgreSQL's driver tells instants in UTC, as we keep them: most of what a row would cost.
-            if value is not None and not (value.__class__ is datetime and value.tzinfo is UTC):
-                columns[name] = field.to_python_value(value)
-        row = cls.__new__(cls)
-        columns["_partial"] = False
-        columns["_saved_in_db"] = True
-        columns["_custom_generated_pk"] = meta.db_pk_column not in meta.generated_db_fields
-        columns["_await_when_save"] = {}
-        vars(row).update(columns)
-        return row
+        return cls.of_row(map(columns.__getitem__, names))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shape:
+    """What is the same for all rows of a model."""
+
+    columns: tuple[str, ...]
+    #: By the place of a column, what makes the field's value of one that is not null.
+    conversions: tuple[tuple[int, Callable[[Any], Any]], ...]
+    #: Whether somebody else than the database chooses the key.
+    chosen_key: bool
+
+
+@functools.cache
+def _shape(model: type[Stored]) -> _Shape:
+    meta = model._meta  # noqa: SLF001  # the ORM's only account of a model
+    columns = model.columns()
+    conversions = {
+        name: field.field_type
+        for name, _, field in meta.db_default_fields
+        if field.field_type not in _AS_STORED
+    } | {name: _conversion(field) for name, _, field in meta.db_complex_fields}
+    return _Shape(
+        columns=columns,
+        conversions=tuple(
+            (place, conversions[name]) for place, name in enumerate(columns) if name in conversions
+        ),
+        chosen_key=meta.db_pk_column not in meta.generated_db_fields,
+    )
+
+
+#: Types that both drivers tell as they are.
+_AS_STORED = (int, str)
+
+
+def _conversion(field: Any) -> Callable[[Any], Any]:
+    convert: Callable[[Any], Any] = field.to_python_value
+    members = {member.value: member for member in getattr(field, "enum_type", ())}
+    if members:
+        return lambda value: members.get(value) or convert(value)
+    if field.field_type is datetime:
+        return lambda value: value if value.__class__ is datetime and value.tzinfo is UTC else convert(value)
+    return convert

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
@@ -29,6 +30,7 @@ from api.graphql.standing import Announcement, Standing, announcement_of, standi
 from api.graphql.subjects import account_subject
 from api.graphql.texts import searchable
 from api.graphql.vouchers import Voucher, vouchers_of
+from api.graphql.worked_out import WorkedOut
 from billing import models
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @strawberry.type
-class Account(Node):
+class Account(WorkedOut, Node):
     """Who is billed: a person or an organisation."""
 
     external_id: str
@@ -209,22 +211,17 @@ async def show_accounts(context: Context, rows: Sequence[models.Account]) -> lis
     """Return rows as they go on the wire."""
     for row in rows:
         context.accounts.prime(row.id, row)  # what leads back to them asks no more
-    return [
-        Account(
-            id=ids.global_id("Account", row.id),
-            external_id=row.external_id,
-            name=row.name,
-            email=row.email,
-            billing_emails=list(row.billing_emails),
-            locale=row.locale,
-            currency=row.currency,
-            time_zone=row.time_zone,
-            free_plan=row.free_plan,
-            stripe_customer_id=row.stripe_customer_id,
-            row=row,
-        )
-        for row in rows
-    ]
+    return [Account.made_of(row=row) for row in rows]
+
+
+_OF_ROW = (
+    "external_id", "name", "email", "locale", "currency", "time_zone", "free_plan", "stripe_customer_id",
+)  # fmt: skip
+Account.worked_out = {
+    **{name: attrgetter(f"row.{name}") for name in _OF_ROW},
+    "id": lambda account: ids.global_id("Account", account.row.id),
+    "billing_emails": lambda account: list(account.row.billing_emails),
+}
 
 
 async def accounts_by_key(context: Context, keys: Sequence[int]) -> dict[int, Account]:

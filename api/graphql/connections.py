@@ -6,7 +6,7 @@ elsewhere move nothing.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import strawberry
 from tortoise.models import Model
@@ -96,8 +96,35 @@ def _key(listing: str, text: str | None, parts: int) -> Key | None:
     return key
 
 
+class Rows(Protocol[Row]):
+    """A list in the order of its rows' ids."""
+
+    async def between(
+        self, above: int | None, below: int | None, *, descending: bool, most: int
+    ) -> list[Row]:
+        """Return the first rows, or the last first, whose ids lie between two; null: no bound."""
+
+    async def count(self) -> int:
+        """Return how many rows the list has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfQuery(Generic[Row]):
+    query: QuerySet[Row]
+
+    async def between(
+        self, above: int | None, below: int | None, *, descending: bool, most: int
+    ) -> list[Row]:
+        bounds = {"id__gt": above, "id__lt": below}
+        narrowed = self.query.filter(**{name: bound for name, bound in bounds.items() if bound is not None})
+        return await narrowed.order_by("-id" if descending else "id").limit(most)
+
+    async def count(self) -> int:
+        return await self.query.count()
+
+
 async def page(
-    query: QuerySet[Row],
+    rows: QuerySet[Row] | Rows[Row],
     window: Window,
     *,
     listing: str,
@@ -105,23 +132,19 @@ async def page(
     show: Callable[[Sequence[Row]], Awaitable[Sequence[Node]]],
 ) -> Connection[Node]:
     """Return one page of rows in the order of their ids; two statements beside those of `show`, whatever the size."""
-    after, before = window.bounds(listing)
+    after, before = (key[0] if key is not None else None for key in window.bounds(listing))
     size = window.size
-    low, high = ("id__lt", "id__gt") if newest_first else ("id__gt", "id__lt")
-    narrowed = query
-    if after is not None:
-        narrowed = narrowed.filter(**{low: after[0]})
-    if before is not None:
-        narrowed = narrowed.filter(**{high: before[0]})
+    source: Rows[Row] = _OfQuery(query=rows) if isinstance(rows, QuerySet) else rows
+    above, below = (before, after) if newest_first else (after, before)
     descending = newest_first != window.backward
-    rows = await narrowed.order_by("-id" if descending else "id").limit(size + 1)
-    more = len(rows) > size
-    rows = rows[:size]
+    found = await source.between(above, below, descending=descending, most=size + 1)
+    more = len(found) > size
+    found = found[:size]
     if window.backward:
-        rows.reverse()
-    keys: list[Key] = [(_pk(row),) for row in rows]
+        found.reverse()
+    keys: list[Key] = [(_pk(row),) for row in found]
     return connection(
-        list(await show(rows)), keys, listing=listing, window=window, more=more, count=query.count
+        list(await show(found)), keys, listing=listing, window=window, more=more, count=source.count
     )
 
 

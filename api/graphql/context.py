@@ -3,7 +3,7 @@
 Owns the loaders that turn many single questions of a page into one statement. Lives as long as its request.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -210,13 +210,25 @@ class Context:
         found = {row.id: row for row in await self.scope.ledger().filter(id__in=keys)}
         return [found.get(key) for key in keys]
 
+    async def know_subjects(self, accounts: Iterable[Account]) -> None:
+        """Load whoever of these accounts is not known yet, at once: a future for each costs more than its rows."""
+        unknown = [row for row in accounts if row.id not in self.known_subjects]
+        if any(self.subjects.cache_map.get(row.id) is not None for row in unknown):
+            await self.subjects.load_many([row.id for row in unknown])  # somebody asks for them already
+        elif unknown:
+            await self._know(unknown)
+
     async def _load_subjects(self, keys: list[int]) -> list[Sequence[Subject]]:
-        loaded: dict[int, list[Subject]] = {key: [] for key in keys}
-        rows = [row for row in await self.accounts.load_many(keys) if row is not None]
-        for subject in await subjects.of_accounts(rows, self.ports.policies(), self.now):
-            loaded[subject.account.id].append(subject)
+        unknown = [key for key in keys if key not in self.known_subjects]
+        await self._know([row for row in await self.accounts.load_many(unknown) if row is not None])
+        return [self.known_subjects.get(key, ()) for key in keys]
+
+    async def _know(self, accounts: Sequence[Account]) -> None:
+        loaded: dict[int, list[Subject]] = {row.id: [] for row in accounts}
+        if loaded:
+            for subject in await subjects.of_accounts(accounts, self.ports.policies(), self.now):
+                loaded[subject.account.id].append(subject)
         self.known_subjects |= loaded
-        return [loaded[key] for key in keys]
 
     async def _load_overrides(self, keys: list[int]) -> list[Sequence[Override]]:
         found: dict[int, list[Override]] = {key: [] for key in keys}

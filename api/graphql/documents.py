@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from graphql import DocumentNode, OperationDefinitionNode, OperationType
 
+from api.graphql.compiled import variables_in
 from api.graphql.executor import Shapes
 from api.models import Role
 
@@ -21,6 +22,10 @@ class Known:
     """A document that was found right, with what its queries were compiled to; nobody may change it."""
 
     document: DocumentNode
+    #: Whether there are variables in it, on which its cost may depend.
+    varies: bool
+    #: For how many accounts of the caller's own it was found to keep the limits.
+    own: int
     shapes: Shapes = field(default_factory=Shapes)
 
     def has_query(self, name: str | None) -> bool:
@@ -46,9 +51,9 @@ class Documents:
             self._right.move_to_end((role, query))
         return known
 
-    def keep(self, role: Role, query: str, document: DocumentNode) -> None:
+    def keep(self, role: Role, query: str, document: DocumentNode, *, own: int) -> None:
         """Remember a document that is right for this role, instead of the one that was not used for the longest."""
         if len(query) <= _LONGEST:
-            self._right[role, query] = Known(document=document)
+            self._right[role, query] = Known(document=document, varies=bool(variables_in(document)), own=own)
             if len(self._right) > self.most:
                 self._right.popitem(last=False)

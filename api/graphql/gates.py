@@ -6,8 +6,8 @@ Owns how the question's facts are gathered, in bulk; the answer is `billing.rule
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import strawberry
 
@@ -64,7 +64,7 @@ async def account_gate(context: Context, account_id: int, action: GateAction) ->
 async def account_answer(context: Context, account_id: int, action: GateAction) -> rules.Gate:
     """Return the answer of the rules for an action on an account; funds are left out."""
     subject = await account_subject(context, account_id)
-    return rules.gate(replace(_of_billing(subject, None, context.now), action=action))
+    return rules.gate(GateQuestion(action=action, **_of_billing(subject, None, context.now)))
 
 
 async def server_gates(context: Context, facts: ServerFacts, actions: Sequence[GateAction]) -> list[Gate]:
@@ -91,8 +91,7 @@ def gates_of(
     known = context.gates.get(situation)
     if known is None:
         words = words_about(context, subject.account)
-        question = _question(facts, subjects, context.now)
-        answers = (rules.gate(replace(question, action=action)) for action in actions)
+        answers = _answers(facts, subjects, actions, context.now)
         known = context.gates[situation] = [Gate.of(answer, context.now, words) for answer in answers]
     return known
 
@@ -101,36 +100,36 @@ async def server_answers(
     context: Context, facts: ServerFacts, actions: Iterable[GateAction]
 ) -> list[rules.Gate]:
     """Return the answers of the rules for actions on one server."""
-    question = _question(facts, await context.subjects.load(facts.row.account_id), context.now)
-    return [rules.gate(replace(question, action=action)) for action in actions]
+    return _answers(facts, await context.subjects.load(facts.row.account_id), actions, context.now)
 
 
-def _question(facts: ServerFacts, subjects: Sequence[Subject], now: datetime) -> GateQuestion:
-    """Return what the gates of a server rest on, with an action that stands for any."""
+def _answers(
+    facts: ServerFacts, subjects: Sequence[Subject], actions: Iterable[GateAction], now: datetime
+) -> list[rules.Gate]:
     coverage = coverage_among(subjects, facts.row.id)
-    return replace(
-        _of_billing(account_among(subjects), facts.row.id, now),
-        holds=tuple(as_gate_hold(hold) for hold in facts.holds),
-        coverage_stage=coverage.standing if coverage is not None else None,
-        gone=_is_gone(facts),
-    )
+    rest = _of_billing(account_among(subjects), facts.row.id, now) | {
+        "holds": tuple(map(as_gate_hold, facts.holds)),
+        "coverage_stage": coverage.standing if coverage is not None else None,
+        "gone": _is_gone(facts),
+    }
+    return [rules.gate(GateQuestion(action=action, **rest)) for action in actions]
 
 
 def _is_gone(facts: ServerFacts) -> bool:
     return facts.status is ServerStatus.DELETED or facts.status is ServerStatus.MISSING
 
 
-def _of_billing(subject: Subject, server_id: int | None, now: datetime) -> GateQuestion:
-    """Return the part of the question that the account's standing, overrides and invoices answer."""
+def _of_billing(subject: Subject, server_id: int | None, now: datetime) -> dict[str, Any]:
+    """Return the part of a question that the account's standing, overrides and invoices answer."""
     decided = [one for one in subject.overrides if one.server_id in {None, server_id} and is_active(one, now)]
     opened = [one for one in decided if one.kind is OverrideKind.ALLOW_BACKUPS]
     ends = [one.expires_at for one in opened if one.expires_at is not None]
-    return GateQuestion(
-        action=GateAction.START,
-        stage=subject.standing,
-        effects=subject.effects_at(subject.standing),
-        exempt=any(one.kind is OverrideKind.EXEMPT for one in decided),
-        allow_backups=bool(opened),
-        allow_backups_until=max(ends) if opened and len(ends) == len(opened) else None,
-        uncollected=subject.uncollected,
-    )
+    stage = subject.standing
+    return {
+        "stage": stage,
+        "effects": subject.effects_at(stage),
+        "exempt": any(one.kind is OverrideKind.EXEMPT for one in decided),
+        "allow_backups": bool(opened),
+        "allow_backups_until": max(ends) if opened and len(ends) == len(opened) else None,
+        "uncollected": subject.uncollected,
+    }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
@@ -16,8 +17,10 @@ from api.graphql.context import Context, Info
 from api.graphql.invoice_lines import InvoiceLine, lines_of
 from api.graphql.invoice_payments import InvoicePayment, payments_of
 from api.graphql.nodes import InvoiceOrigin, InvoiceStatus, Node
+from api.graphql.own_rows import own_invoices
 from api.graphql.pages import Asked
 from api.graphql.scalars import Money
+from api.graphql.worked_out import WorkedOut
 from billing import models
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @strawberry.type
-class Invoice(Node):
+class Invoice(WorkedOut, Node):
     """What is owed once."""
 
     number: str | None
@@ -47,6 +50,7 @@ class Invoice(Node):
     hosted_url: str | None
     pdf_url: str | None
     row: strawberry.Private[models.Invoice]
+    now: strawberry.Private[datetime]
 
     @strawberry.field
     async def lines(self, info: Info) -> list[InvoiceLine]:
@@ -82,7 +86,11 @@ async def show_invoices(context: Context, rows: Sequence[models.Invoice]) -> lis
     from api.graphql.accounts import accounts_by_key
 
     accounts = await accounts_by_key(context, [row.account_id for row in rows])
-    return [_shown(row, accounts[row.account_id], context.now) for row in rows if row.account_id in accounts]
+    return [
+        Invoice.made_of(row=row, account=accounts[row.account_id], now=context.now)
+        for row in rows
+        if row.account_id in accounts
+    ]
 
 
 def is_overdue(row: models.Invoice, now: datetime) -> bool:
@@ -131,9 +139,10 @@ async def invoices_of(
         return await show_invoices(context, found)
 
     narrowed = repr(asked) if overdue is None else "debt"
+    own = own_invoices(context.scope, account_id) if asked is None and overdue is None else None
     page_asked = Asked(
         listing="invoices", owner=account_id, column="account_id", window=window, newest_first=True,
-        narrowed=narrowed, among=overdue, rows=rows, show=show,
+        narrowed=narrowed, among=overdue, rows=rows, own=own, show=show,
     )  # fmt: skip
     invoices: Connection[Invoice] = await context.pages.load(page_asked)
     return invoices
@@ -154,29 +163,22 @@ def _conditions(asked: InvoiceFilter, now: datetime) -> Q:
     return condition
 
 
-def _shown(row: models.Invoice, account: Account, now: datetime) -> Invoice:
-    return Invoice(
-        id=ids.global_id("Invoice", row.id),
-        number=row.number,
-        account=account,
-        origin=row.origin,
-        status=row.status,
-        total=Money.of(row.total, row.currency),
-        amount_paid=Money.of(row.amount_paid, row.currency),
-        amount_due=Money.of(row.amount_due, row.currency),
-        issued_at=row.issued_at,
-        due_on=row.due_on,
-        overdue_at=row.overdue_at,
-        overdue=is_overdue(row, now),
-        disputed=row.disputed_amount > 0,
-        period_start=row.period_start,
-        period_end=row.period_end,
-        paid_at=row.paid_at,
-        stripe_invoice_id=row.stripe_invoice_id,
-        hosted_url=row.hosted_url,
-        pdf_url=row.pdf_url,
-        row=row,
-    )
+def _money(name: str) -> Callable[[Invoice], Money]:
+    amount = attrgetter(name)
+    return lambda invoice: Money.of(amount(invoice.row), invoice.row.currency)
+
+
+_OF_ROW = (
+    "number", "origin", "status", "issued_at", "due_on", "overdue_at", "period_start", "period_end", "paid_at",
+    "stripe_invoice_id", "hosted_url", "pdf_url",
+)  # fmt: skip
+Invoice.worked_out = {
+    **{name: attrgetter(f"row.{name}") for name in _OF_ROW},
+    **{name: _money(name) for name in ("total", "amount_paid", "amount_due")},
+    "id": lambda invoice: ids.global_id("Invoice", invoice.row.id),
+    "overdue": lambda invoice: is_overdue(invoice.row, invoice.now),
+    "disputed": lambda invoice: invoice.row.disputed_amount > 0,
+}
 
 
 @strawberry.type

@@ -31,7 +31,7 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from api.graphql.connections import DEFAULT_PAGE, LARGEST_PAGE
-from api.graphql.documents import Documents
+from api.graphql.documents import Documents, Known
 from api.graphql.errors import INVALID, LIMIT_EXCEEDED, coded
 from api.graphql.nodes import GateAction
 from api.graphql.selections import problem_of_selections
@@ -134,7 +134,8 @@ class LimitOperations(SchemaExtension):
             hide_suggestions=True,
         )
         if not mistakes:
-            self._documents.keep(self._role, context.query or "", document)
+            own = len(context.context.principal.accounts)
+            self._documents.keep(self._role, context.query or "", document, own=own)
         return mistakes
 
     @property
@@ -174,6 +175,13 @@ def problem_of_size(document: DocumentNode, variables: Mapping[str, Any], *, own
     if measure.fields > MOST_FIELDS:
         return f"the query would read up to {measure.fields} fields; ask for at most {MOST_FIELDS}"
     return None
+
+
+def keeps_limits(known: Known, variables: Mapping[str, Any], *, own: int) -> bool:
+    """Return whether a known document keeps the limits here too; measured where what its size depends on may differ."""
+    if not variables and not known.varies and own <= known.own:
+        return True
+    return problem_of_size(known.document, variables, own=own) is None
 
 
 class _Measuring:

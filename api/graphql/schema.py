@@ -41,7 +41,7 @@ from api.graphql.enforcement import EnforcementMutations
 from api.graphql.executor import QuickExecutor
 from api.graphql.forecast import ForecastQueries
 from api.graphql.invoices import InvoiceQueries
-from api.graphql.limits import LimitOperations, problem_of_size
+from api.graphql.limits import LimitOperations, keeps_limits
 from api.graphql.lookup import NodeQueries
 from api.graphql.money_changes import MoneyMutations
 from api.graphql.notices import NoticeQueries
@@ -134,14 +134,14 @@ class _Schema(strawberry.Schema):
     ) -> ExecutionResult:
         """Execute a query of a document that was found right before at once: the extensions would only find so again.
 
-        What depends on the variables is measured each time.
+        What depends on the variables, and on how many accounts are the caller's, is measured each time.
         """
         principal = context_value.principal
         known = self._documents.find(principal.role, query or "")
         if (
             known is None
             or not known.has_query(operation_name)
-            or problem_of_size(known.document, variable_values or {}, own=len(principal.accounts)) is not None
+            or not keeps_limits(known, variable_values or {}, own=len(principal.accounts))
         ):
             return await super().execute(
                 query, variable_values, context_value, root_value, operation_name, *args, **more

@@ -63,9 +63,15 @@ class ServerFacts:
     row: Server
     #: The holds in force, oldest first.
     holds: tuple[Hold, ...]
-    observation: Reading | None
+    #: What was last read of it, as it is stored; null: nothing was.
+    read: Sequence[Any] | None
     #: What we took and have not given back.
     record: RecordView
+
+    @cached_property
+    def observation(self) -> Reading | None:
+        """What was last read of its guest."""
+        return _reading(*self.read) if self.read is not None else None
 
     @cached_property
     def views(self) -> tuple[HoldView, ...]:
@@ -137,7 +143,7 @@ async def load_facts(rows: Sequence[Server], now: datetime) -> list[ServerFacts]
         return []
     found = await _BUNDLE.read(row.id for row in rows)
     holds = _holds(found["holds"], now)
-    readings = {row[0]: _reading(*row[1:]) for row in found["readings"]}
+    readings = {row[0]: row[1:] for row in found["readings"]}
     records = restore_record.views(
         RestorePart(**dict(zip(_PART, row, strict=True))) for row in found["record"]
     )
@@ -145,7 +151,7 @@ async def load_facts(rows: Sequence[Server], now: datetime) -> list[ServerFacts]
         ServerFacts(
             row=row,
             holds=tuple(holds[row.id]),
-            observation=readings.get(row.id),
+            read=readings.get(row.id),
             record=records.get(row.id, NOTHING_TAKEN),
         )
         for row in rows

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 from tortoise.queryset import QuerySet
@@ -29,6 +29,7 @@ from api.graphql.nodes import (
     Power,
     ServerStatus,
 )
+from api.graphql.own_rows import own_servers
 from api.graphql.pages import Asked
 from api.graphql.policies import in_order
 from api.graphql.scalars import Rate
@@ -38,6 +39,7 @@ from api.graphql.server_rows import servers_with_accounts
 from api.graphql.standing import Standing, standing_of
 from api.graphql.subjects import coverage_subject
 from api.graphql.words import words_about
+from api.graphql.worked_out import WorkedOut
 from billing.rules.plain_words import HOLDS
 from reconciler import models
 from reconciler.hold_effects import effects_of
@@ -93,7 +95,7 @@ def _gates_at_hand(
 
 
 @strawberry.type
-class Server(Node):
+class Server(WorkedOut, Node):
     """What an account pays for."""
 
     external_id: str
@@ -121,18 +123,7 @@ class Server(Node):
     @classmethod
     def of(cls, context: Context, facts: ServerFacts, account: Account) -> Server:
         """Return a server as it goes on the wire."""
-        server = cls.__new__(cls)
-        vars(server).update(context=context, facts=facts, account=account)
-        return server
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Work a field out when it is first read: a page shows few of them, of many servers."""
-            if name not in _WORKED_OUT:
-                raise AttributeError(name)
-            value = vars(self)[name] = _WORKED_OUT[name](self)
-            return value
+        return cls.made_of(context=context, facts=facts, account=account)
 
     @strawberry.field
     async def coverage(self, info: Info) -> Standing | None:
@@ -176,11 +167,17 @@ async def show_servers(context: Context, rows: Sequence[models.Server]) -> list[
     """Return rows as they go on the wire, with accounts, holds, readings and restore records in bulk."""
     from api.graphql.accounts import accounts_by_key
 
-    accounts = await accounts_by_key(context, [row.account_id for row in rows])
+    return await _show_of(context, rows, await accounts_by_key(context, [row.account_id for row in rows]))
+
+
+async def _show_of(
+    context: Context, rows: Sequence[models.Server], accounts: Mapping[int, Account]
+) -> list[Server]:
+    """Return the same of those whose accounts are among these."""
     facts = await load_facts([row for row in rows if row.account_id in accounts], context.now)
     if context.may_ask_for("gate"):
         # So that they are at hand: a task for every row would cost more than its gates.
-        await context.subjects.load_many(list(accounts))
+        await context.know_subjects(account.row for account in accounts.values())
     return [Server.of(context, one, accounts[one.row.account_id]) for one in facts]
 
 
@@ -222,9 +219,10 @@ async def servers_of(
     async def show(found: Sequence[models.Server]) -> list[Server]:
         return await show_servers(context, found)
 
+    own = own_servers(context.scope, account_id) if asked is None else None
     page_asked = Asked(
         listing="servers", owner=account_id, column="account_id", window=window, narrowed=repr(asked), rows=rows,
-        show=show,
+        own=own, show=show,
     )  # fmt: skip
     servers: Connection[Server] = await context.pages.load(page_asked)
     return servers
@@ -269,8 +267,7 @@ _OF_ROW = (
     "external_id", "name", "site", "site_node", "kind", "guest", "sku", "free", "critical", "stripe_subscription_id",
     "deployment",
 )  # fmt: skip
-#: What each field of a server comes of.
-_WORKED_OUT: dict[str, Callable[[Server], Any]] = {
+Server.worked_out = {
     **{name: attrgetter(f"facts.row.{name}") for name in _OF_ROW},
     **{name: attrgetter(f"facts.{name}") for name in ("status", "restoring", "in_sync")},
     "id": lambda server: ids.global_id("Server", server.facts.row.id),
@@ -319,10 +316,12 @@ class ServerQueries:
         """At most 100, in the order of the question; null where there is none. The control plane's gate question."""
         if len(external_ids) > _MOST_AT_ONCE:
             raise coded(f"ask for at most {_MOST_AT_ONCE} servers at once", LIMIT_EXCEEDED)
+        from api.graphql.accounts import Account
+
         rows = await servers_with_accounts(info.context.scope, external_ids)
-        info.context.accounts.prime_many({account.id: account for _, account in rows})
+        accounts = {row.id: Account.made_of(row=row) for _, row in rows}
         found = {
-            server.external_id: server
-            for server in await show_servers(info.context, [server for server, _ in rows])
+            server.facts.row.external_id: server
+            for server in await _show_of(info.context, [row for row, _ in rows], accounts)
         }
         return [found.get(external_id) for external_id in external_ids]

@@ -9,6 +9,7 @@ import strawberry
 from api.graphql.accounts import Account, show_accounts
 from api.graphql.context import Info
 from api.graphql.nodes import Role
+from api.graphql.own_rows import accounts_of
 from api.graphql.permissions import permitted
 
 _MOST_ACCOUNTS = 100
@@ -37,11 +38,7 @@ class ViewerQueries:
     async def viewer(self, info: Info) -> Viewer:
         """Who asks. Only customers have accounts of their own."""
         context = info.context
-        rows = (
-            await context.scope.accounts().order_by("id").limit(_MOST_ACCOUNTS)
-            if context.scope.is_customer
-            else []
-        )
+        rows = await accounts_of(context.scope, most=_MOST_ACCOUNTS) if context.scope.is_customer else []
         accounts = await show_accounts(context, rows)
         return Viewer(
             role=context.principal.role,

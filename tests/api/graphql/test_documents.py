@@ -16,23 +16,23 @@ def test_it_remembers_the_last_ones() -> None:
     """It forgets what was not used for the longest, and takes in no long text."""
     documents, document = Documents(most=2), parse("{ viewer { role } }")
     for query in ("a", "b"):
-        documents.keep(Role.ADMIN, query, document)
+        documents.keep(Role.ADMIN, query, document, own=0)
     known = documents.find(Role.ADMIN, "a")
     assert known is not None
     assert known.document is document
-    documents.keep(Role.ADMIN, "c", document)
+    documents.keep(Role.ADMIN, "c", document, own=0)
     found = [query for query in "abc" if documents.find(Role.ADMIN, query)]
     assert found == ["a", "c"]
-    documents.keep(Role.ADMIN, "x" * 20_000, document)
+    documents.keep(Role.ADMIN, "x" * 20_000, document, own=0)
     assert documents.find(Role.ADMIN, "x" * 20_000) is None
 
 
 @pytest.mark.parametrize(("name", "is_query"), [("A", True), ("B", False), ("C", False), (None, False)])
 def test_it_knows_which_operation_is_a_query(name: str | None, is_query: bool) -> None:
     """It takes no mutation for one, nor a name that there is not, nor any of several."""
-    known = Known(document=parse("query A { viewer { role } } mutation B { x { y } }"))
+    known = Known(document=parse("query A { viewer { role } } mutation B { x { y } }"), varies=False, own=0)
     assert known.has_query(name) is is_query
-    assert Known(document=parse("{ viewer { role } }")).has_query(None)
+    assert Known(document=parse("{ viewer { role } }"), varies=False, own=0).has_query(None)
 
 
 @pytest.mark.usefixtures("sqlite_database")
@@ -54,6 +54,19 @@ async def test_a_document_is_validated_once(door: Any, monkeypatch: pytest.Monke
     assert await door.data(Role.ADMIN, nested, {"n": 5})
     monkeypatch.setattr(limits, "MOST_FIELDS", 1_000)
     assert await door.code(Role.ADMIN, nested, {"n": 100}) == "LIMIT_EXCEEDED"
+
+
+def test_it_measures_again_what_may_have_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps to the limits with other variables, and for a caller of more accounts than it was measured for."""
+    fixed, steered = parse("{ viewer { accounts { id name } } }"), parse(QUERY)
+    once = Known(document=fixed, varies=False, own=3)
+    assert limits.keeps_limits(once, {}, own=3)
+    monkeypatch.setattr(limits, "MOST_FIELDS", 10)
+    assert limits.keeps_limits(once, {}, own=2)  # not measured at all: it was smaller than what was right
+    assert not limits.keeps_limits(once, {}, own=30)
+    assert limits.keeps_limits(Known(document=steered, varies=True, own=0), {"n": 1}, own=0)
+    assert not limits.keeps_limits(Known(document=steered, varies=True, own=0), {"n": 9}, own=0)
+    assert not limits.keeps_limits(once, {"unused": ["x"] * 9_999}, own=3)
 
 
 @pytest.mark.usefixtures("sqlite_database")

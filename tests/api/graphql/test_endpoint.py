@@ -218,18 +218,11 @@ async def test_it_gives_up_on_a_question_that_takes_too_long(
     """It answers with a code once its time is over."""
     door.ports = replace(door.ports, query_timeout=timedelta(milliseconds=50))
 
-    def hangs(*_: Any, **__: Any) -> Any:
-        class Query:
-            def order_by(self, *_: Any) -> "Query":
-                return self
+    async def hangs(*_: Any, **__: Any) -> list[Account]:
+        await asyncio.sleep(30)
+        return []
 
-            async def limit(self, *_: Any) -> list[Account]:
-                await asyncio.sleep(30)
-                return []
-
-        return Query()
-
-    monkeypatch.setattr("api.graphql.scope.Scope.accounts", hangs)
+    monkeypatch.setattr("api.graphql.viewer.accounts_of", hangs)
     answer = await door.ask(Role.CUSTOMER, VIEWER, account="customer-1")
     assert answer["errors"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
 
@@ -243,10 +236,10 @@ async def test_it_tells_nothing_of_a_fault_of_its_own_but_a_number(
 ) -> None:
     """It hides the text of whatever went wrong; the number finds it in the log."""
 
-    def breaks(*_: Any, **__: Any) -> Any:
+    async def breaks(*_: Any, **__: Any) -> Any:
         raise fault(SECRET)
 
-    monkeypatch.setattr("api.graphql.scope.Scope.accounts", breaks)
+    monkeypatch.setattr("api.graphql.viewer.accounts_of", breaks)
     answer = await door.ask(Role.CUSTOMER, VIEWER, account="customer-1")
     told = answer["errors"][0]
     assert told["extensions"]["code"] == "INTERNAL"
