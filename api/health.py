@@ -45,7 +45,16 @@ log = structlog.get_logger("abeyance.health")
 
 #: Checks that are shown and do not make the process unready.
 _TOLD_ONLY = frozenset(
-    {"brakes", "policy_files", "state_folder", "observation", "ledger", "site_tokens", "site_identities"}
+    {
+        "brakes",
+        "policy_files",
+        "state_folder",
+        "observation",
+        "ledger",
+        "site_tokens",
+        "site_identities",
+        "identity_keys",
+    }
 )
 #: No check may keep a prober waiting longer.
 PATIENCE = timedelta(seconds=2)
@@ -77,6 +86,8 @@ class Health:
     #: The sites to be observed, and how old the last complete observation of each may be.
     sites: frozenset[str] = frozenset()
     observation_max_age: timedelta = timedelta(minutes=10)
+    #: What is wrong with the keys by which customers get in; null where no identity provider is set up.
+    key_trouble: Callable[[datetime], str | None] | None = None
 
     async def alive(self, _: Request) -> Response:
         """Answer that the process answers."""
@@ -85,9 +96,9 @@ class Health:
     async def ready(self, _: Request) -> Response:
         """Answer each check; 503 when one fails that serving rests on. Texts name no secret and no address.
 
-        A site that does not answer or is another one, a full state folder, policy files that are refused while the last
-        good ones stay in force, or a ledger that does not add up is trouble for people and no reason to turn customers
-        away.
+        A site that does not answer or is another one, an identity provider whose keys cannot be read, a full state
+        folder, policy files that are refused while the last good ones stay in force, or a ledger that does not add up
+        is trouble for people and no reason to turn customers away.
         """
         checks = {
             "database": await self._asked(self._database),
@@ -101,6 +112,7 @@ class Health:
             "ledger": await self._asked(self._ledger),
             "site_tokens": await self._asked(self._site_tokens),
             "site_identities": await self._asked(self._site_identities),
+            "identity_keys": await self._asked(self._identity_keys),
         }
         ready = all(check.ok for name, check in checks.items() if name not in _TOLD_ONLY)
         shown = {name: {"ok": check.ok, "detail": check.said} for name, check in checks.items()}
@@ -201,6 +213,12 @@ class Health:
     async def _site_identities(self) -> Check:
         strange = await identity.strangers(self.sites)
         return Check(ok=not strange, said="; ".join(strange.values()) or "are the known ones")
+
+    async def _identity_keys(self) -> Check:
+        if self.key_trouble is None:
+            return Check(ok=True, said="no identity provider is set up")
+        trouble = self.key_trouble(self.clock.now())
+        return Check(ok=trouble is None, said=trouble or "nothing is known against them")
 
     async def _measured(self) -> CollectorRegistry:
         registry = CollectorRegistry()

@@ -34,6 +34,8 @@ LARGEST_SET = 256 * 1024
 MOST_KEYS = 100
 #: Bits; RFC 7518, 3.3 requires them.
 SMALLEST_RSA = 2048
+#: A token that fits no key is told of for this long, unless one that fits comes after it: strangers may send any.
+TOLD = timedelta(minutes=15)
 
 Read = Callable[[], Awaitable[bytes]]
 
@@ -55,6 +57,10 @@ class KeySet:
         self._confirmed: datetime | None = None
         self._tried: datetime | None = None
         self._reading: asyncio.Task[None] | None = None
+        #: Since when the keys cannot be read, and why; null: the last reading was good.
+        self._unread: tuple[datetime, str] | None = None
+        #: When the newest token came, if it fitted no key.
+        self._unfit: datetime | None = None
 
     async def find(self, kid: str | None, now: datetime) -> VerifyingKey | None:
         """Return the key of this id at `now`; null when there is none. Without an id: the only key of the set.
@@ -67,7 +73,24 @@ class KeySet:
             if found is None and reading is not None:
                 await asyncio.shield(reading)
                 found = self._known(kid, now)
+        self._unfit = now if found is None and self._unread is None else None
         return found
+
+    def trouble(self, now: datetime) -> str | None:
+        """Return why customers cannot get in, or soon will not; null: nothing is known against it.
+
+        Has old keys read again in the background, so that it is told before a customer comes. Names no address.
+        """
+        if not _within(self._confirmed, FRESH, now):
+            self._begin(now)
+        if self._unread is not None:
+            since, why = self._unread
+            known = self._confirmed if _within(self._confirmed, KEPT, now) else None
+            left = f"those known serve until {known + KEPT:%H:%M} UTC" if known else "no customer gets in"
+            return f"the keys cannot be read since {since:%Y-%m-%d %H:%M} UTC ({why}); {left}"
+        if self._confirmed is not None and _within(self._unfit, TOLD, now):
+            return "no key fits the newest token: it is not of this provider, or its set lacks a key"
+        return None
 
     async def aclose(self) -> None:
         """End a reading that still goes on."""
@@ -100,8 +123,11 @@ class KeySet:
             keys = usable_keys(told)
         except (OSError, TimeoutError, ValueError, httpx.HTTPError, httpx.InvalidURL) as problem:
             log.warning("jwks.not_read", problem=str(problem) or type(problem).__name__)
+            # Only our own words: the others' may hold an address or a path.
+            why = str(problem) if type(problem) is ValueError else type(problem).__name__
+            self._unread = (self._unread[0] if self._unread else now, why)
             return
-        self._keys, self._confirmed = keys, now
+        self._keys, self._confirmed, self._unread = keys, now, None
 
 
 def from_url(url: str) -> Read:

@@ -226,6 +226,7 @@ class Runtime:
             state_dir=self.settings.state_dir,
             sites=frozenset(site.name for site in self.actions.inventory.sites),
             observation_max_age=timedelta(seconds=OBSERVATIONS_MISSED * self.pace.observe),
+            key_trouble=self.jwks.trouble if self.jwks is not None else None,
         )
 
     def policy_map(self) -> Mapping[str, Policy]:

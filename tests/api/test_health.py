@@ -55,7 +55,7 @@ async def test_it_is_ready_when_all_is_well(clock: ManualClock) -> None:
     assert told["ready"] is True
     assert set(told["checks"]) == {
         "database", "schema", "policies", "last_pass", "state_folder", "observation", "ledger", "site_tokens",
-        "brakes", "policy_files", "site_identities",
+        "brakes", "policy_files", "site_identities", "identity_keys",
     }  # fmt: skip
     assert all(check["ok"] for check in told["checks"].values())
 
@@ -288,6 +288,18 @@ async def test_it_names_the_sites_for_which_another_platform_answers(clock: Manu
     failing, text = await _failing(health)
     assert failing == {"brakes", "site_identities"}
     assert reason in text
+    assert (await _get(health, "/readyz")).status_code == 200
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_it_tells_of_keys_that_let_nobody_in(clock: ManualClock) -> None:
+    """Who is in stays served; without an identity provider there is nothing to tell."""
+    await _passed(clock)
+    assert (await _failing(_health(clock, key_trouble=lambda _: None)))[0] == set()
+    health = _health(clock, key_trouble=lambda now: f"not read at {now:%H:%M}")
+    failing, text = await _failing(health)
+    assert failing == {"identity_keys"}
+    assert f"not read at {clock.now():%H:%M}" in text
     assert (await _get(health, "/readyz")).status_code == 200
 
 

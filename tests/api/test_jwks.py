@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from structlog.testing import capture_logs
 
 from api import jwks
-from api.jwks import BETWEEN, FRESH, KEPT, KeySet, from_url, usable_keys
+from api.jwks import BETWEEN, FRESH, KEPT, TOLD, KeySet, from_url, usable_keys
 
 _SECRET = {
     "kty": "oct",
@@ -23,10 +23,8 @@ _SECRET = {
 
 async def _settled() -> None:
     """Let a reading in the background end."""
-    for _ in range(200):
-        if not [task for task in asyncio.all_tasks() if task.get_name() == "jwks"]:
-            return
-        await asyncio.sleep(0.01)
+    if reading := [task for task in asyncio.all_tasks() if task.get_name() == "jwks"]:
+        await asyncio.wait(reading, timeout=20)
 
 
 async def test_keys_are_read_once(issuer: Any) -> None:
@@ -99,6 +97,56 @@ async def test_a_provider_that_hangs_holds_nobody_up_for_long(
     async with asyncio.timeout(5):
         assert await keys.find("rsa", issuer.clock.now()) is None
     assert issuer.reads == 1
+
+
+async def test_it_tells_of_keys_that_cannot_be_read(issuer: Any) -> None:
+    """Before anybody comes, how long the known ones still serve, and no more once they are read again."""
+    keys = KeySet(from_url(issuer.url))
+    now = issuer.clock.now()
+    assert keys.trouble(now) is None
+    await _settled()
+    assert (issuer.reads, keys.trouble(now)) == (1, None)
+
+    issuer.status = 503
+    later = now + FRESH
+    keys.trouble(later)
+    await _settled()
+    told = keys.trouble(later) or ""
+    assert f"since {later:%Y-%m-%d %H:%M} UTC (the identity provider answered 503)" in told
+    assert f"those known serve until {now + KEPT:%H:%M} UTC" in told
+    assert "no customer gets in" in (keys.trouble(now + KEPT) or "")
+    await _settled()
+
+    issuer.status = 200
+    keys.trouble(now + KEPT + BETWEEN)
+    await _settled()
+    assert keys.trouble(now + KEPT + BETWEEN) is None
+    assert await keys.find("rsa", now + KEPT + BETWEEN) is not None
+
+
+async def test_it_tells_no_address_of_what_cannot_be_reached(tmp_path: Path) -> None:
+    """Whoever may ask whether we are ready learns no path and no host."""
+    now = datetime.now(UTC)
+    for url in ((tmp_path / "secret.json").as_uri(), "http://127.0.0.1:1/keys"):
+        keys = KeySet(from_url(url))
+        with capture_logs():
+            assert await keys.find("rsa", now) is None
+        told = keys.trouble(now) or ""
+        assert "no customer gets in" in told
+        assert "secret" not in told
+        assert "127.0.0.1" not in told
+
+
+async def test_it_tells_of_tokens_that_fit_no_key(issuer: Any) -> None:
+    """Until one fits, or for a while: anybody can send a token of anybody."""
+    keys = KeySet(from_url(issuer.url))
+    now = issuer.clock.now()
+    await keys.find("another", now)
+    assert "no key fits the newest token" in (keys.trouble(now) or "")
+    await keys.find("rsa", now)
+    assert keys.trouble(now) is None
+    await keys.find("another", now)
+    assert keys.trouble(now + TOLD) is None
 
 
 async def test_closing_ends_a_reading(issuer: Any) -> None:
