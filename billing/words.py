@@ -18,7 +18,7 @@ from babel.numbers import format_currency
 from babel.units import format_unit
 
 from billing.rules.money import Money, format_amount
-from billing.rules.words import Phrase, Value, counted, phrase
+from billing.rules.words import Phrase, Unit, Value, counted, measured, phrase
 
 FOLDER = Path(__file__).parent / "locales"
 DOMAIN = "messages"
@@ -33,7 +33,13 @@ _GLUE = "\N{WORD JOINER}"
 _UNBOUND = str.maketrans(
     {"\N{NO-BREAK SPACE}": " ", "\N{NARROW NO-BREAK SPACE}": " ", _GLUE: None},
 )
-_HOUR, _DAY, _WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+#: Babel's names.
+_UNITS = {
+    Unit.DAYS: "duration-day",
+    Unit.HOURS: "duration-hour",
+    Unit.MINUTES: "duration-minute",
+    Unit.SECONDS: "duration-second",
+}
 #: Names that one text shows; an account may have thousands of servers.
 MOST_NAMES = 20
 
@@ -103,9 +109,9 @@ class Words:
         )
 
     def span(self, length: timedelta) -> str:
-        """Return a length as people say it: hours up to a week, days from then on."""
-        unit, size = ("day", _DAY) if length >= _WEEK else ("hour", _HOUR)
-        return bind(format_unit(round(length / size, 2), f"duration-{unit}", "long", locale=self._dates))
+        """Return a length as people say it: hours up to a week, days from then on, less than an hour as it is."""
+        unit, number = measured(length)
+        return bind(format_unit(number, _UNITS[unit], "long", locale=self._dates))
 
     def names(self, names: Sequence[str]) -> str:
         """Return names one after the other, the first few of very many."""

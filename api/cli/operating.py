@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.terminal import Refused, command, confirmed, now_running, say, say_json, tell
+from api.cli.terminal import Refused, command, confirmed, now_running, only_warnings, say, say_json, tell
 
 if TYPE_CHECKING:
     from api.operations import PlanView
@@ -83,7 +83,10 @@ def apply(
         return ask("Do this?")
 
     if first:
-        now_running(operations.first_apply(_settings(), ask_first))
+        try:
+            now_running(operations.first_apply(_settings(), ask_first))
+        except operations.AppliesAlreadyError as already:
+            tell(f"abeyance: {already}")
     else:
         now_running(operations.apply_once(_settings(), ask_plan))
     if not all(answers):
@@ -164,6 +167,7 @@ def demo(
     from api.demo import run
     from api.demo.pace import DEFAULT_SPEED, ONCE_SPEED
 
+    only_warnings()
     if not once:
         now_running(run.show(say, speed=speed or DEFAULT_SPEED))
     elif not now_running(run.once(say, speed=speed or ONCE_SPEED)):

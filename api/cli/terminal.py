@@ -142,6 +142,11 @@ class Refused(Exception):  # noqa: N818 - it says what happened to the command
     """A command cannot do what it was asked; the message says what to do instead."""
 
 
+def only_warnings() -> None:
+    """Leave out log lines that tell of nothing wrong, for a command that tells of everything itself."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
 def _speak_plainly() -> None:
     """Send log lines to standard error, since standard output is for results: plain on a terminal, else key=value."""
     stamped: list[Any] = [

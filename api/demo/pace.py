@@ -61,8 +61,6 @@ class Speed:
         )
 
 
-_NEVER = timedelta(days=3_600)
-
 #: The standard ladder's spans: stage, after, min_notice, effects, notice.
 _RUNGS: tuple[tuple[str, str, str | None, list[str], str], ...] = (
     ("past_due", "PT0S", None, [], "payment_overdue"),
@@ -77,7 +75,7 @@ _RUNGS: tuple[tuple[str, str, str | None, list[str], str], ...] = (
         "final_warning",
     ),
 )
-#: Policies of sample accounts that stay where the demo shows them.
+#: Policies of sample accounts that stay where the demo shows them: what comes after that comes in its real time.
 STAYING = {
     "stays_past_due": "past_due",
     "stays_final_notice": "final_notice",
@@ -100,11 +98,12 @@ def _policy(speed: Speed, *, last: str | None) -> str:
     ended = False
     for number, (name, usual_after, usual_notice, effects, notice) in enumerate(_RUNGS):
         usual = (usual_after, usual_notice)
-        after, min_notice = _SOON.get(name, usual) if last in _SOON else usual
-        span = _NEVER + timedelta(days=number) if ended else speed.real(parse_duration(after))
-        stage: dict[str, object] = {"after": _iso(span if number else timedelta(0)), "notice": notice}
+        after, min_notice = _SOON.get(name, usual) if last in _SOON and not ended else usual
+        pace = Speed(factor=1) if ended else speed
+        span = pace.real(parse_duration(after)) if number else timedelta(0)
+        stage: dict[str, object] = {"after": _iso(span), "notice": notice}
         if min_notice is not None:
-            stage["min_notice"] = _iso(speed.real(parse_duration(min_notice)))
+            stage["min_notice"] = _iso(pace.real(parse_duration(min_notice)))
         if effects:
             stage["effects"] = effects
         stage |= {"remind_every": _iso(speed.real(timedelta(days=7)))} if number == 0 else {}

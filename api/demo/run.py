@@ -1,20 +1,23 @@
 """The two ways to run the demo: on show until Ctrl-C, and one story that is checked.
 
-Owns what is printed. The installation's folder is a fresh one and is removed at the end.
+Owns how they begin and end, and prints. The installation's folder is a fresh one and is removed at the end.
 """
 
 import asyncio
 import contextlib
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from api.demo.installation import Installation, Plot, installed
+from api.demo.installation import START_SECONDS, Installation, Plot, installed
 from api.demo.pace import DEFAULT_SPEED, ONCE_SPEED, Speed
 from api.demo.sample import register_others, register_story
 from api.demo.story import Story, StoryFailedError
-from reconciler.models import PlanSnapshot
+from api.demo.telling import changes, introduction, settings_for_a_terminal
+from billing.clock import Clock
+from reconciler.models import PlanSnapshot, ReconcilerState
 
 Say = Callable[[str], None]
 #: The usual address; where something else listens there already, a free port is taken.
@@ -51,10 +54,13 @@ async def show(say: Say, *, speed: str = DEFAULT_SPEED) -> None:
     _on_signal(stop.set)
     with tempfile.TemporaryDirectory(prefix="abeyance-demo-") as folder:
         async with installed(Path(folder), Plot(speed=Speed.parse(speed), listen=PREFERRED)) as scene:
+            await _settle(scene)
             await register_others(scene)
-            await register_story(scene)
-            _introduce(scene, say, speed)
-            telling = asyncio.create_task(_tell_plans(say))
+            customer, _ = await register_story(scene)
+            for line in introduction(scene, speed, _settings_file(scene, customer)):
+                say(line)
+            say("Ctrl-C ends it. Plans as they change:")
+            telling = asyncio.create_task(_tell_plans(say, scene.clock))
             await stop.wait()
             say("Ending ...")
             telling.cancel()
@@ -68,24 +74,31 @@ def _on_signal(act: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, act)
 
 
-def _introduce(scene: Installation, say: Say, speed: str) -> None:
-    say("Abeyance runs on simulators; nothing here is real, and nothing is left behind.")
-    say(f"  GraphQL and its page   {scene.url}/graphql")
-    say(f"  health, metrics        {scene.url}/readyz  {scene.url}/metrics")
-    say(f"  simulated Proxmox VE   {scene.outside.site_url}/_simulator/state")
-    say(f"  simulated Stripe       {scene.outside.stripe_url}/_simulator/state")
-    say(f"  time                   {speed}: the 120 hours until suspension pass in seconds")
-    say("One token per role (Authorization: Bearer ...); the customer's is of acct-story:")
-    for role, token in scene.tokens.items():
-        say(f"  {role.lower():<9} {token}")
-    say("Ctrl-C ends it. Plans as they change:")
+async def _settle(scene: Installation) -> None:
+    """Wait for the first pass: a database without accounts is new, and nobody doubts it later on."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_SECONDS):
+            while not await ReconcilerState.exists(id=1, generation__gt=0):  # noqa: ASYNC110 - another part writes it
+                await asyncio.sleep(0.1)
 
 
-async def _tell_plans(say: Say) -> None:
+def _settings_file(scene: Installation, customer: str) -> Path:
+    """Write the settings for a second terminal, for their owner alone."""
+    file = scene.folder / "demo.env"
+    file.touch(mode=0o600)
+    file.write_text(settings_for_a_terminal(scene, customer, scene.clock.now()), encoding="utf-8")
+    return file
+
+
+async def _tell_plans(say: Say, clock: Clock) -> None:
     shown = ""
+    before: list[Mapping[str, Any]] = []
     while True:
         latest = await PlanSnapshot.all().order_by("-id").first()
         if latest is not None and latest.digest != shown:
-            shown = latest.digest
-            say(latest.text.rstrip())
+            shown, steps = latest.digest, latest.content["steps"]
+            at = f"{clock.now():%H:%M:%S}"
+            for line in changes(steps, before) or (["nothing is left to do"] if before and not steps else []):
+                say(f"{at}  {line}")
+            before = steps
         await asyncio.sleep(0.5)

@@ -7,6 +7,7 @@ the way in which each writes amounts and instants, are `billing.words`'.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from enum import Enum
 from typing import Union
 
 from billing.rules.money import Money
@@ -15,8 +16,22 @@ from billing.rules.money import Money
 Value = Union[str, int, Money, date, datetime, timedelta, "Phrase"]
 
 
-#: From here on a length is told in days.
-_MANY_HOURS = 168
+class Unit(Enum):
+    """In what a length is told, the largest first; the value is from when on and how long one is."""
+
+    DAYS = (timedelta(days=7), timedelta(days=1))
+    HOURS = (timedelta(hours=1), timedelta(hours=1))
+    MINUTES = (timedelta(minutes=1), timedelta(minutes=1))
+    SECONDS = (timedelta(0), timedelta(seconds=1))
+
+
+def measured(length: timedelta) -> tuple[Unit, float]:
+    """Return a length as people say it, with at most two digits after the point: hours up to a week, then days."""
+    unit = next(one for one in Unit if length >= one.value[0] or one is Unit.SECONDS)
+    return unit, round(length / unit.value[1], 2)
+
+
+_SHORT = {Unit.DAYS: "days", Unit.HOURS: "h", Unit.MINUTES: "min", Unit.SECONDS: "s"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +67,6 @@ def _written(value: Value) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     if isinstance(value, timedelta):
-        hours = value / timedelta(hours=1)
-        return f"{hours / 24:g} days" if hours >= _MANY_HOURS else f"{hours:g} h"
+        unit, number = measured(value)
+        return f"{number:g} {_SHORT[unit]}"
     return value.isoformat() if isinstance(value, date) else str(value)

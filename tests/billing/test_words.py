@@ -196,10 +196,13 @@ def test_it_knows_summer() -> None:
         (72, "72 Stunden", "72 h"),
         (1.5, "1,5 Stunden", "1.5 h"),
         (168, "7 Tage", "7 days"),
+        (5 / 6, "50 Minuten", "50 min"),
+        (1 / 72, "50 Sekunden", "50 s"),
+        (0.5 / 3600, "0,5 Sekunden", "0.5 s"),
     ],
 )
 def test_it_says_how_long(hours: float, german: str, plain: str) -> None:
-    """Hours up to a week, days from then on."""
+    """Hours up to a week, days from then on; what is shorter as people say it, as in a demo's ladder."""
     told = Phrase(text="%(span)s", values={"span": timedelta(hours=hours)})
     assert (words_of("de", "UTC").say(told), english(told)) == (german, plain)
 
