@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 import uvicorn
@@ -290,9 +291,24 @@ async def observe_now(settings: Settings) -> list[dict[str, object]]:
         ]
 
 
+class AppliesAlreadyError(Exception):
+    """This database applies since an earlier answer: nobody gets a first notice any more."""
+
+    def __init__(self, since: datetime) -> None:
+        super().__init__(
+            f"this database applies since {since:%Y-%m-%d %H:%M} UTC; there is nothing to answer"
+        )
+
+
 async def first_apply(settings: Settings, confirm: Callable[[list[str]], bool]) -> list[str]:
-    """Show which accounts would get a first notice; if confirmed, let this database apply from now on."""
+    """Show which accounts would get a first notice; if confirmed, let this database apply from now on.
+
+    Raises `AppliesAlreadyError`, having asked nothing, where that was answered before.
+    """
     async with opened(settings) as runtime:
+        state = await ReconcilerState.get(id=1)
+        if state.first_apply_at is not None:
+            raise AppliesAlreadyError(state.first_apply_at)
         now = runtime.clock.now()
         due = await Account.all().values_list("id", flat=True)
         found = await subjects.load([int(one) for one in due], runtime.policy_map(), now)  # type: ignore[call-overload]

@@ -483,6 +483,23 @@ def test_nothing_is_applied_without_an_answer(run: Any, monkeypatch: pytest.Monk
     assert done == ["first"]
 
 
+def test_a_database_that_applies_already_is_not_asked_about(
+    run: Any, sqlite_url: str, tmp_path: Path
+) -> None:
+    """The first answer is asked for and recorded once; after that it says since when, and goes on."""
+    given = {"database_url": sqlite_url, "state_dir": str(tmp_path / "state")}
+    assert run("apply", "--first", **given).exit_code == 1
+    assert run("apply", "--first", "--yes", **given).stdout == "0 would get a first notice.\n"
+    again = run("apply", "--first", **given)
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert re.search(
+        r"this database applies since 20\d\d-\d\d-\d\d \d\d:\d\d UTC; there is nothing", again.stderr
+    )
+    with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite://"))) as database:
+        answers = database.execute("SELECT COUNT(*) FROM audit_entry WHERE kind = 'apply.first'").fetchone()
+    assert answers == (1,)
+
+
 def test_the_plan_is_printed_and_changes_nothing(run: Any, sqlite_url: str) -> None:
     """It prints text for people and plain data for programs."""
     folder = sqlite_url.removeprefix("sqlite://") + ".d"
