@@ -8,15 +8,17 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from api import operations
-from api.demo.installation import CHECKOUT, assembled
+from api import operations, tokens
+from api.demo.installation import CHECKOUT, assembled, demo_site
+from api.demo.portal import Portal
 from api.demo.sample import guests_of, register
 from api.models import Role
 from api.runtime import Pace, Runtime
+from reconciler.safety import MARKER
 from simulators.proxmox.sample import ACCOUNTS, STORY
 
 #: `tests/staging.py`: whoever asks for this module has loaded that one.
@@ -56,7 +58,8 @@ class Situation(staging.Tale):  # type: ignore[misc]
 
     runtime: Runtime
     clock: MovedClock
-    _looks: bool = False
+    #: Whether the sites are read at every turn; where nobody has servers that takes time for nothing.
+    looks: bool = False
 
     async def begin(
         self,
@@ -73,34 +76,41 @@ class Situation(staging.Tale):  # type: ignore[misc]
         if account:
             known = {"externalId": STORY, "name": "Story", "currency": "EUR", "timeZone": "Europe/Zurich"}
             await self.change("accountUpsert", known | account, "account { id }", Role.CONTROL)
-        self._looks = True  # at least once, because nobody is restricted before every site was read
+        self.looks = bool(servers)
         await self.turn()
-        self._looks = bool(servers)
 
-    async def turn(self) -> None:
-        """Let the product do everything that it would do at this moment: read, decide, act, tell."""
+    async def turn(self, *, looks: bool = True) -> None:
+        """Let the product do everything that it would do at this moment: read, decide, act, tell.
+
+        Without `looks` it knows of the sites what it read the last time.
+        """
         self.world.stripe.run_due()
         while await self.world.stripe.deliveries.pump():
             pass
         await self.runtime.stripe.sweep()
-        if self._looks:
+        if self.looks and looks:
             await self.runtime.watch.cycle()
         await operations.settle(self.runtime)
 
-    async def after(self, span: timedelta, *, step: timedelta = timedelta(hours=24)) -> None:
+    async def after(
+        self, span: timedelta, *, step: timedelta = timedelta(hours=24), looks: bool = True
+    ) -> None:
         """Let a span of time pass, with a turn at the end of every `step` of it."""
         end = self.clock.now() + span
         while (left := end - self.clock.now()) > timedelta(0):
             self.clock.move(min(step, left))
-            await self.turn()
+            await self.turn(looks=looks)
 
     async def owes(self, amount: int = 2900, *, due: timedelta = -timedelta(days=2), **more: Any) -> str:
-        """Let an invoice be due so long from now at Stripe, and take a turn; return Stripe's id of it."""
+        """Let an invoice be due so long from now at Stripe, and take a turn; return Stripe's id of it.
+
+        Nothing is taken at once for that, so the sites are not read.
+        """
         made = self.scene.stripe.create_invoice(
             self.customer, amount, "eur", due_date=self.clock.now() + due, **more
         )
         self.invoice = str(made["id"])
-        await self.turn()
+        await self.turn(looks=False)
         return self.invoice
 
     async def pays(self, invoice: str | None = None) -> None:
@@ -131,6 +141,11 @@ class Situation(staging.Tale):  # type: ignore[misc]
         """Return where another account stands."""
         query = "query($id: String!) { account(externalId: $id) { standing { stage } } }"
         return str((await self.ask(query, id=name))["account"]["standing"]["stage"])
+
+    async def admin(self, person: str) -> Portal:
+        """Return an admin's own way in: what takes two persons takes two of these."""
+        token = await tokens.create(person, Role.ADMIN, now=self.clock.now(), actor="test", person=person)
+        return Portal(self.scene.url, token)
 
     async def ask(self, query: str, role: Role = Role.ADMIN, **variables: Any) -> Any:
         """Ask the API in a role."""
@@ -187,16 +202,26 @@ class Situation(staging.Tale):  # type: ignore[misc]
 
 
 def opener(theatre: Any) -> Callable[..., AbstractAsyncContextManager[Situation]]:
-    """Return what opens an installation on simulators under the shipped policies, in the theatre's folder."""
+    """Return what opens an installation on simulators under the shipped policies, in the theatre's folder.
+
+    `site` changes the variables of the site, `more` the settings of the product.
+    """
 
     @asynccontextmanager
-    async def opened(**changes: Any) -> AsyncIterator[Situation]:
+    async def opened(site: Mapping[str, Any] | None = None, **changes: Any) -> AsyncIterator[Situation]:
         clock = MovedClock()
         plot = theatre.plot(
             **{"ladders": SHIPPED, "clock": clock, "pace": Pace(tick=60, observe=60, sweep=300)} | changes
         )
-        async with theatre.world(plot) as world, assembled(theatre.folder, plot, world) as (scene, runtime):
-            yield Situation(scene=scene, runtime=runtime, clock=clock)
-            await runtime.dispatcher.aclose()
+        # One that was in use before: without the mark of the last pass all sites would have to be read first.
+        (theatre.folder / "state").mkdir(exist_ok=True)
+        (theatre.folder / "state" / MARKER).write_text("0\n")
+        async with theatre.world(plot) as world:
+            inventory = demo_site(world.site_url)
+            inventory["all"]["children"]["demo"]["vars"] |= site or {}
+            plot = replace(plot, inventory=inventory)
+            async with assembled(theatre.folder, plot, world) as (scene, runtime):
+                yield Situation(scene=scene, runtime=runtime, clock=clock)
+                await runtime.dispatcher.aclose()
 
     return opened

@@ -197,7 +197,6 @@ def settings_in(folder: Path, plot: Plot, world: Outside) -> Settings:
         listen=plot.listen,
         mode=plot.mode,
         policies=folder / "policies",
-        playbooks=CHECKOUT / "playbooks",
         inventory=folder / "inventory",
         state_dir=folder / "state",
         stripe_api_key=SecretStr(world.stripe.api_key),
@@ -206,7 +205,7 @@ def settings_in(folder: Path, plot: Plot, world: Outside) -> Settings:
         smtp_url=SecretStr(world.mailbox.url) if plot.mail else None,
         mail_from="Abeyance demo <billing@demo.example>",
         facts_max_age=plot.facts_max_age,
-        **plot.more,
+        **{"playbooks": CHECKOUT / "playbooks", **plot.more},
     )
 
 

@@ -26,6 +26,7 @@ COMPLAINTS: dict[int, tuple[str, tuple[str, ...]]] = {
         "ladder::cents_that_are_missing_are_nobodys_fault",
         "invoices::a_notice_about_a_debt_that_was_paid_meanwhile_is_never_sent",
         "money::a_mail_about_money_that_ends_is_not_sent_once_more_has_arrived",
+        "events::a_payment_that_cannot_be_read_yet_keeps_from_the_next_stage",
         "scenarios/trouble::a_payment_during_the_stops_gives_back_what_was_reached_and_spares_the_rest",
     )),
     4: ("a payment lifts what it should not: spam, holds of before, what its owner had stopped", (
@@ -48,6 +49,7 @@ COMPLAINTS: dict[int, tuple[str, tuple[str, ...]]] = {
         "ladder::an_extension_brings_servers_back_and_ends_with_a_fresh_warning",
         "invoices::the_shorter_of_two_extensions_ends_without_a_trace",
         "causes::every_server_is_stopped_for_every_invoice_but_those_that_are_free_or_exempt",
+        "decisions::an_exemption_gives_everything_back_and_ends_with_a_fresh_warning",
     )),
     9: ("warnings before, once and not twice; word when it is over; a warning before anything is removed", (
         "ladder::a_debt_climbs_through_every_stage_with_its_warning_and_none_is_skipped",
@@ -74,6 +76,7 @@ COMPLAINTS: dict[int, tuple[str, tuple[str, ...]]] = {
         "ladder::a_debt_climbs_through_every_stage_with_its_warning_and_none_is_skipped",
         "validation::the_launch_policy_keeps_what_it_promises",
         "scenarios/forbidden::the_api_refuses_whatever_would_take_something_away",
+        "decisions::at_the_end_two_people_may_decide_and_any_payment_undoes_it",
     )),
     16: ("a payment that fails days after it was believed", (
         "money::a_payment_that_was_recorded_by_mistake_can_be_taken_back",
@@ -113,6 +116,9 @@ CASES: dict[str, tuple[str, ...]] = {
     "a card is added, a refused one among them": (
         "cards::a_card_that_is_added_is_tried_at_once_and_one_that_is_refused_costs_nothing",
     ),
+    "a payment that is begun and never ended, a card that always wants its bank": (
+        "cards::a_payment_that_never_ends_and_a_card_that_always_wants_its_bank_give_three_days_at_most",
+    ),
     "a card expires": (
         "cards::a_card_about_to_expire_is_told_of_once_and_changes_no_stage",
     ),
@@ -142,6 +148,18 @@ CASES: dict[str, tuple[str, ...]] = {
         "ladder::an_extension_brings_servers_back_and_ends_with_a_fresh_warning",
         "invoices::the_shorter_of_two_extensions_ends_without_a_trace",
         "ladder::an_extension_into_the_past_is_refused",
+    ),
+    "staff freezes, exempts, allows backups, suspends at once, and several of these together": (
+        "decisions::of_what_staff_decides_mercy_wins",
+        "decisions::a_freeze_lets_every_fall_go_on",
+        "decisions::an_exemption_gives_everything_back_and_ends_with_a_fresh_warning",
+        "decisions::backups_that_staff_allows_can_be_made_and_not_deleted",
+    ),
+    "staff pauses everything": (
+        "decisions::while_enforcement_is_paused_nobody_climbs_and_whoever_pays_is_free",
+    ),
+    "what is ahead, and a policy on trial": (
+        "decisions::what_was_foretold_comes_at_its_hour_and_what_is_tried_changes_nothing",
     ),
     "several servers and several invoices, some spared": (
         "causes::every_server_is_stopped_for_every_invoice_but_those_that_are_free_or_exempt",
@@ -216,6 +234,15 @@ CASES: dict[str, tuple[str, ...]] = {
     "restored, and the money turns out to be none": (
         "money::a_payment_that_was_recorded_by_mistake_can_be_taken_back",
         "invoices::whoever_was_just_restored_begins_at_the_bottom_again",
+    ),
+    "more than a day's limit become due": (
+        "brakes::more_than_the_limit_of_a_day_wait_and_who_has_waited_longest_goes_first",
+    ),
+    "a site only looks, or its token could destroy": (
+        "brakes::a_site_that_only_looks_or_could_destroy_keeps_its_customers_at_a_stage_without_effects",
+    ),
+    "a playbook is edited wrongly while the product serves": (
+        "platform::a_playbook_that_was_edited_to_destroy_is_not_played",
     ),
     "every payment fails at once": (
         "brakes::when_every_payment_fails_at_once_nobody_is_restricted_before_two_people_have_looked",

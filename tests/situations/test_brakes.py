@@ -4,19 +4,15 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from api import tokens
-from api.demo.portal import Portal
+import pytest
+
 from api.models import Role
+from simulators.proxmox.sample import ROLES
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NONE: tuple[int, ...] = ()
 HEALTH = "{ reconciler { breakerOpen breakerReason safeMode safeModeReason } plan { digest } }"
 CROWD = 16  # more than three times five, the fewest that the shipped policy lets through in one pass
-
-
-async def _admin(tale: Any, person: str) -> Portal:
-    token = await tokens.create(person, Role.ADMIN, now=tale.clock.now(), actor="test", person=person)
-    return Portal(tale.scene.url, token)
 
 
 async def test_when_every_payment_fails_at_once_nobody_is_restricted_before_two_people_have_looked(
@@ -38,6 +34,7 @@ async def test_when_every_payment_fails_at_once_nobody_is_restricted_before_two_
         health = (await tale.ask(HEALTH))["reconciler"]
         assert (health["breakerOpen"], "breaker" in await tale.work()) == (True, True)
         assert f"{CROWD} accounts" in health["breakerReason"]
+        assert await tale.held_back() == {"ADVANCE": "BREAKER"}
         assert {await tale.stands(name) for name in names} == {"PAST_DUE"}
         stripe.pay_invoice(invoices[0])
         await tale.turn()
@@ -46,10 +43,54 @@ async def test_when_every_payment_fails_at_once_nobody_is_restricted_before_two_
         digest = (await tale.ask(HEALTH))["plan"]["digest"]
         release = {"planDigest": digest, "reason": "the bank says so"}
         for person, stage in (("anna", "PAST_DUE"), ("ben", "FINAL_NOTICE")):
-            door = await _admin(tale, person)
+            door = await tale.admin(person)
             await door.change("breakerRelease", "BreakerReleaseInput", release, "reconciler { breakerOpen }")
             await tale.turn()
             assert {await tale.stands(name) for name in names[1:]} == {stage}
+
+
+async def test_more_than_the_limit_of_a_day_wait_and_who_has_waited_longest_goes_first(
+    situation: Any,
+) -> None:
+    """Two a day may lose something anew here; the third is told so by nobody and comes a day later."""
+    ladder = """
+stages:
+  past_due: {after: PT0S, notice: payment_overdue}
+  final_notice: {after: PT72H, min_notice: PT48H, effects: [lock_backups], notice: final_notice}
+  suspended: {after: PT120H, min_notice: PT24H, effects: [lock_backups, stop_servers], notice: suspended}
+guard: {max_new_per_pass: {count: 2, percent: 0}, max_new_per_day: {count: 2, percent: 0}}
+"""
+    async with situation(ladders={"standard": ladder}) as tale:
+        await tale.begin(guests=NONE)
+        names = ["acct-last", "acct-first", "acct-second"]
+        customers = {name: (await tale.joins(name))[0] for name in names}
+        for name in sorted(names):
+            due = tale.clock.now() - 2 * DAY
+            tale.scene.stripe.create_invoice(customers[name], 2900, "eur", due_date=due)
+            await tale.after(HOUR, step=HOUR)
+        seen = []
+        for span in (3 * DAY, DAY - HOUR, HOUR):
+            await tale.after(span, step=span)
+            seen.append(sorted([name for name in names if await tale.stands(name) == "FINAL_NOTICE"]))
+        assert seen[0] == seen[1] == ["acct-first", "acct-last"]
+        assert seen[2] == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("site", "more", "code"),
+    [({"site_mode": "plan"}, (), "SITE_IN_PLAN"), ({}, ("VM.Allocate",), "TOKEN_TOO_STRONG")],
+)
+async def test_a_site_that_only_looks_or_could_destroy_keeps_its_customers_at_a_stage_without_effects(
+    situation: Any, site: dict[str, str], more: tuple[str, ...], code: str
+) -> None:
+    """Nothing would be carried out there, so nobody is told that it was; the plan says what it waits for."""
+    async with situation(site=site) as tale:
+        rights = [*ROLES["AbeyanceGuests"], *more]
+        tale.world.cluster.add_role("AbeyanceGuests", rights)
+        await tale.begin(guests=(1101,))
+        await tale.owes()
+        await tale.after(9 * DAY, step=9 * DAY)
+        assert (await tale.stage(), await tale.held_back()) == ("PAST_DUE", {"ADVANCE": code})
 
 
 async def test_webhooks_that_stay_away_are_an_alarm_and_cost_nobody_a_fact(situation: Any) -> None:
@@ -78,6 +119,7 @@ async def test_a_clock_that_leaps_ahead_makes_nobody_older_than_the_facts(situat
         await tale.turn()
         health = (await tale.ask(HEALTH))["reconciler"]
         assert (health["safeMode"], await tale.stage()) == (True, "PAST_DUE")
+        assert await tale.held_back() == {"ADVANCE": "SAFE_MODE"}
         assert "the clock jumped" in health["safeModeReason"]
         seen = []
         for _ in range(3):

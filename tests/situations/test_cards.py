@@ -5,7 +5,7 @@ from typing import Any
 
 from api.models import Role
 
-DAY = timedelta(days=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NONE: tuple[int, ...] = ()
 CARDS = '{ account(externalId: "acct-story") { cards { id last4 isDefault } } }'
 
@@ -69,6 +69,31 @@ async def test_a_card_that_is_removed_hands_over_to_the_next_and_the_last_one_st
         gone = {"serverId": server, "reason": "moved away"}
         await tale.change("serverRetire", gone, "server { id }", Role.CONTROL)
         assert await _removes(tale, cards["4444"][0]) == []
+
+
+async def test_a_payment_that_never_ends_and_a_card_that_always_wants_its_bank_give_three_days_at_most(
+    situation: Any,
+) -> None:
+    """A customer who is paying is not warned meanwhile; who only ever begins to is, however many cards are tried."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        await tale.owes()
+        await tale.after(3 * DAY - HOUR, step=3 * DAY - HOUR)
+        await _saves(tale, "pm_card_authenticationRequired")
+        seen = []
+        for span in (2 * HOUR, *[22 * HOUR] * 2):
+            await tale.after(span, step=span)
+            seen.append((await tale.stage(), await tale.held_back()))
+            for ident, _ in (await _cards(tale)).values():
+                await _removes(tale, ident)
+            await tale.after(HOUR, step=HOUR)
+            await _saves(tale, "pm_card_authenticationRequired")
+        assert seen == [("PAST_DUE", {"ADVANCE": "ACTION_REQUIRED"})] * 3
+        wanted = {"amount": {"amount": "29.00", "currency": "EUR"}, "idempotencyKey": "i-shall"}
+        begun = await tale.attempt("balanceTopUp", wanted, "state", Role.CUSTOMER)
+        assert (begun["state"], await tale.held_back()) == ("REQUIRES_ACTION", {"ADVANCE": "CUSTOMER_PAYING"})
+        await tale.after(DAY + HOUR, step=DAY + HOUR)
+        assert (await tale.stage(), await tale.held_back()) == ("FINAL_NOTICE", {})
 
 
 async def test_a_card_about_to_expire_is_told_of_once_and_changes_no_stage(situation: Any) -> None:

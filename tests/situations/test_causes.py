@@ -74,17 +74,22 @@ async def test_every_server_is_stopped_for_every_invoice_but_those_that_are_free
 
 
 async def test_a_customer_cannot_start_what_billing_stopped(situation: Any, stops: Any) -> None:
-    """The gate refuses with what to do about it; nothing is started."""
+    """The gate refuses and nothing is started; what they switch off themselves meanwhile stays off once they paid."""
     async with situation(ladders=stops) as tale:
         await tale.begin(guests=(1101,))
         await _suspends(tale)
         wanted = {"serverId": await _server(tale, 1101), "power": "RUNNING"}
-        answer = await tale.scene.portal(Role.CUSTOMER).attempt(
-            "serverPowerSet", "ServerPowerSetInput", wanted, "server { id }"
-        )
+        answer = await tale.attempt("serverPowerSet", wanted, "server { id }", Role.CUSTOMER)
         assert [one["code"] for one in answer["errors"]] == ["GATE_REFUSED"]
-        await tale.turn()
         assert (tale.power(1101), tale.asked(1101, "start")) == ("stopped", 0)
+        off = await tale.attempt(
+            "serverPowerSet", wanted | {"power": "STOPPED"}, "server { id }", Role.CUSTOMER
+        )
+        assert (off["errors"], (await tale.servers())["1101"]["status"]) == ([], "DELINQUENT")
+        await tale.pays()
+        assert ((await tale.servers())["1101"]["status"], tale.asked(1101, "start")) == ("INACTIVE", 0)
+        await tale.attempt("serverPowerSet", wanted, "server { id }", Role.CUSTOMER)
+        assert ((await tale.servers())["1101"]["status"], tale.power(1101)) == ("ACTIVE", "running")
 
 
 async def test_a_server_whose_subscription_ended_climbs_alone(situation: Any, stops: Any) -> None:
@@ -97,13 +102,13 @@ async def test_a_server_whose_subscription_ended_climbs_alone(situation: Any, st
         stripe.pay_invoice(made["latest_invoice"], out_of_band=True)
         named = {"serverId": await _server(tale, 1101), "stripeSubscriptionId": subscription}
         await tale.change("serverUpdate", named, "server { id }", Role.CONTROL)
-        await tale.turn()
+        await tale.turn(looks=False)
         stripe.end_subscription(subscription)
-        await tale.after(31 * DAY, step=31 * DAY)  # what was paid for is used up
+        await tale.after(31 * DAY, step=31 * DAY, looks=False)  # what was paid for is used up
+        assert [one.partition(":")[0] for one in tale.letters()] == ["Subscription ended"]
+        await tale.after(5 * DAY - HOUR, step=5 * DAY - HOUR, looks=False)
         assert tale.power(1101) == "running"
-        await tale.after(4 * DAY, step=4 * DAY)
-        assert tale.power(1101) == "running"
-        await tale.after(2 * DAY, step=2 * DAY)
+        await tale.after(HOUR, step=HOUR)
         assert (await tale.stage(), tale.power(1101), tale.power(1102)) == ("CURRENT", "stopped", "running")
         again = {"serverId": await _server(tale, 1101), "free": True}
         await tale.change("serverUpdate", again, "server { id }", Role.CONTROL)

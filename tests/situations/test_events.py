@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from simulators.stripe import Trouble
+
 DAY = timedelta(days=1)
 NONE: tuple[int, ...] = ()
 
@@ -21,6 +23,22 @@ async def test_a_failure_that_arrives_after_the_payment_changes_nothing(situatio
         stripe.deliveries.redeliver(finalized, 5)
         await tale.turn()
         assert (await tale.stage(), await tale.is_told()) == ("CURRENT", None)
+
+
+async def test_a_payment_that_cannot_be_read_yet_keeps_from_the_next_stage(situation: Any) -> None:
+    """Stripe says that something happened and does not say what: nobody climbs on a fact that is about to change."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        invoice = await tale.owes()
+        almost = 3 * DAY - timedelta(minutes=10)
+        await tale.after(almost, step=almost)
+        tale.clock.move(timedelta(minutes=12))
+        tale.scene.stripe.outage.begin(Trouble.RATE_LIMITED, path=f"/v1/invoices/{invoice}")
+        await tale.pays(invoice)
+        assert (await tale.stage(), await tale.held_back()) == ("PAST_DUE", {"ADVANCE": "EVENTS_PENDING"})
+        tale.scene.stripe.outage.end()
+        await tale.after(timedelta(minutes=5))
+        assert await tale.stage() == "CURRENT"
 
 
 async def test_every_event_again_changes_nothing(situation: Any) -> None:

@@ -11,6 +11,10 @@ HOUR = timedelta(hours=1)
 
 async def _suspended(tale: Any, *guests: int) -> None:
     await tale.begin(guests=guests)
+    await _falls_behind(tale)
+
+
+async def _falls_behind(tale: Any) -> None:
     await tale.owes()
     await tale.after(5 * DAY, step=5 * DAY)
     assert await tale.stage() == "SUSPENDED"
@@ -24,9 +28,11 @@ async def test_a_server_that_its_owner_had_stopped_stays_off_after_the_payment(
         assert tale.power(1103) == "stopped"
         await _suspended(tale, 1101, 1103)
         assert tale.asked(1103, "shutdown") == 0
+        tale.world.cluster.configure(1103, {"onboot": 1})  # by somebody of the platform, who wants it so
         await tale.pays()
         assert (tale.power(1101), tale.power(1103)) == ("running", "stopped")
         assert tale.asked(1103, "start") == 0
+        assert (tale.world.cluster.guests[1103].options["onboot"], await tale.work()) == (1, ["undo_skipped"])
 
 
 async def test_a_site_that_shows_nothing_at_all_has_lost_a_privilege_and_not_its_guests(
@@ -44,9 +50,18 @@ async def test_a_site_that_shows_nothing_at_all_has_lost_a_privilege_and_not_its
 async def test_a_server_registered_while_suspended_is_stopped_only_after_a_warning_that_names_it(
     situation: Any, stops: Any
 ) -> None:
-    """The door for new ones is shut; one that appears anyway has its day."""
+    """The door for new ones is shut; one that appears anyway has its day, and so has one that is free no more."""
     async with situation(ladders=stops) as tale:
-        await _suspended(tale, 1101)
+        gift = {
+            "accountExternalId": "acct-story", "externalId": "acct-story-1001", "name": "gift", "site": "demo",
+            "kind": "LXC", "guest": "1001", "sku": "small", "deployment": "SUCCEEDED", "free": True,
+        }  # fmt: skip
+        await tale.begin(guests=(1101,))
+        given = (await tale.change("serverRegister", gift, "server { id }", Role.CONTROL))["server"]["id"]
+        await _falls_behind(tale)
+        assert tale.power(1001) == "running"
+        over = {"serverId": given, "free": False}
+        await tale.change("serverUpdate", over, "server { id }", Role.CONTROL)
         gate = (await tale.account())["gate"]
         assert (gate["allowed"], gate["code"]) == (False, "PAYMENT_OVERDUE")
         late = {
@@ -55,8 +70,8 @@ async def test_a_server_registered_while_suspended_is_stopped_only_after_a_warni
         }  # fmt: skip
         await tale.change("serverRegister", late, "server { id }", Role.CONTROL)
         await tale.after(HOUR, step=HOUR)
-        assert tale.power(1102) == "running"
+        assert (tale.power(1102), tale.power(1001)) == ("running", "running")
         await tale.after(DAY, step=DAY)
-        assert tale.power(1102) == "stopped"
+        assert (tale.power(1102), tale.power(1001)) == ("stopped", "stopped")
         await tale.pays()
-        assert (tale.power(1101), tale.power(1102)) == ("running", "running")
+        assert {tale.power(vmid) for vmid in (1101, 1102, 1001)} == {"running"}

@@ -110,28 +110,26 @@ async def test_paying_part_of_an_invoice_neither_lifts_nor_hurries(situation: An
 async def test_an_extension_brings_servers_back_and_ends_with_a_fresh_warning(
     situation: Any, stops: Any
 ) -> None:
-    """Not straight back to suspension: the present stage is told anew, and its wait begins."""
+    """Not straight back to suspension: the present stage is told anew, and its wait begins.
+
+    The letter of the suspension had to wait for the mail server: of one that is over nobody reads any more.
+    """
     async with situation(ladders=stops) as tale:
         await tale.begin(guests=(1101,))
         before = tale.essence()
         await tale.owes()
+        tale.world.mailbox.refusal = "421 4.3.2 shutting down"
         await tale.after(5 * DAY, step=5 * DAY)
         assert (await tale.stage(), tale.power(1101)) == ("SUSPENDED", "stopped")
-        until = (tale.clock.now() + 10 * DAY).isoformat()
-        wanted = {
-            "accountId": await tale.id(),
-            "kind": "EXTEND_GRACE",
-            "reason": "pays on the 1st",
-            "expiresAt": until,
-        }
-        await tale.change("overridePlace", wanted, "override { id }", Role.SUPPORT)
-        await tale.turn()
+        await tale.decides("EXTEND_GRACE", 10 * DAY, Role.SUPPORT)
         assert (await tale.stage(), tale.essence()) == ("PAST_DUE", before)
-        await tale.after(10 * DAY + HOUR, step=10 * DAY + HOUR)
+        tale.world.mailbox.refusal = None
+        await tale.after(10 * DAY + HOUR, step=10 * DAY + HOUR, looks=False)
         assert (await tale.stage(), tale.power(1101)) == ("PAST_DUE", "running")
-        await tale.after(22 * HOUR, step=22 * HOUR)
+        assert {one.partition(":")[0] for one in tale.letters()} == {"Payment overdue"}
+        await tale.after(23 * HOUR, step=23 * HOUR)
         assert (await tale.stage(), tale.power(1101)) == ("PAST_DUE", "running")
-        await tale.after(3 * HOUR, step=3 * HOUR)
+        await tale.after(2 * HOUR, step=2 * HOUR)
         assert (await tale.stage(), tale.power(1101)) == ("SUSPENDED", "stopped")
 
 
@@ -157,7 +155,7 @@ async def test_nobody_is_suspended_while_stripe_does_not_answer(situation: Any) 
         await tale.after(3 * DAY, step=3 * DAY)
         tale.scene.stripe.outage.begin(Trouble.RATE_LIMITED)
         await tale.after(5 * DAY, step=5 * DAY)
-        assert await tale.stage() == "FINAL_NOTICE"
+        assert (await tale.stage(), await tale.held_back()) == ("FINAL_NOTICE", {"ADVANCE": "SWEEP_STALE"})
         tale.scene.stripe.outage.end()
         await tale.turn()
         assert await tale.stage() == "SUSPENDED"

@@ -1,15 +1,19 @@
 """What the platform does meanwhile: nodes that die, guests that move, boot, lie or vanish, backups that run."""
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from api.demo.installation import CHECKOUT
 from api.models import Role
 from simulators.proxmox.state import HaState
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 #: Unscaled seconds of the simulated platform in one hour of the tale.
 AN_HOUR = 3600 / 0.02
+DESTROYS = "\n- name: Tidy up\n  ansible.builtin.uri: {url: 'https://x/101', method: DELETE}\n"
 
 
 async def _stopped_with(tale: Any, *guests: int) -> None:
@@ -23,7 +27,10 @@ async def _stopped_with(tale: Any, *guests: int) -> None:
 async def test_a_guest_whose_node_is_dead_is_restricted_once_it_is_back_and_stays_off(
     situation: Any, stops: Any
 ) -> None:
-    """Silence restricts nobody; the node boots what it always boots, which is stopped, through the next boot too."""
+    """Silence restricts nobody; back, it boots what it always boots, which is stopped, through the next boot too.
+
+    Paid while the node is dead again, the guest is given back with it.
+    """
     async with situation(ladders=stops) as tale:
         cluster = tale.world.cluster
         await tale.begin(guests=(1101,))
@@ -41,10 +48,12 @@ async def test_a_guest_whose_node_is_dead_is_restricted_once_it_is_back_and_stay
             "stopped",
             1,
         )
-        cluster.reboot_node("pve1")
-        await tale.after(HOUR, step=HOUR)
-        assert (tale.power(1101), tale.asked(1101, "shutdown")) == ("stopped", 1)
+        cluster.kill_node("pve1")
         await tale.pays()
+        assert (await tale.stage(), await tale.held_back()) == ("CURRENT", {"START": "NODE_SILENT"})
+        cluster.revive_node("pve1")
+        assert (tale.power(1101), tale.asked(1101, "shutdown")) == ("stopped", 1)
+        await tale.turn()
         assert tale.essence() == before
 
 
@@ -81,6 +90,7 @@ async def test_a_guest_is_found_where_high_availability_and_a_migration_brought_
         cluster.migrate(1101, "pve1", seconds=(5 * 24 + 1) * AN_HOUR)
         await tale.after(5 * DAY, step=5 * DAY)
         assert (await tale.stage(), tale.power(1101), tale.writes()) == ("SUSPENDED", "running", [])
+        assert await tale.held_back() == {"STOP": "BUSY"}
         await tale.after(2 * HOUR, step=2 * HOUR)
         assert (tale.power(1101), tale.guest(1101)["node"]) == ("stopped", "pve1")
         cluster.migrate(1101, "pve2")
@@ -101,7 +111,7 @@ async def test_a_task_that_says_it_worked_and_did_nothing_is_believed_by_nobody(
         cluster.fail_next_task(1101, "OK")
         await tale.after(5 * DAY, step=5 * DAY)
         assert (await tale.stage(), tale.power(1101), await tale.in_sync()) == ("SUSPENDED", "running", False)
-        assert "step_failed" in await tale.work()
+        assert ("step_failed" in await tale.work(), await tale.held_back()) == (True, {"STOP": "RETRY"})
         await tale.after(7 * HOUR, step=7 * HOUR)  # six hours for a person to look
         assert (tale.power(1101), await tale.in_sync()) == ("stopped", True)
         for _ in range(2):
@@ -111,6 +121,25 @@ async def test_a_task_that_says_it_worked_and_did_nothing_is_believed_by_nobody(
         assert (await tale.stage(), tale.power(1101), shown["restoring"]) == ("CURRENT", "stopped", True)
         await tale.after(HOUR, step=HOUR / 2)
         assert (tale.essence(), await tale.in_sync()) == (before, True)
+
+
+async def test_a_playbook_that_was_edited_to_destroy_is_not_played(
+    situation: Any, stops: Any, tmp_path: Path
+) -> None:
+    """While the product serves: nothing of it reaches the platform, other plays go on, and mended it is played."""
+    folder = shutil.copytree(CHECKOUT / "playbooks", tmp_path / "edited")
+    edited = folder / "platforms/proxmox/stop_guests.yml"
+    good = edited.read_text()
+    async with situation(ladders=stops, more={"playbooks": folder}) as tale:
+        await tale.begin(guests=(1101,))
+        edited.write_text(good + DESTROYS)
+        await tale.owes()
+        await tale.after(5 * DAY, step=5 * DAY)
+        assert (await tale.stage(), tale.power(1101), tale.writes()) == ("SUSPENDED", "running", [])
+        assert (await tale.servers())["1101"]["power"]["observed"] == "RUNNING"
+        edited.write_text(good)
+        await tale.after(HOUR, step=HOUR)
+        assert tale.power(1101) == "stopped"
 
 
 async def test_a_guest_that_vanished_and_came_back_is_held_again_only_after_a_warning_that_names_it(
@@ -128,6 +157,7 @@ async def test_a_guest_that_vanished_and_came_back_is_held_again_only_after_a_wa
             seen.append((await tale.servers())["1101"]["status"])
         assert (seen, tale.writes()) == (["DELINQUENT", "MISSING"], asked)
         assert "server_missing" in await tale.work()
+        assert await tale.held_back() == {"START": "MISSING"}
         cluster.guests[1101] = kept
         cluster.move_to_pool(1101, pool)
         told = len(tale.letters())
