@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from api.models import Role
 from simulators.proxmox.sample import ROLES
@@ -16,10 +17,14 @@ CROWD = 16  # more than three times five, the fewest that the shipped policy let
 
 
 async def test_when_every_payment_fails_at_once_nobody_is_restricted_before_two_people_have_looked(
-    situation: Any,
+    situation: Any, receiver: Any
 ) -> None:
-    """A broken provider looks like a fleet of debtors: notices go on, a payment still frees, the rest waits."""
-    async with situation() as tale:
+    """A broken provider looks like a fleet of debtors: notices go on, a payment still frees, the rest waits.
+
+    Staff's chat gets a word and no flood, whatever became of their other channel.
+    """
+    chat = SecretStr(f"json://127.0.0.1:1/nobody json://127.0.0.1:{receiver.port}/staff")
+    async with situation(more={"staff_notify": chat}) as tale:
         await tale.begin(guests=NONE)
         stripe, names = tale.scene.stripe, [f"acct-crowd-{number}" for number in range(CROWD)]
         invoices = []
@@ -35,6 +40,8 @@ async def test_when_every_payment_fails_at_once_nobody_is_restricted_before_two_
         assert (health["breakerOpen"], "breaker" in await tale.work()) == (True, True)
         assert f"{CROWD} accounts" in health["breakerReason"]
         assert await tale.held_back() == {"ADVANCE": "BREAKER"}
+        told = [call.body.decode() for call in receiver.calls]
+        assert (any("The breaker is open" in one for one in told), len(told) < 5) == (True, True)
         assert {await tale.stands(name) for name in names} == {"PAST_DUE"}
         stripe.pay_invoice(invoices[0])
         await tale.turn()
@@ -99,6 +106,7 @@ async def test_webhooks_that_stay_away_are_an_alarm_and_cost_nobody_a_fact(situa
         await tale.begin(guests=NONE)
         away = dict(tale.scene.stripe.deliveries.endpoints)
         tale.scene.stripe.deliveries.endpoints.clear()
+        tale.clock.move(HOUR / 60)  # Stripe's events are of whole seconds
         await tale.owes()
         assert (await tale.stage(), "webhooks_silent" in await tale.work()) == ("PAST_DUE", False)
         await tale.after(HOUR, step=HOUR)

@@ -69,11 +69,15 @@ async def test_of_what_staff_decides_mercy_wins(situation: Any) -> None:
 
 
 async def test_a_freeze_lets_every_fall_go_on(situation: Any) -> None:
-    """Suspended it stays suspended, however long, and what is paid is given back at once."""
+    """Suspended it stays suspended and reminded every week, and what is paid is given back at once."""
     async with situation() as tale:
         await tale.suspended()
         await tale.decides("FREEZE", 60 * DAY)
-        await tale.after(50 * DAY, step=50 * DAY)
+        told = tale.letters()
+        for weeks in (1, 2):
+            await tale.after(7 * DAY, step=7 * DAY)
+            assert tale.letters() == [*told, *[told[-1]] * weeks]
+        await tale.after(36 * DAY, step=36 * DAY)
         assert await tale.stage() == "SUSPENDED"
         await tale.pays()
         assert (await tale.stage(), await tale.is_told()) == ("CURRENT", None)
