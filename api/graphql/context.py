@@ -3,9 +3,9 @@
 Owns the loaders that turn many single questions of a page into one statement. Lives as long as its request.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from strawberry.dataloader import DataLoader
@@ -45,6 +45,10 @@ _MONEY = frozenset({Role.CUSTOMER, Role.SUPPORT, Role.ADMIN})
 _PEOPLE = frozenset({Role.CUSTOMER, Role.SUPPORT, Role.ADMIN, Role.CONTROL})
 
 
+def _unlimited(_: int) -> timedelta | None:
+    return None
+
+
 @dataclass
 class Context:
     """Everything that one request's resolvers share."""
@@ -61,6 +65,10 @@ class Context:
     operation: str | None = None
     #: The text of the document.
     document: str = ""
+    #: How many fields it was measured to execute at most.
+    fields: int = 0
+    #: Counts fields of the principal; returns how long to wait when none are left, else null.
+    spend: Callable[[int], timedelta | None] = _unlimited
     #: Set where the answers are streamed; without it nothing can be subscribed to.
     stream: "Stream | None" = None
     accounts: DataLoader[int, Account | None] = field(init=False)

@@ -15,6 +15,8 @@ from api.models import Role
 
 #: Characters; a longer document is read anew each time, so that nobody fills the memory.
 _LONGEST = 16 * 1024
+#: Characters of all that are kept: a document takes a hundred times its text, and as much again once it is compiled.
+_MOST_CHARACTERS = 96 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class Known:
     varies: bool
     #: For how many accounts of the caller's own it was found to keep the limits.
     own: int
+    #: How many fields it was measured to execute then.
+    fields: int = 0
     shapes: Shapes = field(default_factory=Shapes)
 
     def has_query(self, name: str | None) -> bool:
@@ -42,7 +46,9 @@ class Documents:
     """The documents of one schema that were used last."""
 
     most: int = 500
+    most_characters: int = _MOST_CHARACTERS
     _right: OrderedDict[tuple[Role, str], Known] = field(default_factory=OrderedDict)
+    _characters: int = 0
 
     def find(self, role: Role, query: str) -> Known | None:
         """Return the document of this text if it was found right for this role."""
@@ -51,9 +57,14 @@ class Documents:
             self._right.move_to_end((role, query))
         return known
 
-    def keep(self, role: Role, query: str, document: DocumentNode, *, own: int) -> None:
+    def keep(self, role: Role, query: str, document: DocumentNode, *, own: int, fields: int = 0) -> None:
         """Remember a document that is right for this role, instead of the one that was not used for the longest."""
-        if len(query) <= _LONGEST:
-            self._right[role, query] = Known(document=document, varies=bool(variables_in(document)), own=own)
-            if len(self._right) > self.most:
-                self._right.popitem(last=False)
+        if len(query) > _LONGEST:
+            return
+        if (role, query) not in self._right:
+            self._characters += len(query)
+        varies = bool(variables_in(document))
+        self._right[role, query] = Known(document=document, varies=varies, own=own, fields=fields)
+        while len(self._right) > self.most or self._characters > self.most_characters:
+            (_, forgotten), _ = self._right.popitem(last=False)
+            self._characters -= len(forgotten)

@@ -6,6 +6,7 @@ counts the fields that would be executed, sizes of pages and lists included, so 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,12 +32,15 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from api.graphql.connections import DEFAULT_PAGE, LARGEST_PAGE
+from api.graphql.context import Context
 from api.graphql.documents import Documents, Known
-from api.graphql.errors import INVALID, LIMIT_EXCEEDED, coded
+from api.graphql.errors import INVALID, LIMIT_EXCEEDED, RATE_LIMITED, coded
 from api.graphql.nodes import GateAction
+from api.graphql.scalars import written_instant
 from api.graphql.selections import problem_of_selections
 from api.graphql.texts import problem_of_literals
 from api.models import Role
+from billing.rules.words import phrase
 
 MOST_TOKENS = 2_000
 DEEPEST = 14
@@ -102,9 +106,11 @@ class LimitOperations(SchemaExtension):
         """Measure the document; one over a limit is not even validated."""
         document = self.execution_context.graphql_document
         if document is not None:
+            measure = Measure()
             try:
                 own = len(self.execution_context.context.principal.accounts)
-                problem = problem_of(document, self.execution_context.variables or {}, own=own)
+                measure = measure_of(document, self.execution_context.variables or {}, own=own)
+                problem = problem_of_measure(measure) or problem_of_selections(document)
             except RecursionError:
                 problem = TOO_DEEP
             if _is_ambiguous(document, self.execution_context.context.operation):
@@ -117,10 +123,12 @@ class LimitOperations(SchemaExtension):
             if problem is not None:
                 self.execution_context.pre_execution_errors = [coded(problem, LIMIT_EXCEEDED)]
             if self.execution_context.pre_execution_errors is None:
-                self.execution_context.pre_execution_errors = self._mistakes(document)
+                self.execution_context.pre_execution_errors = self._mistakes(document, measure) or overspent(
+                    self.execution_context.context, measure
+                )
         yield
 
-    def _mistakes(self, document: DocumentNode) -> list[GraphQLError]:
+    def _mistakes(self, document: DocumentNode, measure: Measure) -> list[GraphQLError]:
         """Validate as Strawberry would afterwards, but briefly: each mistake told costs, and a suggestion far more."""
         context = self.execution_context
         if self._is_known(document):
@@ -135,7 +143,7 @@ class LimitOperations(SchemaExtension):
         )
         if not mistakes:
             own = len(context.context.principal.accounts)
-            self._documents.keep(self._role, context.query or "", document, own=own)
+            self._documents.keep(self._role, context.query or "", document, own=own, fields=measure.fields)
         return mistakes
 
     @property
@@ -160,12 +168,28 @@ def problem_of(
 
     `own` is how many accounts are the caller's own.
     """
-    return problem_of_size(document, variables, own=own) or problem_of_selections(document)
+    return problem_of_measure(measure_of(document, variables, own=own)) or problem_of_selections(document)
 
 
-def problem_of_size(document: DocumentNode, variables: Mapping[str, Any], *, own: int) -> str | None:
-    """Return which of the limits it exceeds that depend on variables too; the others it keeps or exceeds for ever."""
-    measure = _Measuring(document, variables, own).document()
+def measure_of(document: DocumentNode, variables: Mapping[str, Any], *, own: int) -> Measure:
+    """Return what a document comes to with these variables."""
+    return _Measuring(document, variables, own).document()
+
+
+def overspent(context: Context, measure: Measure) -> list[GraphQLError]:
+    """Count the fields of an operation that keeps the limits; return the refusal when its principal has none left."""
+    context.fields = measure.fields
+    wait = context.spend(measure.fields)
+    if wait is None:
+        return []
+    told = phrase(
+        "You ask too often; ask again in %(seconds)s s.", seconds=max(math.ceil(wait.total_seconds()), 1)
+    )
+    return [coded(told, RATE_LIMITED, retryAt=written_instant(context.now + wait))]
+
+
+def problem_of_measure(measure: Measure) -> str | None:
+    """Return which of the limits is exceeded that depend on variables; the others are kept or exceeded for ever."""
     if measure.items > MOST_ITEMS:
         return f"a list has {measure.items} items; give at most {MOST_ITEMS}"
     if measure.depth > DEEPEST:
@@ -177,11 +201,12 @@ def problem_of_size(document: DocumentNode, variables: Mapping[str, Any], *, own
     return None
 
 
-def keeps_limits(known: Known, variables: Mapping[str, Any], *, own: int) -> bool:
-    """Return whether a known document keeps the limits here too; measured where what its size depends on may differ."""
+def measured(known: Known, variables: Mapping[str, Any], *, own: int) -> Measure | None:
+    """Return what a known document comes to here, null when that exceeds a limit; measured anew where it may differ."""
     if not variables and not known.varies and own <= known.own:
-        return True
-    return problem_of_size(known.document, variables, own=own) is None
+        return Measure(fields=known.fields)
+    measure = measure_of(known.document, variables, own=own)
+    return measure if problem_of_measure(measure) is None else None
 
 
 class _Measuring:

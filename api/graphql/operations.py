@@ -108,6 +108,8 @@ class Operations:
     #: Apart, so that no crowd of strangers makes us forget how often a principal has asked.
     principals: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
+    #: The same of the fields that principals have executed.
+    fields: Buckets = field(default_factory=Buckets)
 
     async def admit(
         self, authorization: str | None, address: str | None, languages: str | None = None
@@ -137,6 +139,11 @@ class Operations:
         allowance = self.ports.allowances.of(principal.role)
         return self.principals.take(principal, allowance, self.ports.clock.now())
 
+    def wait_for(self, principal: Principal, fields: int) -> timedelta | None:
+        """Count fields that are to be executed; return how long to wait when too few are left, else null."""
+        allowance = self.ports.allowances.fields_of(principal.role)
+        return self.fields.take(principal, allowance, self.ports.clock.now(), cost=fields)
+
     def context_of(self, caller: Caller, operation: Operation) -> Context:
         """Return what the resolvers of this operation share."""
         return Context(
@@ -147,6 +154,7 @@ class Operations:
             languages=caller.languages,
             operation=operation.name,
             document=operation.query,
+            spend=lambda fields: self.wait_for(caller.principal, fields),
         )
 
     async def execute(self, operation: Operation, context: Context) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from api.graphql.enforcement import EnforcementMutations
 from api.graphql.executor import QuickExecutor
 from api.graphql.forecast import ForecastQueries
 from api.graphql.invoices import InvoiceQueries
-from api.graphql.limits import LimitOperations, keeps_limits
+from api.graphql.limits import LimitOperations, measured, overspent
 from api.graphql.lookup import NodeQueries
 from api.graphql.money_changes import MoneyMutations
 from api.graphql.notices import NoticeQueries
@@ -138,14 +138,18 @@ class _Schema(strawberry.Schema):
         """
         principal = context_value.principal
         known = self._documents.find(principal.role, query or "")
-        if (
-            known is None
-            or not known.has_query(operation_name)
-            or not keeps_limits(known, variable_values or {}, own=len(principal.accounts))
-        ):
+        measure = (
+            measured(known, variable_values or {}, own=len(principal.accounts))
+            if known is not None and known.has_query(operation_name)
+            else None
+        )
+        if known is None or measure is None:
             return await super().execute(
                 query, variable_values, context_value, root_value, operation_name, *args, **more
             )
+        refused = overspent(context_value, measure)
+        if refused:
+            return ExecutionResult(data=None, errors=refused)
         result: Any = execute(
             self._schema,
             known.document,

@@ -29,6 +29,7 @@ class Stream:
     deadline: asyncio.Timeout
     #: Counts one operation of a principal; returns how long to wait when none is left, else null.
     wait_of: Callable[[Principal], timedelta | None]
+    _begun: bool = False
 
     def begin(self, span: timedelta) -> None:
         """Give the answer that is worked on this long."""
@@ -56,6 +57,10 @@ class Stream:
 
     async def _admit(self, context: Context) -> None:
         self.rest()
+        if self._begun:  # the first event was counted with the operation
+            while (wait := context.spend(context.fields)) is not None:  # noqa: ASYNC110 - time alone gives it back
+                await asyncio.sleep(wait.total_seconds())
+        self._begun = True
         while (wait := self.wait_of(context.principal)) is not None:  # noqa: ASYNC110 - time alone gives it back
             await asyncio.sleep(wait.total_seconds())
         await self._check(context)

@@ -27,6 +27,18 @@ def test_it_remembers_the_last_ones() -> None:
     assert documents.find(Role.ADMIN, "x" * 20_000) is None
 
 
+def test_it_keeps_only_so_much_text() -> None:
+    """It forgets old ones for a long one, however few there are, and counts no text twice."""
+    documents, document = Documents(most_characters=30), parse("{ viewer { role } }")
+    for query in ("a" * 10, "b" * 10, "b" * 10, "c" * 10):
+        documents.keep(Role.ADMIN, query, document, own=0)
+    assert documents.find(Role.ADMIN, "a" * 10)
+    documents.keep(Role.ADMIN, "d" * 20, document, own=0)
+    found = [letter for letter in "abc" if documents.find(Role.ADMIN, letter * 10)]
+    assert found == ["a"]
+    assert documents.find(Role.ADMIN, "d" * 20)
+
+
 @pytest.mark.parametrize(("name", "is_query"), [("A", True), ("B", False), ("C", False), (None, False)])
 def test_it_knows_which_operation_is_a_query(name: str | None, is_query: bool) -> None:
     """It takes no mutation for one, nor a name that there is not, nor any of several."""
@@ -60,13 +72,13 @@ def test_it_measures_again_what_may_have_grown(monkeypatch: pytest.MonkeyPatch) 
     """It keeps to the limits with other variables, and for a caller of more accounts than it was measured for."""
     fixed, steered = parse("{ viewer { accounts { id name } } }"), parse(QUERY)
     once = Known(document=fixed, varies=False, own=3)
-    assert limits.keeps_limits(once, {}, own=3)
+    assert limits.measured(once, {}, own=3)
     monkeypatch.setattr(limits, "MOST_FIELDS", 10)
-    assert limits.keeps_limits(once, {}, own=2)  # not measured at all: it was smaller than what was right
-    assert not limits.keeps_limits(once, {}, own=30)
-    assert limits.keeps_limits(Known(document=steered, varies=True, own=0), {"n": 1}, own=0)
-    assert not limits.keeps_limits(Known(document=steered, varies=True, own=0), {"n": 9}, own=0)
-    assert not limits.keeps_limits(once, {"unused": ["x"] * 9_999}, own=3)
+    assert limits.measured(once, {}, own=2)  # not measured at all: it was smaller than what was right
+    assert not limits.measured(once, {}, own=30)
+    assert limits.measured(Known(document=steered, varies=True, own=0), {"n": 1}, own=0)
+    assert not limits.measured(Known(document=steered, varies=True, own=0), {"n": 9}, own=0)
+    assert not limits.measured(once, {"unused": ["x"] * 9_999}, own=3)
 
 
 @pytest.mark.usefixtures("sqlite_database")

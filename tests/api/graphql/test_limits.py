@@ -3,7 +3,7 @@
 import json
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -110,6 +110,30 @@ async def test_it_limits_how_often_a_principal_may_ask(door: Any) -> None:
     assert (await door.post({"query": VIEWER}, token=other)).status_code == 429
     door.clock.advance(timedelta(seconds=30))
     assert (await door.post({"query": VIEWER}, token=token)).status_code == 200
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new documents", "a known document"])
+async def test_it_limits_how_many_fields_a_principal_may_have_executed(door: Any, known: bool) -> None:
+    """A few large operations use up what many small ones would, however they are written; time gives it back."""
+    door.ports = replace(door.ports, allowances=Allowances(people_fields=1_000))
+
+    def large(number: int) -> str:
+        # Some 120 fields each, 30 of them by aliases.
+        return (
+            f"query Q{0 if known else number} {{ servers(first: 3) {{ edges {{ node {{ "
+            + " ".join(f"a{i}: name" for i in range(30))
+            + " id } } } }"
+        )
+
+    answers = [await door.ask(Role.ADMIN, large(number)) for number in range(12)]
+    refused = [answer["errors"][0]["extensions"] for answer in answers if "errors" in answer]
+    assert 2 <= len(refused) <= 6
+    assert {one["code"] for one in refused} == {"RATE_LIMITED"}
+    assert all("errors" not in answer for answer in answers[: -len(refused)])
+    assert "errors" not in await door.ask(Role.SUPPORT, large(0))
+    again = datetime.fromisoformat(refused[-1]["retryAt"])
+    door.clock.advance(again - door.clock.now() + timedelta(seconds=1))
+    assert "errors" not in await door.ask(Role.ADMIN, large(99))
 
 
 async def test_it_limits_strangers_by_their_address_and_nobody_else_there(door: Any) -> None:
