@@ -125,6 +125,12 @@ class Watcher:
         """Leave what needs another database to others."""
         items[:] = [one for one in items if "postgres" not in one.name]
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Leave the other cases of a test out once one of them has turned red."""
+        if self.guards[_test_of(item)].name in self.noticed:
+            pytest.skip("another case of it has noticed")
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Any:
         """Take the guard out while the test itself runs."""
