@@ -14,6 +14,7 @@ _WHO = "reconciler/test_identity.py"
 _LADDER, _HOLDS = "billing/rules/test_ladder.py", "reconciler/test_billing_holds.py"
 _OVERRIDES, _GATES = "billing/rules/test_overrides.py", "billing/rules/test_gates.py"
 _GATE, _REQUEST = "reconciler/test_play_gate.py", "reconciler/runs/test_request.py"
+_LXC = "playbooks/test_lxc_driver.py"
 _COMPARE, _PERMIT, _PROCEDURE = (f"playbooks/test_{name}.py" for name in ("compare", "permit", "procedure"))
 
 #: Between plan and dispatch.
@@ -264,6 +265,43 @@ _BESIDE = (
      f"{_PROCEDURE}::test_it_refuses_a_procedure_that_could_act_blindly"),
     ("restrictions are slowed down", f"{PLUGIN}.procedure:Procedure._walk",
      "self._pace.wait()", "pass", f"{_PROCEDURE}::test_only_restrictions_are_slowed_down"),
+)  # fmt: skip
+
+#: Beside each container, what only the driver for plain LXC can know.
+_CONTAINED = (
+    ("lxc: a folder that is not ours is nobody's", f"{PLUGIN}.lxc:LxcDriver.prepare",
+     'if self._run("may_work", good=(0, 1), path=self._place.path).code:', "if False:",
+     f"{_LXC}::test_it_works_in_no_folder_that_is_not_there_or_not_ours"),
+    ("lxc: a container that is not there is not another's", f"{PLUGIN}.lxc:LxcDriver.read",
+     "if state is None:", "if False:", f"{_LXC}::test_it_stops_nothing_that_it_was_not_told_of"),
+    ("lxc: a container made anew stays off", f"{PLUGIN}.lxc:LxcDriver.read",
+     "digest=digest, marker=marker,", "digest=digest,",
+     f"{_LXC}::test_it_starts_no_other_container_under_the_old_name"),
+    ("lxc: a container of another machine stays", f"{PLUGIN}.lxc:LxcDriver.read",
+     'self.who() if "identity" in parts else None', "None",
+     f"{_LXC}::test_it_stops_nothing_that_it_was_not_told_of"),
+    ("lxc: a machine without an id is not known", f"{PLUGIN}.lxc:LxcDriver.who",
+     " if known else None", "", f"{_LXC}::test_a_machine_is_known_by_a_hash_of_its_id"),
+    ("lxc: a frozen container is somebody else's work", f"{PLUGIN}.lxc:LxcDriver._listed_guest",
+     'None if state in _POWER else f"container is {state.lower()}"', "None",
+     f"{_LXC}::test_it_leaves_alone_what_somebody_else_is_at"),
+    ("lxc: what is no container's name is not listed", f"{PLUGIN}.lxc:LxcDriver._listed_guest",
+     "or CONTAINER.fullmatch(name) is None", "",
+     f"{_LXC}::test_what_is_no_container_by_its_name_is_not_listed"),
+    ("lxc: nothing is killed within its grace", f"{PLUGIN}.lxc:LxcDriver.shut_down",
+     'if self._becomes(target, "stopped", grace_seconds):', "if False:",
+     f"{_LXC}::test_a_container_that_ends_when_asked_is_never_killed"),
+    ("lxc: what outlives its end is unknown", f"{PLUGIN}.lxc:LxcDriver.shut_down",
+     'if not self._becomes(target, "stopped", _KILL_SECONDS):', "if False:",
+     f"{_LXC}::test_one_that_outlives_its_end_is_unknown"),
+    ("lxc: a command that fails is no success", f"{PLUGIN}.lxc:LxcDriver._run",
+     "if answer.code not in good:", "if False:", f"{_LXC}::test_a_command_that_fails_is_no_success"),
+    ("lxc: another container's archive stays", f"{PLUGIN}.lxc:LxcDriver._checked",
+     "folder != guest or", "",
+     f"{_LXC}::test_it_protects_no_file_that_is_no_archive_of_the_container"),
+    ("lxc: only what fits reaches a command", f"{PLUGIN}.lxc_commands:command_line",
+     "if _FILLING[key].fullmatch(value) is None:", "if False:",
+     f"{_LXC}::test_a_command_takes_only_what_fits"),
 )  # fmt: skip
 
 #: When the database, the clock or a reading is doubted.
@@ -572,6 +610,7 @@ GUARDS = (
     *_FACTS,
     *_DISPATCHED,
     *_BESIDE,
+    *_CONTAINED,
     *_DOUBTED,
     *_CLIMBED,
     *_BELIEVED,
@@ -582,12 +621,19 @@ GUARDS = (
 
 _FILES = "playbooks/plugins/abeyance_platforms"
 _TAKES, _GIVES = "playbooks/test_restricting.py", "playbooks/test_giving_back.py"
+_ANSWERS = "playbooks/test_identity.py"
 
 #: The same beside each guest in real plays, and what only the platform's own driver can know.
 PLAYS = (
     ("what is not as it was expected stays", f"{_FILES}/compare.py",
      "if expect[part] != current:", "if False:",
      f"{_TAKES}::test_it_leaves_every_guest_alone_that_is_not_as_recorded"),
+    ("another cluster's guests stay", f"{_FILES}/compare.py",
+     "if known is not None and known != now.identity:", "if False:",
+     f"{_ANSWERS}::test_it_takes_nothing_on_another_cluster_and_gives_back_by_the_guests_mark"),
+    ("who does not tell who it is proves nothing", f"{_FILES}/proxmox_map.py",
+     'problem = f"the cluster does not tell who it is: {error}"', "pass",
+     f"{_ANSWERS}::test_an_overview_tells_which_cluster_it_is_of"),
     ("a busy guest is left alone", f"{_FILES}/procedure.py",
      "if now.busy and busy_matters:", "if False:", f"{_TAKES}::test_it_leaves_a_busy_guest_alone"),
     ("a guest that moved is planned again", f"{_FILES}/proxmox.py",
