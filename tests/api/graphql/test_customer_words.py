@@ -232,6 +232,22 @@ async def test_staff_reads_every_word_of_its_colleagues(door: Any, world: World)
     } <= seen
 
 
+async def test_infra_reads_why_a_server_is_held_and_not_why_an_account_was_spared(
+    door: Any, factory: Any
+) -> None:
+    """The first is its work, the second may tell of persons."""
+    account = await factory.account()
+    server = await factory.server(account)
+    await factory.hold(server, cause=HoldCause.MAINTENANCE, reason="new disks", placed_by="infra:ida")
+    await factory.override(account, kind=OverrideKind.FREEZE, reason="she is in hospital")
+    query = "query($id: String!) { server(externalId: $id) { holds { reason } explanation { rule text } } }"
+    seen = (await door.data(Role.INFRA, query, {"id": server.external_id}))["server"]
+    told = {one["rule"]: one["text"] for one in seen["explanation"]}
+    assert seen["holds"] == [{"reason": "new disks"}]
+    assert told["hold.maintenance"].startswith("new disks. ")
+    assert told["override.freeze"].startswith("Our staff holds further steps back for the time being. Until ")
+
+
 async def test_a_customer_reads_its_own_promise(door: Any, factory: Any) -> None:
     """What it gave as its reason is for it, in the decision and in the history; not for the control plane."""
     account = await factory.account()
