@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from api.graphql import ids
+from api.graphql import ids, limits, operations, selections
+from api.graphql.connections import LARGEST_PAGE
 from api.models import Role
+from api.ports import Ports
+from api.rates import Allowances
 from billing.models import Invoice
 from billing.money_models import Card
 from billing.rules.terms import InvoiceStatus
@@ -81,3 +84,24 @@ async def test_the_balance_is_topped_up_as_the_guide_says(portal: Any) -> None:
         )
         assert told["state"] == "SUCCEEDED"
         assert told["account"]["balance"] == {"amount": "20.00", "currency": "EUR"}
+
+
+def test_the_guide_tells_the_limits_as_they_are() -> None:
+    """Each number of its chapter is the one of the code."""
+    chapter = GUIDE.read_text(encoding="utf-8").split("## Limits\n")[1].split("\n## ")[0]
+    told = Allowances()
+    for number, of in (
+        (limits.MOST_TOKENS, "tokens"),
+        (limits.DEEPEST, "levels"),
+        (limits.MOST_ALIASES, "aliases"),
+        (selections.MOST_SELECTIONS, "selections"),
+        (limits.MOST_ITEMS, "items"),
+        (limits.MOST_FIELDS, "fields:"),
+        (operations.LARGEST_BODY, "bytes"),
+        (Ports.query_timeout.seconds, "seconds"),
+        (LARGEST_PAGE, "\nrows"),
+        (told.people, "operations"),
+        (told.people_fields, "fields a minute"),
+        (told.control, f"and {told.control_fields:,}"),
+    ):
+        assert f"{number:,} {of}".replace(" \n", "\n") in chapter, (number, of)
