@@ -19,6 +19,19 @@ _LONGEST = 16 * 1024
 _MOST_CHARACTERS = 96 * 1024
 
 
+def unchain(document: DocumentNode) -> None:
+    """Take the tokens of a document apart, which nobody needs once it is parsed.
+
+    Each knows the one before and the one after it. Such circles wait for the garbage collector, which here runs seldom:
+    documents that were forgotten would fill the memory meanwhile.
+    """
+    token = document.loc.start_token if document.loc is not None else None
+    while token is not None:
+        following = token.next
+        token.prev = token.next = None
+        token = following
+
+
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """A document that was found right, with what its queries were compiled to; nobody may change it."""

@@ -33,7 +33,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from api.graphql.connections import DEFAULT_PAGE, LARGEST_PAGE
 from api.graphql.context import Context
-from api.graphql.documents import Documents, Known
+from api.graphql.documents import Documents, Known, unchain
 from api.graphql.errors import INVALID, LIMIT_EXCEEDED, RATE_LIMITED, coded
 from api.graphql.nodes import GateAction
 from api.graphql.scalars import written_instant
@@ -101,6 +101,8 @@ class LimitOperations(SchemaExtension):
         known = self._documents.find(self._role, context.query or "")
         context.graphql_document = known.document if known is not None else None
         yield
+        if known is None and context.graphql_document is not None:
+            unchain(context.graphql_document)
 
     def on_validate(self) -> Iterator[None]:
         """Measure the document; one over a limit is not even validated."""

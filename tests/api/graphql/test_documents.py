@@ -1,9 +1,10 @@
 """Documents are remembered once they were found right, for the role that they were right for."""
 
+import gc
 from typing import Any
 
 import pytest
-from graphql import parse
+from graphql import Token, parse
 
 from api.graphql import limits
 from api.graphql.documents import Documents, Known
@@ -88,3 +89,18 @@ async def test_what_is_right_for_one_role_is_not_for_another(door: Any, factory:
     query = "{ plan { digest } }"
     assert "plan" in await door.data(Role.ADMIN, query)
     assert await door.code(Role.CUSTOMER, query, account=account) == "FORBIDDEN"
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_the_tokens_of_a_document_are_taken_apart(door: Any) -> None:
+    """No more of them outlives the reading than its nodes hold, each alone: they make no garbage that has to wait."""
+    wide = "{ servers { edges { node { " + "name " * 15 + "} } } }" + " , " * 20_000
+    gc.collect()
+    gc.disable()
+    try:
+        await door.data(Role.ADMIN, wide)
+        alive = [one for one in gc.get_objects() if isinstance(one, Token)]
+    finally:
+        gc.enable()
+    assert alive
+    assert not [one for one in alive if one.next is not None or one.prev is not None]
