@@ -116,6 +116,9 @@ CASES: dict[str, tuple[str, ...]] = {
     "a card is added, a refused one among them": (
         "cards::a_card_that_is_added_is_tried_at_once_and_one_that_is_refused_costs_nothing",
     ),
+    "a charge without an answer": (
+        "cards::a_charge_of_which_nobody_knows_the_end_keeps_from_the_next_stage",
+    ),
     "a payment that is begun and never ended, a card that always wants its bank": (
         "cards::a_payment_that_never_ends_and_a_card_that_always_wants_its_bank_give_three_days_at_most",
     ),
@@ -198,6 +201,9 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "a server appears while its account is suspended": (
         "guests::a_server_registered_while_suspended_is_stopped_only_after_a_warning_that_names_it",
+    ),
+    "a server that nobody has seen yet is to be stopped": (
+        "guests::what_was_never_seen_is_not_touched_whoever_wants_it_stopped",
     ),
     "a server goes to another customer": (
         "platform::a_server_that_goes_to_another_customer_leaves_its_old_owners_debt_behind",

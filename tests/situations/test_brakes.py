@@ -78,9 +78,10 @@ guard: {max_new_per_pass: {count: 2, percent: 0}, max_new_per_day: {count: 2, pe
         seen = []
         for span in (3 * DAY, DAY - HOUR, HOUR):
             await tale.after(span, step=span)
-            seen.append(sorted([name for name in names if await tale.stands(name) == "FINAL_NOTICE"]))
-        assert seen[0] == seen[1] == ["acct-first", "acct-last"]
-        assert seen[2] == sorted(names)
+            held = await tale.held_back()
+            seen.append((sorted([one for one in names if await tale.stands(one) == "FINAL_NOTICE"]), held))
+        waiting = (["acct-first", "acct-last"], {"ADVANCE": "BLAST_RADIUS"})
+        assert seen == [waiting, waiting, (sorted(names), {})]
 
 
 @pytest.mark.parametrize(

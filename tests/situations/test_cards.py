@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from api.models import Role
+from simulators.stripe import Trouble
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NONE: tuple[int, ...] = ()
@@ -69,6 +70,26 @@ async def test_a_card_that_is_removed_hands_over_to_the_next_and_the_last_one_st
         gone = {"serverId": server, "reason": "moved away"}
         await tale.change("serverRetire", gone, "server { id }", Role.CONTROL)
         assert await _removes(tale, cards["4444"][0]) == []
+
+
+async def test_a_charge_of_which_nobody_knows_the_end_keeps_from_the_next_stage(situation: Any) -> None:
+    """Stripe took it and never answered: it may have been paid, and once that is known it is."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        invoice = await tale.owes()
+        almost = 3 * DAY - HOUR / 6
+        await tale.after(almost, step=almost)
+        tale.scene.stripe.outage.begin(Trouble.SERVER_ERROR, path=f"/v1/invoices/{invoice}/pay")
+        await _saves(tale, "pm_card_visa")
+        tale.clock.move(HOUR / 5)
+        await tale.turn()
+        assert (await tale.stage(), await tale.held_back()) == ("PAST_DUE", {"ADVANCE": "PAYMENT_PENDING"})
+        tale.scene.stripe.outage.end()
+        await tale.after(HOUR / 3)
+        assert (await tale.stage(), tale.scene.stripe.get("invoice", invoice)["status"]) == (
+            "CURRENT",
+            "paid",
+        )
 
 
 async def test_a_payment_that_never_ends_and_a_card_that_always_wants_its_bank_give_three_days_at_most(

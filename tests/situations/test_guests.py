@@ -47,6 +47,21 @@ async def test_a_site_that_shows_nothing_at_all_has_lost_a_privilege_and_not_its
         assert {one["status"] for one in (await tale.servers()).values()} == {"ACTIVE"}
 
 
+async def test_what_was_never_seen_is_not_touched_whoever_wants_it_stopped(situation: Any) -> None:
+    """Told of by the control plane, and held for abuse before anybody has looked: the plan says what it waits for."""
+    async with situation() as tale:
+        await tale.begin(guests=())
+        new = {
+            "accountExternalId": "acct-story", "externalId": "acct-story-1101", "name": "new", "site": "demo",
+            "kind": "LXC", "guest": "1101", "sku": "small", "deployment": "SUCCEEDED",
+        }  # fmt: skip
+        made = (await tale.change("serverRegister", new, "server { id }", Role.CONTROL))["server"]["id"]
+        hold = {"serverId": made, "cause": "ABUSE", "effects": ["STOP_SERVERS"], "reason": "spam"}
+        await tale.change("holdPlace", hold, "server { id }", Role.CONTROL)
+        await tale.turn()
+        assert (tale.power(1101), await tale.held_back()) == ("running", {"STOP": "NOT_OBSERVED"})
+
+
 async def test_a_server_registered_while_suspended_is_stopped_only_after_a_warning_that_names_it(
     situation: Any, stops: Any
 ) -> None:
