@@ -40,7 +40,7 @@ nightly: setup-dev setup-foreign ## Run the proofs that take too long for every 
 bench-ahead: setup-dev ## Measure the forecast of a large fleet; ARGS="--accounts 5000" is quick
 	@$(PY) -m benchmarks.ahead $(ARGS)
 
-bench-api: setup-dev ## Measure the API against a hand-written one; ARGS="--accounts 2000 --servers 10000" is quick
+bench-api: setup-dev ## Measure the API against a hand-written one; ARGS="--fleet small" is quick
 	@$(PY) -m benchmarks.api $(ARGS)
 
 test-stripe: setup-dev ## Run the suite against a Stripe sandbox; tests/sandbox/README.md says what it needs

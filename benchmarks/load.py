@@ -32,11 +32,17 @@ class Run:
         """Good answers a second."""
         return (self.requests - self.errors) / self.seconds
 
+    @property
+    def each(self) -> float:
+        """Processor time of the server for one answer, in seconds."""
+        return self.server_seconds / self.requests
+
     def text(self) -> str:
         """Return the run in one line."""
         return (
             f"{self.rate:8.1f}/s  p50 {self.p50 * 1e3:7.1f} ms  p99 {self.p99 * 1e3:7.1f} ms  "
-            f"{self.server_seconds / self.requests * 1e3:6.2f} ms of CPU each  {self.errors} errors"
+            f"{self.each * 1e3:6.2f} ms of CPU each  {self.server_seconds / self.seconds:4.0%} busy  "
+            f"{self.errors} errors"
         )
 
 

@@ -23,7 +23,6 @@ from billing.rules.overrides import is_active
 from billing.rules.terms import OverrideKind
 from billing.words import Words
 from reconciler.holds import as_gate_hold
-from reconciler.rules.terms import ServerStatus
 from reconciler.subjects import Subject
 
 
@@ -80,19 +79,25 @@ def gates_of(
     server_id = facts.row.id
     decided = any(one.server_id == server_id for one in subject.overrides)
     coverage = coverage_among(subjects, server_id)
-    situation = (
+    # Of servers of one account, what they differ in; then whatever decides, which others may have in common.
+    own = (
         facts.row.account_id,
         server_id if decided else None,
         tuple(map(as_gate_hold, facts.holds)),
         coverage.standing if coverage is not None else None,
-        _is_gone(facts),
+        facts.is_gone,
         *actions,
     )
-    known = context.gates.get(situation)
+    known = context.gates.get(own)
     if known is None:
         words = words_about(context, subject.account)
-        answers = _answers(facts, subjects, actions, context.now)
-        known = context.gates[situation] = [Gate.of(answer, context.now, words) for answer in answers]
+        rest = _rest_of_question(facts, subjects, context.now)
+        shared = (words, *rest.values(), *actions)
+        known = context.gates.get(shared)
+        if known is None:
+            answers = (rules.gate(GateQuestion(action=action, **rest)) for action in actions)
+            known = context.gates[shared] = [Gate.of(answer, context.now, words) for answer in answers]
+        context.gates[own] = known
     return known
 
 
@@ -100,23 +105,18 @@ async def server_answers(
     context: Context, facts: ServerFacts, actions: Iterable[GateAction]
 ) -> list[rules.Gate]:
     """Return the answers of the rules for actions on one server."""
-    return _answers(facts, await context.subjects.load(facts.row.account_id), actions, context.now)
-
-
-def _answers(
-    facts: ServerFacts, subjects: Sequence[Subject], actions: Iterable[GateAction], now: datetime
-) -> list[rules.Gate]:
-    coverage = coverage_among(subjects, facts.row.id)
-    rest = _of_billing(account_among(subjects), facts.row.id, now) | {
-        "holds": tuple(map(as_gate_hold, facts.holds)),
-        "coverage_stage": coverage.standing if coverage is not None else None,
-        "gone": _is_gone(facts),
-    }
+    rest = _rest_of_question(facts, await context.subjects.load(facts.row.account_id), context.now)
     return [rules.gate(GateQuestion(action=action, **rest)) for action in actions]
 
 
-def _is_gone(facts: ServerFacts) -> bool:
-    return facts.status is ServerStatus.DELETED or facts.status is ServerStatus.MISSING
+def _rest_of_question(facts: ServerFacts, subjects: Sequence[Subject], now: datetime) -> dict[str, Any]:
+    """Return what the gates of a server rest on, beside the action."""
+    coverage = coverage_among(subjects, facts.row.id)
+    return _of_billing(account_among(subjects), facts.row.id, now) | {
+        "holds": tuple(map(as_gate_hold, facts.holds)),
+        "coverage_stage": coverage.standing if coverage is not None else None,
+        "gone": facts.is_gone,
+    }
 
 
 def _of_billing(subject: Subject, server_id: int | None, now: datetime) -> dict[str, Any]:

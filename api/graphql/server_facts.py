@@ -105,6 +105,11 @@ class ServerFacts:
         )
 
     @property
+    def is_gone(self) -> bool:
+        """Whether there is no server any more, or none to be found."""
+        return self.status is ServerStatus.DELETED or self.status is ServerStatus.MISSING
+
+    @property
     def power(self) -> Power:
         """What was last read of its power."""
         return self.observation.power if self.observation else Power.UNKNOWN
@@ -130,7 +135,7 @@ class ServerFacts:
     @cached_property
     def in_sync(self) -> bool:
         """Whether what was read is what is asked for. No wish is met by anything once all of ours was given back."""
-        if self.status in {ServerStatus.DELETED, ServerStatus.MISSING}:
+        if self.is_gone:
             return True
         stopped = not self.desired.stop or self.power is Power.STOPPED
         locked = not self.desired.lock_backups or self.backups_locked is True

@@ -19,7 +19,7 @@ class WorkedOut:
     def made_of(cls, **facts: Any) -> Self:
         """Return an object of these facts."""
         made = cls.__new__(cls)
-        vars(made).update(facts)
+        made.__dict__ = facts
         return made
 
     if not TYPE_CHECKING:

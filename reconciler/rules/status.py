@@ -23,13 +23,13 @@ def server_status(
     `holds` are the effects of the holds that stand now, by cause; one that does not stop the server changes no status,
     except the customer's own wish to have it off.
     """
-    stopping = {cause for cause, effects in holds.items() if Effect.STOP_SERVERS in effects}
     if retired:
         return ServerStatus.DELETED
     if deployment in _BEFORE_DEPLOYMENT:
         return _BEFORE_DEPLOYMENT[deployment]
     if missing:
         return ServerStatus.MISSING
+    stopping = {cause for cause, effects in holds.items() if Effect.STOP_SERVERS in effects}
     if stopping.intersection(_STOPPED_BY_US):
         return ServerStatus.HELD
     if HoldCause.BILLING in stopping:
