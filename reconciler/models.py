@@ -53,7 +53,14 @@ class Server(Stored):
 
     class Meta:
         table = "server"
-        indexes = (("account_id", "retired_at"), ("site", "site_node"))
+        # The last three for staff who look for the few that are being set up, missing or gone.
+        indexes = (
+            ("account_id", "retired_at"),
+            ("site", "site_node"),
+            ("deployment",),
+            ("missing_since",),
+            ("retired_at",),
+        )
 
 
 class Hold(Stored):

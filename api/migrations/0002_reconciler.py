@@ -172,7 +172,7 @@ class Migration(migrations.Migration):
                 ('start_wanted_at', fields.DatetimeField(null=True)),
                 ('created_at', fields.DatetimeField()),
             ],
-            options={'table': 'server', 'app': 'abeyance', 'indexes': [Index(fields=['account_id', 'retired_at']), Index(fields=['site', 'site_node'])], 'pk_attr': 'id'},
+            options={'table': 'server', 'app': 'abeyance', 'indexes': [Index(fields=['account_id', 'retired_at']), Index(fields=['site', 'site_node']), Index(fields=['deployment']), Index(fields=['missing_since']), Index(fields=['retired_at'])], 'pk_attr': 'id'},
         ),
         ops.CreateModel(
             name='Hold',
