@@ -158,6 +158,9 @@ CASES: dict[str, tuple[str, ...]] = {
         "decisions::an_exemption_gives_everything_back_and_ends_with_a_fresh_warning",
         "decisions::backups_that_staff_allows_can_be_made_and_not_deleted",
     ),
+    "a host with one admin": (
+        "decisions::where_one_person_is_all_there_is_a_vote_counts_alone_after_its_delay",
+    ),
     "staff pauses everything": (
         "decisions::while_enforcement_is_paused_nobody_climbs_and_whoever_pays_is_free",
     ),

@@ -68,6 +68,27 @@ async def test_of_what_staff_decides_mercy_wins(situation: Any) -> None:
         assert await tale.stage() == "CURRENT"
 
 
+async def test_where_one_person_is_all_there_is_a_vote_counts_alone_after_its_delay(situation: Any) -> None:
+    """Not an hour before; a payment meanwhile makes it void."""
+    async with situation(more={"second_person": "wait:PT24H"}) as tale:
+        await tale.begin(guests=NONE)
+        await tale.owes()
+        wish = {"accountId": await tale.id(), "kind": "SUSPEND_NOW", "reason": "stolen cards"}
+        anna = await tale.admin("anna")
+        asks = ("overridePlace", "OverridePlaceInput", wish, "approval { state }")
+        assert (await anna.change(*asks))["approval"]["state"] == "PENDING"
+        await tale.after(23 * HOUR, step=23 * HOUR)
+        assert (await tale.stage(), await tale.work()) == ("PAST_DUE", ["approval"])
+        await tale.after(HOUR, step=HOUR)
+        assert (await tale.stage(), await tale.work()) == ("SUSPENDED", [])
+        await tale.pays()
+        await tale.owes(1900)
+        await anna.change(*asks)
+        await tale.pays()
+        await tale.after(2 * DAY, step=2 * DAY)
+        assert (await tale.stage(), await tale.work()) == ("CURRENT", [])
+
+
 async def test_a_freeze_lets_every_fall_go_on(situation: Any) -> None:
     """Suspended it stays suspended and reminded every week, and what is paid is given back at once."""
     async with situation() as tale:
