@@ -194,3 +194,31 @@ async def test_a_payment_during_the_stops_gives_back_what_was_reached_and_spares
 
 async def _current(tale: Any) -> bool:
     return bool(await tale.stage() == "CURRENT")
+
+
+@pytest.mark.nightly
+async def test_another_cluster_behind_the_address_is_left_alone_until_a_person_accepts_it(
+    theatre: Any,
+) -> None:
+    """A name that leads to the wrong cluster: nothing is taken there; it was meant, and an admin says so."""
+    async with theatre.tale(pace=theatre.watchful, ladders=theatre.stops) as tale:
+        await tale.begin(guests=(1101,))
+        tale.world.cluster.answer_as("another cluster")
+
+        async def noticed() -> bool:
+            return await _work(tale) == ["safe_mode"]
+
+        await tale.until("a person is asked", noticed)
+        tale.owe()
+        await asyncio.sleep(3.0)
+        assert (await tale.stage(), tale.writes(), tale.power(1101)) == ("CURRENT", [], "running")
+        ready = await asyncio.to_thread(httpx.get, f"{tale.scene.url}/readyz")
+        assert ready.status_code == 200
+        assert "answers as CA" in ready.json()["checks"]["site_identities"]["detail"]
+
+        release = 'mutation { safeModeRelease(input: {reason: "installed anew"}) { errors { message } } }'
+        told = await tale.scene.portal(Role.ADMIN).ask(release)
+        assert told["safeModeRelease"]["errors"] == []
+        await tale.reaches("SUSPENDED", settled=True)
+        assert tale.power(1101) == "stopped"
+        assert await _work(tale) == []
