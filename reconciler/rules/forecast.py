@@ -87,6 +87,8 @@ class _Walk:
         self._awaits = {index: one.awaits for index, one in enumerate(walkers) if one.awaits is not None}
         #: Who has not climbed since a policy came to do more at the present stage: what that stage may do.
         self._granted = {index: one.granted for index, one in enumerate(walkers) if one.granted is not None}
+        #: By policy, two stages and what the first may do: whether the second does more.
+        self._larger: dict[tuple[str, Stage, Stage, frozenset[Effect] | None], bool] = {}
         self._rows: list[Ahead] = []
 
     def run(self, now: datetime) -> list[Ahead]:
@@ -162,19 +164,21 @@ class _Walk:
         )
 
     def _does_more(self, index: int, present: Stage, stage: Stage) -> bool:
-        policy = self._walkers[index].policy
-        done = policy.effects_at(present)
-        return bool(policy.effects_at(stage) - (done & self._granted.get(index, done)))
+        policy, granted = self._walkers[index].policy, self._granted.get(index)
+        key = policy.name, present, stage, granted
+        if key not in self._larger:
+            done = policy.effects_at(present)
+            self._larger[key] = bool(policy.effects_at(stage) - (done if granted is None else done & granted))
+        return self._larger[key]
 
     def _pass(self, at: datetime) -> list[int]:
         """Admit whom the guard lets; return them, since they may climb on at once."""
-        if not self._ready and not self._limited:
-            return []
         ready, self._ready = self._ready, {}
-        free = [index for index, climb in ready.items() if not self._asks_the_guard(climb)]
         bound = {index: climb for index, climb in ready.items() if self._asks_the_guard(climb)}
-        self._watch(bound, at)
-        admitted = [*free, *self._guarded(bound, at)]
+        admitted = [index for index in ready if index not in bound]
+        if bound or any(self._limited.values()):
+            self._watch(bound, at)
+            admitted += self._guarded(bound, at)
         for index in admitted:
             self._admit(index, at)
         return admitted
@@ -196,11 +200,9 @@ class _Walk:
 
     def _guarded(self, climbs: Mapping[int, Climb], at: datetime) -> list[int]:
         """Return whom windows and limits let pass now, longest eligible first; the others are put where they wait."""
-        if not climbs and not any(self._limited.values()):
-            return []
         allowances = self._brakes.allowances(at)
         open_now = {index: climb for index, climb in climbs.items() if not self._shut(index, climb, at)}
-        for policy in self._limited:
+        for policy in [name for name, queue in self._limited.items() if queue]:
             open_now |= self._heads(policy, allowances.left(policy), at)
         admitted = []
         for index, climb in sorted(open_now.items(), key=_turn):
