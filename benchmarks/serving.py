@@ -38,7 +38,9 @@ from billing.stripe.signature import verify
 CHECKOUT = Path(__file__).resolve().parent.parent
 SECRET = "whsec_" + "benchmark" * 4
 #: So that the limits on how often one may ask, which are another matter, stay out of the way.
-UNLIMITED = Allowances(people=10**9, control=10**9, strangers=10**9)
+UNLIMITED = Allowances(
+    people=10**9, control=10**9, strangers=10**9, people_fields=10**12, control_fields=10**12
+)
 
 
 class _NoHands:

@@ -91,6 +91,13 @@ def _conversion(field: Any) -> Callable[[Any], Any]:
     members = {member.value: member for member in getattr(field, "enum_type", ())}
     if members:
         return lambda value: members.get(value) or convert(value)
-    if field.field_type is datetime:
-        return lambda value: value if value.__class__ is datetime and value.tzinfo is UTC else convert(value)
-    return convert
+    return _instants(convert) if field.field_type is datetime else convert
+
+
+def _instants(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if value.__class__ is str:  # as SQLite and JSON tell it
+            value = datetime.fromisoformat(value)
+        return value if value.__class__ is datetime and value.tzinfo is UTC else convert(value)
+
+    return read

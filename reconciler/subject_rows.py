@@ -20,19 +20,10 @@ from reconciler.models import Server
 Key = TypeVar("Key")
 Row = TypeVar("Row")
 
-_EPISODE = (
-    "id", "account_id", "server_id", "started_at", "ended_at", "admitted", "admitted_at", "granted", "awaits",
-    "awaits_since", "shielded_for", "shielded_since",
-)  # fmt: skip
-
 _PARTS = {
     "overrides": Part(
         columns="id, account_id, server_id, kind, placed_at, expires_at, revoked_at, by_customer",
         rows="FROM override WHERE account_id IN (SELECT id FROM asked)",
-    ),
-    "episodes": Part(
-        columns=", ".join(_EPISODE),
-        rows="FROM episode WHERE ended_at IS NULL AND account_id IN (SELECT id FROM asked)",
     ),
     "notices": Part(
         columns="n.id, n.episode_id, n.stage, n.template, n.state, n.created_at, n.delivered_at, "
@@ -97,9 +88,9 @@ class SubjectRows:
 async def read(account_ids: Iterable[int], *, now: datetime) -> SubjectRows:
     """Return the rows of these accounts. An invoice that is overdue and was not seen so yet counts from `now`."""
     found = await _bundle().read(account_ids)
-    episodes = _nested((row.account_id, row.server_id, row) for row in map(_episode, found["episodes"]))
-    ended = [(_server(columns), instant(ended_at)) for ended_at, *columns in found["uncovered"]]
-    servers = [server for server, _ in ended] + [_server(columns) for columns in found["climbing"]]
+    episodes = _nested((row.account_id, row.server_id, row) for row in map(Episode.of_row, found["episodes"]))
+    ended = [(Server.of_row(columns), instant(ended_at)) for ended_at, *columns in found["uncovered"]]
+    servers = [server for server, _ in ended] + [Server.of_row(columns) for columns in found["climbing"]]
     return SubjectRows(
         overrides=grouped((row[1], _override(*row)) for row in found["overrides"]),
         episodes=episodes,
@@ -122,7 +113,11 @@ async def read(account_ids: Iterable[int], *, now: datetime) -> SubjectRows:
 
 @functools.cache
 def _bundle() -> Bundle:
-    """Return the statement; whole servers are in it too, whose columns are known once the ORM has been set up."""
+    """Return the statement; whole rows are in it too, whose columns are known once the ORM has been set up."""
+    episodes = Part(
+        columns=", ".join(Episode.columns()),
+        rows="FROM episode WHERE ended_at IS NULL AND account_id IN (SELECT id FROM asked)",
+    )
     server = ", ".join(f"s.{name}" for name in Server.columns())
     ended = Part(
         columns=f"u.ended_at, {server}",
@@ -136,7 +131,7 @@ def _bundle() -> Bundle:
         rows="FROM server s JOIN episode e ON e.server_id = s.id "
         "WHERE e.ended_at IS NULL AND e.account_id IN (SELECT id FROM asked)",
     )
-    return Bundle(_PARTS | {"uncovered": ended, "climbing": climbing})
+    return Bundle(_PARTS | {"episodes": episodes, "uncovered": ended, "climbing": climbing})
 
 
 def _override(_id: int, _account_id: int, server_id: int | None, kind: str, *rest: Any) -> OverrideFact:
@@ -149,14 +144,6 @@ def _override(_id: int, _account_id: int, server_id: int | None, kind: str, *res
         revoked_at=instant_or_none(revoked_at),
         by_customer=bool(by_customer),
     )
-
-
-def _episode(columns: list[Any]) -> Episode:
-    return Episode(**dict(zip(_EPISODE, columns, strict=True)))
-
-
-def _server(columns: list[Any]) -> Server:
-    return Server(**dict(zip(Server.columns(), columns, strict=True)))
 
 
 def _notice(_id: int, _episode_id: int, stage: str | None, template: str, *rest: Any) -> NoticeFact:
