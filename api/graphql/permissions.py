@@ -180,12 +180,15 @@ def roles_of(noun: str, field: str) -> Roles:
     return _by_field().get((noun, field), frozenset())
 
 
-def permitted(role: Role) -> list[str]:
+@functools.cache
+def permitted(role: Role) -> tuple[str, ...]:
     """Return the queries and mutations that a role may ask for."""
-    return sorted(
-        field
-        for (noun, field), roles in _by_field().items()
-        if noun in {"Query", "Mutation"} and role in roles
+    return tuple(
+        sorted(
+            field
+            for (noun, field), roles in _by_field().items()
+            if noun in {"Query", "Mutation"} and role in roles
+        )
     )
 
 

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
+from api.graphql.worked_out import Kept
 from billing.bundle import Bundle, Part, instant, instant_or_none
 from reconciler import restore_record
 from reconciler.hold_effects import effects_of
@@ -68,12 +68,12 @@ class ServerFacts:
     #: What we took and have not given back.
     record: RecordView
 
-    @cached_property
+    @Kept
     def observation(self) -> Reading | None:
         """What was last read of its guest."""
         return _reading(*self.read) if self.read is not None else None
 
-    @cached_property
+    @Kept
     def views(self) -> tuple[HoldView, ...]:
         """The holds as the pure rules take them."""
         return tuple(
@@ -89,12 +89,12 @@ class ServerFacts:
             for hold in self.holds
         )
 
-    @cached_property
+    @Kept
     def desired(self) -> Desired:
         """What the holds ask for."""
         return desired(self.views)
 
-    @cached_property
+    @Kept
     def status(self) -> ServerStatus:
         """What it is to its owner."""
         return server_status(
@@ -114,7 +114,7 @@ class ServerFacts:
         """What was last read of its power."""
         return self.observation.power if self.observation else Power.UNKNOWN
 
-    @cached_property
+    @Kept
     def backups_locked(self) -> bool | None:
         """Whether none of its backups could be deleted when they were last read; null while they never were.
 
@@ -124,7 +124,7 @@ class ServerFacts:
             return self.record.backups_locked or None
         return self.record.backups_locked or not self.observation.unprotected_backups
 
-    @cached_property
+    @Kept
     def restoring(self) -> bool:
         """Whether something of ours that no hold asks for any more is still to be given back."""
         if self.row.retired_at is not None:
@@ -132,7 +132,7 @@ class ServerFacts:
         power_owed = self.record.stopped_by_us and not self.desired.stop
         return power_owed or (self.record.backups_locked and not self.desired.lock_backups)
 
-    @cached_property
+    @Kept
     def in_sync(self) -> bool:
         """Whether what was read is what is asked for. No wish is met by anything once all of ours was given back."""
         if self.is_gone:

@@ -46,6 +46,6 @@ class ViewerQueries:
             person=context.principal.person,
             accounts=accounts,
             account=accounts[0] if len(accounts) == 1 else None,
-            permissions=permitted(context.principal.role),
+            permissions=list(permitted(context.principal.role)),
             server_time=context.now,
         )

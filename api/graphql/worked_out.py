@@ -1,4 +1,4 @@
-"""Types whose fields are worked out when they are first read: a page shows few of them, of many rows.
+"""What is worked out when it is first read: a page shows few fields, of many rows.
 
 Owns that trick alone. What a field comes to is said by its type.
 """
@@ -6,7 +6,24 @@ Owns that trick alone. What a field comes to is said by its type.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+
+Worth = TypeVar("Worth")
+
+
+class Kept(Generic[Worth]):
+    """A property that is worked out once: `functools.cached_property` without the lock that Python 3.11 takes there."""
+
+    def __init__(self, work: Callable[[Any], Worth]) -> None:
+        self._work = work
+        self.__doc__ = work.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Worth:
+        value = vars(instance)[self._name] = self._work(instance)
+        return value
 
 
 class WorkedOut:
