@@ -5,8 +5,10 @@ operations of the product and hold no logic of their own.
 """
 
 from api.cli.commands import app
+from api.long_lived import collect_less_often
 
 
 def main() -> None:
     """Run the command that the arguments name."""
+    collect_less_often()
     app()

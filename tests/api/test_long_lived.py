@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api import operations
+from api import cli, operations
 from api.cli import operating
 from api.long_lived import THRESHOLDS, keep_what_is_loaded
 
@@ -46,3 +46,11 @@ def test_serving_calls_it_once_it_answers(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(operating, "_settings", lambda: None)
     operating.serve()
     assert gc.get_threshold() == THRESHOLDS
+
+
+def test_a_command_collects_less_often_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forecast of a big fleet would else go through its objects again and again."""
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(cli, "app", lambda: asked.append(gc.get_threshold()))
+    cli.main()
+    assert asked == [THRESHOLDS]
