@@ -14,6 +14,7 @@ from tortoise.queryset import QuerySet
 
 from api.graphql import ids
 from api.graphql.errors import BAD_CURSOR, LIMIT_EXCEEDED, coded
+from api.graphql.worked_out import WorkedOut
 from billing.rules.words import phrase
 
 DEFAULT_PAGE = 20
@@ -36,11 +37,16 @@ class PageInfo:
 
 
 @strawberry.type
-class Edge(Generic[Node]):
+class Edge(WorkedOut, Generic[Node]):
     """One row of a list with its cursor."""
 
     node: Node
     cursor: str
+    listing: strawberry.Private[str]
+    key: strawberry.Private[Key]
+
+
+Edge.worked_out = {"cursor": lambda edge: ids.cursor(edge.listing, *edge.key)}
 
 
 @strawberry.type
@@ -188,14 +194,16 @@ def connection(
     count: Callable[[], Awaitable[int]],
 ) -> Connection[Node]:
     """Return a page of these nodes, each with its key; `more` follow in the direction that was asked for."""
-    cursors = [ids.cursor(listing, *key) for key in keys]
+    edges: list[Edge[Node]] = [
+        Edge.made_of(node=node, listing=listing, key=key) for node, key in zip(nodes, keys, strict=True)
+    ]
     return Connection(
-        edges=[Edge(node=node, cursor=text) for node, text in zip(nodes, cursors, strict=True)],
+        edges=edges,
         page_info=PageInfo(
             has_next_page=window.before is not None if window.backward else more,
             has_previous_page=more if window.backward else window.after is not None,
-            start_cursor=cursors[0] if cursors else None,
-            end_cursor=cursors[-1] if cursors else None,
+            start_cursor=edges[0].cursor if edges else None,
+            end_cursor=edges[-1].cursor if edges else None,
         ),
         count=count,
     )
