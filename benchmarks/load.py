@@ -13,6 +13,7 @@ from pathlib import Path
 
 #: Connections at once.
 CROWD = 8
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ async def load(port: int, pid: int, many: int, make: Callable[[int], bytes]) -> 
         requests=many,
         errors=errors,
         seconds=seconds,
-        server_seconds=_processor_seconds(pid) - before,
+        server_seconds=max(_processor_seconds(pid) - before, 1 / _TICKS),  # finer than a tick nothing is told
         p50=cut[49],
         p99=cut[98],
     )
@@ -94,4 +95,4 @@ async def _answered(reader: asyncio.StreamReader) -> bool:
 
 def _processor_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / _TICKS

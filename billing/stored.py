@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from tortoise.fields.base import Field
 from tortoise.models import Model
 
 
@@ -30,18 +31,18 @@ class Stored(Model):
         It is equal to the one that the ORM would make. Every model here names its columns as its fields.
         """
         shape = _shape(cls)
-        told = list(values)
-        for place, convert in shape.conversions:
-            value = told[place]
+        told = dict(zip(shape.columns, values, strict=True))
+        for name, convert in shape.conversions:
+            value = told[name]
             if value is not None:
-                told[place] = convert(value)
+                told[name] = convert(value)
         row = cls.__new__(cls)
-        columns = vars(row)
-        columns.update(zip(shape.columns, told, strict=True))
-        columns["_partial"] = False
-        columns["_saved_in_db"] = True
-        columns["_custom_generated_pk"] = shape.chosen_key
-        columns["_await_when_save"] = {}
+        row.__dict__ = told | {
+            "_partial": False,
+            "_saved_in_db": True,
+            "_custom_generated_pk": shape.chosen_key,
+            "_await_when_save": {},
+        }
         return row
 
     @classmethod
@@ -58,8 +59,8 @@ class _Shape:
     """What is the same for all rows of a model."""
 
     columns: tuple[str, ...]
-    #: By the place of a column, what makes the field's value of one that is not null.
-    conversions: tuple[tuple[int, Callable[[Any], Any]], ...]
+    #: By its name, what makes the field's value of a column that is not null.
+    conversions: tuple[tuple[str, Callable[[Any], Any]], ...]
     #: Whether somebody else than the database chooses the key.
     chosen_key: bool
 
@@ -68,22 +69,22 @@ class _Shape:
 def _shape(model: type[Stored]) -> _Shape:
     meta = model._meta  # noqa: SLF001  # the ORM's only account of a model
     columns = model.columns()
-    conversions = {
-        name: field.field_type
-        for name, _, field in meta.db_default_fields
-        if field.field_type not in _AS_STORED
-    } | {name: _conversion(field) for name, _, field in meta.db_complex_fields}
+    # Of every field, whatever the driver of the database that is open now converts itself: another may be opened next.
     return _Shape(
         columns=columns,
         conversions=tuple(
-            (place, conversions[name]) for place, name in enumerate(columns) if name in conversions
+            (name, _conversion(meta.fields_map[name]))
+            for name in columns
+            if not _as_stored(meta.fields_map[name])
         ),
         chosen_key=meta.db_pk_column not in meta.generated_db_fields,
     )
 
 
-#: Types that both drivers tell as they are.
-_AS_STORED = (int, str)
+def _as_stored(field: Field[Any]) -> bool:
+    """Return whether both drivers tell a field's values as they are."""
+    plain = type(field).to_python_value is Field.to_python_value
+    return plain and field.field_type in (int, str)
 
 
 def _conversion(field: Any) -> Callable[[Any], Any]:

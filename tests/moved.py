@@ -217,9 +217,10 @@ def opener(theatre: Any) -> Callable[..., AbstractAsyncContextManager[Situation]
         (theatre.folder / "state").mkdir(exist_ok=True)
         (theatre.folder / "state" / MARKER).write_text("0\n")
         async with theatre.world(plot) as world:
-            inventory = demo_site(world.site_url)
-            inventory["all"]["children"]["demo"]["vars"] |= site or {}
-            plot = replace(plot, inventory=inventory)
+            if site is not None:
+                inventory = demo_site(world.site_url)
+                inventory["all"]["children"]["demo"]["vars"] |= site
+                plot = replace(plot, inventory=inventory)
             async with assembled(theatre.folder, plot, world) as (scene, runtime):
                 yield Situation(scene=scene, runtime=runtime, clock=clock)
                 await runtime.dispatcher.aclose()

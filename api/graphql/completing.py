@@ -107,9 +107,25 @@ def listed(item: Part) -> Part:
 
 def plain_object(fields: Sequence[PlainField], classes: tuple[type, ...] | None) -> Reader:
     """Return what reads these fields of an object of one of the classes; null: of any."""
-    attributes = [field.attribute for field in fields if field.attribute is not None]
-    if len(attributes) == len(fields) > 1:
-        return _all_attributes(fields, attrgetter(*attributes), classes)
+    there = [field for field in fields if field.attribute is not None]
+    if len(there) < 2:
+        return _one_by_one(fields, classes)
+    attributes = _all_attributes(there, attrgetter(*(str(field.attribute) for field in there)), classes)
+    others = [(field.name, field.get, field.read) for field in fields if field.attribute is None]
+    if not others:
+        return attributes
+    order = dict.fromkeys(field.name for field in fields)
+
+    def read(source: Any, run: Run) -> dict[str, Any]:
+        told: dict[str, Any] = order | attributes(source, run)
+        for name, get, read_value in others:
+            told[name] = read_value(get(source, run), run)
+        return told
+
+    return read
+
+
+def _one_by_one(fields: Sequence[PlainField], classes: tuple[type, ...] | None) -> Reader:
     steps = [(field.name, field.get, field.read) for field in fields]
 
     def read(source: Any, run: Run) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import strawberry
 
 #: No key has more parts than this.
 MOST_PARTS = 8
+_FOR_ADDRESSES = bytes.maketrans(b"+/", b"-_")
 
 
 def global_id(noun: str, key: int | str) -> strawberry.ID:
@@ -50,7 +51,7 @@ def _number(text: str) -> int | None:
 
 
 def _encode(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return binascii.b2a_base64(text.encode(), newline=False).translate(_FOR_ADDRESSES).decode().rstrip("=")
 
 
 def _decode(text: str) -> str | None:

@@ -1,6 +1,6 @@
 """Rows become the objects that the ORM would make of them."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import pytest
@@ -10,9 +10,9 @@ from tortoise.models import Model
 
 from api import tokens
 from api.models import Role
-from billing.models import Account
+from billing.models import Account, Invoice
 from billing.rules.terms import Stage
-from billing.stored import Stored
+from billing.stored import Stored, _shape
 
 _ALL = "SELECT * FROM {}"
 _AS_THE_ORM: Any = vars(Model)["_init_from_db"].__func__
@@ -45,6 +45,23 @@ async def test_a_row_becomes_what_the_orm_makes_of_it(factory: Any, clock: Any) 
             seen += 1
     assert seen > 8
     assert {"account", "server", "api_token"} <= {model._meta.db_table for model in _stored()}
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_a_row_owes_nothing_to_the_database_that_was_open_before(
+    factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL tells days and flags as they are, SQLite as text and numbers, and one process may open both."""
+    invoice = await factory.invoice(await factory.account(), due_on=date(2026, 11, 20))
+    (told,) = await get_connection("default").execute_query_dict(_ALL.format("invoice"))
+    assert isinstance(told["due_on"], str)
+    for conversions in ("db_default_fields", "db_complex_fields"):
+        monkeypatch.setattr(Invoice._meta, conversions, [])
+    _shape.cache_clear()
+    try:
+        assert Invoice._init_from_db(**told).due_on == invoice.due_on
+    finally:
+        _shape.cache_clear()
 
 
 @pytest.mark.usefixtures("sqlite_database")

@@ -60,9 +60,12 @@ _USED_OFTEN = " ".join(f"fragment f{i} on Query {{ viewer {{ role }} }}" for i i
 async def test_it_refuses_many_selections_and_says_what_to_do(door: Any, query: str, told: str) -> None:
     """It never compares them with one another, which would hold up everybody."""
     await door.ask(Role.ADMIN, VIEWER)  # the application is built by then
-    begun = time.process_time()
-    error = (await door.ask(Role.ADMIN, query))["errors"][0]
-    assert time.process_time() - begun < 0.5
+    took = []
+    for _ in range(3):  # a collection of garbage may fall into one of them
+        begun = time.process_time()
+        error = (await door.ask(Role.ADMIN, query))["errors"][0]
+        took.append(time.process_time() - begun)
+    assert min(took) < 0.5
     assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
     assert told in error["message"]
 
