@@ -27,7 +27,7 @@ from billing.money_models import (
     TransactionKind,
 )
 from billing.notice_recheck import ADJUSTMENT_ISSUED
-from billing.notices import NoticeRequest
+from billing.notice_request import NoticeRequest
 from billing.rules import due
 from billing.rules.money import Money
 from billing.rules.policy import Policy

@@ -18,7 +18,7 @@ from billing.clock import Clock
 from billing.models import Account, Invoice
 from billing.money_models import InvoiceLine, MeteredAccount, UsageInterval
 from billing.notice_recheck import INVOICE_ISSUED
-from billing.notices import NamedServer, NoticeRequest
+from billing.notice_request import NamedServer, NoticeRequest
 from billing.rules import due
 from billing.rules.metering import Line, elapsed, lines_of
 from billing.rules.months import due_day, end_of, following

@@ -108,6 +108,8 @@ class Content:
     invoices: tuple[NamedInvoice, ...] = ()
     #: Names of the servers that the notice is about.
     servers: tuple[str, ...] = ()
+    #: Names of servers that somebody else keeps restricted, whatever is paid.
+    kept: tuple[str, ...] = ()
     #: The one server whose subscription has ended, when that is the reason.
     ended_server: str | None = None
     effects: frozenset[Effect] = frozenset()
@@ -195,6 +197,8 @@ def _values(content: Content, words: Words) -> Mapping[str, object]:
         "name": _own(content.reader.name),
         "servers": words.names([_own(server) for server in content.servers]),
         "how_many": len(content.servers),
+        "kept": words.names([_own(server) for server in content.kept]) if content.kept else None,
+        "how_many_kept": len(content.kept),
         "ended_server": _own(content.ended_server) if content.ended_server else None,
         "invoices": [_invoice(invoice, words) for invoice in content.invoices],
         "total": _total(content.invoices, words),
@@ -289,6 +293,7 @@ def _samples(language: str) -> tuple[Content, ...]:
         reader=reader,
         invoices=(invoice, invoice),
         servers=("web",),
+        kept=("shop",),
         effects=frozenset(Effect),
         next_stage=upcoming,
         ahead=Ahead(

@@ -7,7 +7,7 @@ delivery is a fact of the account, and wakes it.
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,11 +18,12 @@ from tortoise.transactions import in_transaction
 from billing import audit, work_queue
 from billing.clock import Clock
 from billing.mail import Letter, MailDelayedError, Mailer, MailRefusedError, usable
-from billing.models import Account, Invoice, Notice
+from billing.models import Account, Notice
 from billing.notice_recheck import still_asks
-from billing.notice_text import NOTHING_AHEAD, Ahead, Content, NamedInvoice, NextStage, Reader, shipped
+from billing.notice_request import NoticeRequest, content_of
+from billing.notice_text import shipped
 from billing.refusal import RefusalCode, refusal, required_reason
-from billing.rules.terms import Effect, NoticeState, Stage
+from billing.rules.terms import NoticeState
 from billing.staff import Staff, StaffUnreachableError
 
 log = structlog.get_logger(__name__)
@@ -40,33 +41,6 @@ GIVE_UP_AFTER = timedelta(days=5)
 #: Attempts after which a person is told that a message is still waiting; it is tried on.
 ATTEMPTS_UNTIL_TOLD = 3
 AT_ONCE = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedServer:
-    """One server that a notice names."""
-
-    id: int
-    name: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoticeRequest:
-    """A notice to the customer of one account. The same `dedupe_key` is queued once, ever."""
-
-    account: Account
-    template: str
-    dedupe_key: str
-    stage: Stage | None = None
-    episode_id: int | None = None
-    invoices: Sequence[Invoice] = ()
-    servers: Sequence[NamedServer] = ()
-    #: The server whose subscription has ended, when the notice is about that and not about invoices.
-    ended_server: NamedServer | None = None
-    #: What the stage does now.
-    effects: frozenset[Effect] = frozenset()
-    next_stage: NextStage | None = None
-    ahead: Ahead = NOTHING_AHEAD
 
 
 #: Whether a notice that is about to be sent would be queued now, in the same words.
@@ -97,7 +71,7 @@ async def queue(request: NoticeRequest, *, now: datetime) -> Notice:
     a work item: nobody was told, so nothing follows from it.
     """
     account = request.account
-    text = shipped().render(request.template, _content(request))
+    text = shipped().render(request.template, content_of(request))
     servers = [*request.servers, *([request.ended_server] if request.ended_server else [])]
     addresses = _addresses_of(account)
     values = {
@@ -257,31 +231,6 @@ def _letter_key(notice: Notice) -> str:
     """Return what makes a notice's letter recognisable, the same for every attempt, in this database and no other."""
     mark = hashlib.sha256(f"{notice.dedupe_key} {notice.created_at.isoformat()}".encode()).hexdigest()
     return f"notice-{notice.id}-{mark[:16]}"
-
-
-def _content(request: NoticeRequest) -> Content:
-    account = request.account
-    return Content(
-        reader=Reader(name=account.name, locale=account.locale, time_zone=account.time_zone),
-        invoices=tuple(_named(invoice) for invoice in request.invoices),
-        servers=tuple(server.name for server in request.servers),
-        ended_server=request.ended_server.name if request.ended_server else None,
-        effects=request.effects,
-        next_stage=request.next_stage,
-        ahead=request.ahead,
-    )
-
-
-def _named(invoice: Invoice) -> NamedInvoice:
-    return NamedInvoice(
-        id=invoice.id,
-        number=invoice.number,
-        amount=invoice.amount_due,
-        currency=invoice.currency,
-        due_on=invoice.due_on,
-        overdue_at=invoice.overdue_at,
-        url=invoice.hosted_url,
-    )
 
 
 def _key(dedupe_key: str) -> str:

@@ -10,17 +10,17 @@ from datetime import datetime, timedelta
 
 from billing import notices, work_queue
 from billing.models import Account, Invoice
+from billing.notice_request import NamedServer, NoticeRequest
 from billing.notice_text import Ahead, NextStage
-from billing.notices import NamedServer, NoticeRequest
 from billing.rules import ladder
 from billing.rules import notices as rules
 from billing.rules.facts import AccountFacts, CoverageFacts, EpisodeFact
-from billing.rules.ladder import Eligibility
+from billing.rules.ladder import Debt, Eligibility
 from billing.rules.notices import NoticeDue, NoticeKind
 from billing.rules.policy import Policy
-from billing.rules.terms import Effect, Stage
+from billing.rules.terms import Effect, HoldCause, Stage
 from reconciler.billing_holds import exemptions_of, is_active, joined_at
-from reconciler.models import Server
+from reconciler.models import Hold, Server
 from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
 
@@ -139,6 +139,9 @@ async def _queue(subject: Subject, due: NoticeDue, stage: Stage, now: datetime) 
     account, policy = subject.account, subject.policy
     episode = subject.episode.id if subject.episode else "none"
     servers = [NamedServer(id=server.id, name=server.name) for server in await _reached(subject, now)]
+    restored = due.kind is NoticeKind.RESTORED
+    others = await _held_by_others([server.id for server in servers]) if restored else frozenset[int]()
+    kept = [server for server in servers if server.id in others]
     coming = subject.eligibility.next
     scope = f"episode:{episode}" if due.kind is not NoticeKind.BEFORE_DUE else "account"
     await notices.queue(
@@ -149,10 +152,11 @@ async def _queue(subject: Subject, due: NoticeDue, stage: Stage, now: datetime) 
             stage=due.stage,
             episode_id=subject.episode.id if subject.episode else None,
             invoices=await Invoice.filter(id__in=list(due.invoice_ids)).order_by("overdue_at", "id"),
-            servers=[] if subject.server else servers,
+            servers=[] if subject.server else [server for server in servers if server not in kept],
+            kept=kept,
             ended_server=servers[0] if subject.server else None,
             # The good news tells what is given back: what the stage had taken.
-            effects=_shown_effects(subject, subject.admitted if due.kind is NoticeKind.RESTORED else stage),
+            effects=_shown_effects(subject, subject.admitted if restored else stage),
             next_stage=NextStage(stage=coming.stage, at=coming.at, effects=policy.effects_at(coming.stage))
             if coming and coming.stage.rank > stage.rank
             else None,
@@ -168,8 +172,17 @@ def _review(subject: Subject, stage: Stage, now: datetime) -> datetime | None:
     rung = subject.policy.at(review)
     if debt is None or stage is review or rung is None or rung.stage is not review:
         return None
-    age = max(now - debt.age_from, timedelta(0))
-    return debt.age_from + subject.policy.earliest(review, standing=stage, age=age)
+    found = debt.age_from + subject.policy.earliest(review, standing=stage, age=_age(debt, now))
+    coming = subject.eligibility.next
+    if coming is None or coming.stage.rank <= stage.rank:
+        return found
+    # What holds the next stage back, such as an extension, holds back all that follow.
+    held = subject.policy.earliest(review, standing=coming.stage, age=_age(debt, coming.at))
+    return max(found, debt.age_from + held)
+
+
+def _age(debt: Debt, at: datetime) -> timedelta:
+    return max(at - debt.age_from, timedelta(0))
 
 
 def _shown_effects(subject: Subject, stage: Stage) -> frozenset[Effect]:
@@ -184,6 +197,13 @@ async def _reached(subject: Subject, now: datetime) -> list[Server]:
         return servers
     spared = {id_ for id_, rows in exemptions.items() if any(is_active(row, now) for row in rows)}
     return [server for server in servers if server.id not in spared and server.missing_since is None]
+
+
+async def _held_by_others(server_ids: Sequence[int]) -> frozenset[int]:
+    """Return those of these servers that neither billing nor their owner keeps restricted, but somebody else."""
+    ours = (HoldCause.BILLING, HoldCause.CUSTOMER)
+    held = Hold.filter(server_id__in=list(server_ids), lifted_at=None).exclude(cause__in=ours)
+    return frozenset(await held.values_list("server_id", flat=True))  # type: ignore[arg-type]  # the ORM's stub
 
 
 async def _servers(subject: Subject) -> list[Server]:

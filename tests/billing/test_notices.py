@@ -10,7 +10,8 @@ from tortoise.transactions import in_transaction
 from billing import notices
 from billing.mail import Letter, SmtpMailer
 from billing.models import Account, AuditEntry, Invoice, Notice, WorkItem, WorkState
-from billing.notices import NamedServer, NoticeRequest, deliver_due, mark_delivered, queue, queue_staff
+from billing.notice_request import NamedServer, NoticeRequest
+from billing.notices import deliver_due, mark_delivered, queue, queue_staff
 from billing.refusal import RefusalError
 from billing.rules.terms import Effect, InvoiceStatus, NoticeState, Stage
 

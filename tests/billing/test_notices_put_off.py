@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from billing.models import Account, Invoice, Notice, WorkItem, WorkState
-from billing.notices import NoticeRequest, queue, queue_staff
+from billing.notice_request import NoticeRequest
+from billing.notices import queue, queue_staff
 from billing.rules.terms import NoticeState, Stage
 
 

@@ -11,7 +11,8 @@ from billing.advance_notices import queue_ahead, still_due
 from billing.clock import ManualClock
 from billing.models import Account, Episode, Notice, WorkItem
 from billing.money_models import Card
-from billing.notices import NamedServer, NoticeRequest, queue
+from billing.notice_request import NamedServer, NoticeRequest
+from billing.notices import queue
 from billing.rules.policy import Policy
 from billing.rules.terms import NoticeState, Stage
 from billing.settling import Means

@@ -1,6 +1,7 @@
 """Notices are queued with the standing that calls for them, in its transaction."""
 
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -207,7 +208,7 @@ async def test_good_news_of_a_warning_speaks_of_no_stop(debtor, factory, settle,
 
     told = await latest()
     assert told.template == "restored"
-    assert "Nothing had to be stopped or locked" in told.body
+    assert "Nothing of yours is stopped or locked for money." in told.body
     assert "started again" not in told.body
 
 
@@ -255,3 +256,32 @@ async def test_the_first_mail_of_a_stage_says_what_comes_next_and_when(lite, deb
         assert comes in body
         assert effect in body
     assert first[Stage.SUSPENDED].created_at - last.created_at == timedelta(hours=48)
+
+
+async def test_good_news_names_apart_what_somebody_else_keeps_restricted(delinquent, factory, settle, clock):
+    """Who has paid is not told that all is open while a server stays off for abuse."""
+    account, invoice, [open_again, kept] = await delinquent(2)
+    await factory.hold(kept, cause="ABUSE", stops_server=True)
+    await Invoice.filter(id=invoice.id).update(status="PAID", amount_due=0)
+    await note_fact(account.id, now=clock.now())
+
+    await settle(account)
+
+    told = await latest()
+    assert (told.template, told.subject) == ("restored", "What you owed is settled")
+    body = " ".join(told.body.split())
+    assert f"This is about your server {open_again.name}." in body
+    assert f"Server {kept.name} stays restricted for another reason" in body
+
+
+async def test_dates_no_decision_about_removal_before_the_next_stage(lite, debtor, factory, clock):
+    """An extension holds back the next stage and, with it, all that follow."""
+    account, _, _ = await debtor(locale="en", time_zone="UTC")
+    until = clock.now() + timedelta(days=200)
+    await factory.override(account, kind="EXTEND_GRACE", expires_at=until)
+
+    await lite.settle()
+
+    body = " ".join((await latest()).body.split())
+    (removed,) = re.findall(r"are removed, not before (\d+ \w+ \d{4})", body)
+    assert datetime.strptime(removed, "%d %B %Y").replace(tzinfo=UTC) > until
