@@ -13,6 +13,8 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from api.database import known_migrations, private_connection, schema_version
 
 Rows = list[dict[str, Any]]
+#: What brings a database up to this program.
+UPGRADE = "run `abeyance db upgrade`"
 
 
 def expected_file(dialect: str) -> Path:
@@ -32,9 +34,7 @@ async def check(url: str) -> list[str]:
             f"the database is at {version}, which this program does not know: it is newer than the program"
         ]
     if version != known[-1]:
-        return [
-            f"the database is at {version or 'no migration'}, the program at {known[-1]}: run `abeyance db upgrade`"
-        ]
+        return [f"the database is at {version or 'no migration'}, the program at {known[-1]}: {UPGRADE}"]
     dialect, found = await read_catalog(url)
     expected = expected_file(dialect).read_text(encoding="utf-8").splitlines()
     return [f"missing: {line}" for line in expected if line not in set(found)] + [

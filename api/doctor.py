@@ -104,8 +104,11 @@ async def _database(settings: Settings, clock: Clock) -> list[Finding]:
         return [_wrong("database", str(problem), "correct ABEYANCE_DATABASE_URL, or start the database")]
     if differences:
         more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
-        remedy = "run `abeyance db upgrade`; if it is at the newest migration already, `abeyance db check` lists all"
-        return [_wrong("database", differences[0] + more, remedy)]
+        said = differences[0].removesuffix(f": {catalog.UPGRADE}")
+        by_hand = (
+            "undo what was changed by hand, or run the program that made it; `abeyance db check` lists all"
+        )
+        return [_wrong("database", said + more, by_hand if said == differences[0] else catalog.UPGRADE)]
     found = [_ok("database", "answers, and its catalog is as it should be")]
     if url.startswith("postgres"):
         found.append(await _database_clock(url, clock))
@@ -291,7 +294,9 @@ async def _sites(settings: Settings, clock: Clock) -> list[Finding]:
                 found.append(_wrong(part, f"the token could destroy: {', '.join(seen.excess[:10])}", remedy))
             stranger = identity.mismatch(site, known.get(site.name, {}), seen)
             if stranger is not None:
-                found.append(_wrong(part, stranger, safety.OTHER_PLATFORM))
+                found.append(
+                    _wrong(part, stranger, safety.OTHER_PLATFORM[0].lower() + safety.OTHER_PLATFORM[1:])
+                )
             elif not seen.complete:
                 said = seen.problem or f"no answer from {', '.join(sorted(seen.silent_nodes))}"
                 found.append(
