@@ -16,6 +16,7 @@ from billing import audit
 from billing.clock import Clock
 from billing.models import Account
 from billing.refusal import RefusalCode, refusal
+from billing.rules.terms import HoldCause
 from reconciler import cancelling, readings, restore_record, retrying, stray
 from reconciler.actions import Actions
 from reconciler.inventory import InventoryError
@@ -32,6 +33,14 @@ _UNDOES = {
     "start_guests": (StepKind.START, Q(stops_server=True)),
     "unlock_backups": (StepKind.UNLOCK_BACKUPS, Q(locks_backups=True)),
     "open_access": (StepKind.OPEN_ACCESS, Q(locks_account=True)),
+}
+#: What ends a hold that forbids it.
+_ENDED_BY = {
+    HoldCause.BILLING: "paying what is overdue or renewing the subscription ends it, or the override `EXEMPT`",
+    HoldCause.CUSTOMER: "switching it on by `serverPowerSet` ends it",
+    HoldCause.ABUSE: "`holdLift` ends it",
+    HoldCause.MAINTENANCE: "`holdLift` ends it",
+    HoldCause.ADMIN: "`holdLift` ends it",
 }
 #: What is answered where no restore record says what to give back.
 _NOTHING_TAKEN = {
@@ -108,7 +117,8 @@ class ByHand:
         in_force = Q(lifted_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
         hold = await Hold.filter(in_force, forbidding, server_id=server_id).first()
         if hold is not None:
-            raise refusal(RefusalCode.CONFLICT, f"a hold of cause {hold.cause} still asks for it", "serverId")
+            told = f"a hold of cause {hold.cause} keeps it so: {_ENDED_BY[hold.cause]}"
+            raise refusal(RefusalCode.CONFLICT, told, "serverId")
         await self._refuse_idle_wish(kind, server)
         async with in_transaction():
             await Account.filter(id=server.account_id).update(next_change_at=now)

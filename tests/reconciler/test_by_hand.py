@@ -109,7 +109,7 @@ async def test_gives_nothing_back_that_a_hold_asks_for(by_hand, lite, debtor, fa
     _, _, (server,) = await debtor()
     await factory.hold(server, **hold)
 
-    with pytest.raises(RefusalError, match="still asks for it"):
+    with pytest.raises(RefusalError, match="a hold of cause BILLING keeps it so: paying what is overdue"):
         await by_hand.give_back(action, server.id, reason="please", actor="ida")
     assert lite.woken == 0
 
