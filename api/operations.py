@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import structlog
 import uvicorn
@@ -273,7 +274,7 @@ async def settle(runtime: Runtime, *, rounds: int = 50) -> None:
             return
 
 
-async def observe_now(settings: Settings) -> list[dict[str, object]]:
+async def observe_now(settings: Settings) -> list[dict[str, Any]]:
     """Observe every site once and return how each stands; where another process does that already, what it read."""
     url = settings.database_url.get_secret_value()
     async with opened(settings, policies_needed=False) as runtime, leadership(url) as lead:

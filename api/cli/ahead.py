@@ -32,6 +32,8 @@ def forecast(
     json: Json = False,
 ) -> None:
     """Say who reaches which stage when, if nothing is paid. Nothing is changed."""
+    from billing.rules.terms import Stage
+
     rows = now_running(_forecast(_settings(), days, account))
     if json:
         say_json(rows)
@@ -39,7 +41,7 @@ def forecast(
     for row in rows:
         say(_line(row, "from"))
     reached = Counter(row["to"] for row in rows)
-    told = ", ".join(f"{number} to {stage}" for stage, number in reached.items())
+    told = ", ".join(f"{reached[stage]} to {stage}" for stage in Stage if reached[stage])
     say(f"In the next {days} days, if nothing is paid: {told or 'nobody changes a stage'}.")
 
 

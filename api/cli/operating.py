@@ -104,9 +104,9 @@ def observe(*, json: Json = False) -> None:
     elif not sites:
         tell("There are no sites: write inventory/hosts.yml; inventory/example shows how.")
     for site in [] if json else sites:
-        said = site["problem"] or f"complete at {site['complete_at']}"
-        silent = site["silent_nodes"]
-        say(f"{site['site']}: {said}{f'; no answer from {silent}' if silent else ''}")
+        silent = ", ".join(site["silent_nodes"])
+        read = f"no answer from {silent}" if silent else f"complete at {site['complete_at']}"
+        say(f"{site['site']}: {site['problem'] or read}")
     if any(site["problem"] for site in sites):
         raise Refused("not every site could be read; what was said of each says why")
 

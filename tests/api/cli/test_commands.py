@@ -29,7 +29,9 @@ from api.graphql.schema import sdl
 from api.leadership import leadership
 from billing.clock import SystemClock
 from billing.models import AuditEntry
+from billing.rules.terms import NoticeState, Stage
 from reconciler import restore_record
+from reconciler.models import SiteState
 from reconciler.rules.terms import StepState
 
 CHECKOUT = Path(__file__).parents[3]
@@ -508,6 +510,24 @@ def test_the_plan_is_printed_and_changes_nothing(run: Any, sqlite_url: str) -> N
     assert (told["mode"], told["steps"]) == ("PLAN", [])
 
 
+async def _seen(url: str) -> None:
+    async with open_database(url):
+        read_at = SystemClock().now()
+        await SiteState.create(site="fra", silent_nodes=["pve1", "pve2"])
+        await SiteState.create(site="ham", silent_nodes=["pve1"], problem="no answer from pve1")
+        await SiteState.create(site="muc", complete_at=read_at)
+
+
+def test_it_says_once_which_nodes_are_silent(run: Any, sqlite_url: str, tmp_path: Path) -> None:
+    """In words, and not beside the problem that says so already."""
+    asyncio.run(_seen(sqlite_url))
+    given = {"database_url": sqlite_url, "state_dir": str(tmp_path / "state")}
+    first, second, third = run("observe", **given).stdout.splitlines()
+    assert first == "fra: no answer from pve1, pve2"
+    assert second == "ham: no answer from pve1"
+    assert third.startswith("muc: complete at 20")
+
+
 async def _debtor(url: str, factory: Any) -> tuple[str, str]:
     async with open_database(url):
         account = await factory.account()
@@ -534,6 +554,29 @@ def test_it_looks_ahead(run: Any, sqlite_url: str, factory: Any) -> None:
     unknown = run("forecast", "--days", "7", "--account", "nope", database_url=sqlite_url)
     assert (unknown.exit_code, unknown.stdout) == (1, "")
     assert run("forecast", "--days", "0", database_url=sqlite_url).exit_code == 2
+
+
+async def _latecomer(url: str, factory: Any) -> None:
+    async with open_database(url):
+        account = await factory.account()
+        now = SystemClock().now()
+        since = now - timedelta(days=3)
+        invoice = await factory.invoice(account, overdue_at=since, overdue_seen_at=since)
+        episode = await factory.episode(account, started_at=since, admitted=Stage.PAST_DUE, admitted_at=since)
+        await factory.notice(
+            account, stage=Stage.PAST_DUE, template="past_due", episode_id=episode.id, invoice_ids=[invoice.id],
+            server_ids=[], created_at=since, state=NoticeState.DELIVERED, delivered_at=since,
+        )  # fmt: skip
+
+
+def test_it_counts_by_the_order_of_the_stages(run: Any, sqlite_url: str, factory: Any) -> None:
+    """Whoever reaches a stage first, the milder ones are told first."""
+    asyncio.run(_latecomer(sqlite_url, factory))
+    asyncio.run(_debtor(sqlite_url, factory))
+    shown = run("forecast", "--days", "4", database_url=sqlite_url)
+    first, second, *_, last = shown.stdout.splitlines()
+    assert (": FINAL_NOTICE (" in first, ": PAST_DUE (" in second) == (True, True), shown.stdout
+    assert re.search(r"if nothing is paid: 1 to PAST_DUE, \d to FINAL_NOTICE", last), last
 
 
 def test_it_tries_a_policy(run: Any, sqlite_url: str, factory: Any, tmp_path: Path) -> None:
