@@ -184,7 +184,7 @@ def _about_stage(standing: AnnouncedStanding, now: datetime) -> Announcement:
 
 
 def _deadline(following: NextStage, added: frozenset[Effect]) -> Iterator[Phrase]:
-    """Yield what follows and when, and what it does beside what was done already."""
+    """Yield what follows and when, and what it does beside what was done already; nothing if that is no more."""
     at = following.at
     if Effect.STOP_SERVERS in added:
         yield phrase(
@@ -198,7 +198,7 @@ def _deadline(following: NextStage, added: frozenset[Effect]) -> Iterator[Phrase
         yield phrase(
             "If nothing is paid, the final warning follows on %(deadline)s at the earliest.", deadline=at
         )
-    else:
+    elif added:
         yield phrase(
             "If nothing is paid, the next step follows on %(deadline)s at the earliest.", deadline=at
         )

@@ -149,10 +149,11 @@ def _of_standing(asked: StandingQuestion) -> Iterator[Reason]:
 def _of_episode(asked: StandingQuestion) -> Iterator[Reason]:
     rung, counts_from = asked.policy.at(asked.stage), _counts_from(asked)
     if counts_from is not None:
-        said = phrase("Its age counts from then on.")
+        said = phrase("Its age counts from %(at)s on.", at=counts_from)
         if rung:
             said = phrase(
-                "Its age counts from then on; “%(stage)s” is supported from an age of %(span)s on.",
+                "Its age counts from %(at)s on; “%(stage)s” is supported from an age of %(span)s on.",
+                at=counts_from,
                 stage=STAGES[asked.stage],
                 span=rung.after,
             )

@@ -11,7 +11,7 @@ from datetime import datetime
 from billing.rules.gates import Gate
 from billing.rules.plain_words import HOLDS, OVERRIDES, PROMISED
 from billing.rules.reasons import Noun, Reason
-from billing.rules.terms import Effect, HoldCause, OverrideKind, Stage
+from billing.rules.terms import Effect, GateAction, HoldCause, OverrideKind, Stage
 from billing.rules.words import Phrase, counted, english, phrase
 from reconciler.rules.terms import Power, ServerStatus, StepKind, StepState
 from reconciler.rules.world import RecordView
@@ -172,7 +172,7 @@ def _hold(hold: HoldTold, story: ServerStory) -> Reason:
     return Reason(
         rule=f"hold.{hold.cause.lower()}",
         said=(
-            f"{hold.reason.rstrip('.')}." if hold.reason is not None else HOLDS[hold.cause],
+            HOLDS[hold.cause] if hold.reason is None else f"{hold.cause}: {hold.reason.rstrip('.')}.",
             undone,
             *([phrase("It ends by itself on %(at)s.", at=hold.expires_at)] if hold.expires_at else []),
         ),
@@ -198,10 +198,13 @@ def _ladder(story: ServerStory) -> Iterator[Reason]:
 
 def override(one: OverrideTold) -> Reason:
     """Return a decision of staff, or the promise of a customer, as a reason."""
-    plain = PROMISED if one.by_customer else OVERRIDES[one.kind]
+    told: Phrase | str = PROMISED if one.by_customer else OVERRIDES[one.kind]
+    if one.reason is not None:
+        # What colleagues typed stands beside what they decided; a customer who reads its own words knows.
+        told = f"{'' if one.by_customer else f'{one.kind}: '}{one.reason.rstrip('.')}."
     return Reason(
         rule=f"override.{one.kind.lower()}",
-        said=(plain if one.reason is None else f"{one.reason.rstrip('.')}.", *_until(one.expires_at)),
+        said=(told, *_until(one.expires_at)),
         value=one.kind,
         since=one.since,
         until=one.expires_at,
@@ -232,8 +235,9 @@ def _difference(story: ServerStory) -> Iterator[Reason]:
         said = phrase("Its backups are to be locked and are not yet.")
         yield Reason(rule="not_in_sync.backups", said=(said,), since=at)
     elif not stop and story.power is Power.STOPPED and not unexplained:
-        said = phrase("It is off although nothing of ours asks for it.")
-        yield Reason(rule="off", said=(said,), since=at)
+        may_start = any(gate.action is GateAction.START and gate.allowed for gate in story.gates)
+        itself = (phrase("You can start it."),) if may_start else ()
+        yield Reason(rule="off", said=(phrase("It is off, and not because of us."), *itself), since=at)
 
 
 def _at_work(story: ServerStory) -> bool:
@@ -248,8 +252,8 @@ def _owed(story: ServerStory, effects: frozenset[Effect]) -> Iterator[Reason]:
         found = record.power or Power.UNKNOWN
         said = _FOUND.get(found, _FOUND[Power.UNKNOWN])
         yield Reason(rule="restore.power", said=(said,), value=found)
-    if record.backups_locked and Effect.LOCK_BACKUPS not in effects:
-        number = len(record.volumes)
+    number = len(record.volumes)
+    if number and record.backups_locked and Effect.LOCK_BACKUPS not in effects:
         said = counted(
             "One of its backups was protected by us and is opened again.",
             "%(number)s of its backups were protected by us and are opened again.",

@@ -244,7 +244,7 @@ async def test_infra_reads_why_a_server_is_held_and_not_why_an_account_was_spare
     seen = (await door.data(Role.INFRA, query, {"id": server.external_id}))["server"]
     told = {one["rule"]: one["text"] for one in seen["explanation"]}
     assert seen["holds"] == [{"reason": "new disks"}]
-    assert told["hold.maintenance"].startswith("new disks. ")
+    assert told["hold.maintenance"].startswith("MAINTENANCE: new disks. ")
     assert told["override.freeze"].startswith("Our staff holds further steps back for the time being. Until ")
 
 

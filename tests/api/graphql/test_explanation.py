@@ -333,7 +333,7 @@ CASES: list[tuple[Any, set[str], str]] = [
      "once the override is over"),
     (frozen, standing(("ladder.overdue", "ladder.frozen")) | {"gate.payment_overdue", "override.freeze"},
      "once the freeze is over"),
-    (exempt, {"override.exempt"}, "agreed on the phone"),
+    (exempt, {"override.exempt"}, "EXEMPT: agreed on the phone. Until"),
     (disputed, STANDING | OVERDUE, "unless the dispute is settled"),
     (is_suspended, HELD | CLOSED, "Paying the overdue invoices lifts it at once"),
     (node_down, HELD | CLOSED | {"not_in_sync.power", "held_back.node_silent"}, "STOP waits: node node1"),
@@ -341,7 +341,7 @@ CASES: list[tuple[Any, set[str], str]] = [
     (owner_stopped_it, HELD | CLOSED | {"hold.customer", "gate.server_held"}, "Its owner switches it on"),
     (paid, {"restoring", "restoring < restore.power", "restoring < restore.backups",
             "restoring < held_back.node_silent"}, "It was found running and is started again"),
-    (paid_but_abused, {"hold.abuse", "gate.server_held"}, "a payment does not"),
+    (paid_but_abused, {"hold.abuse", "gate.server_held"}, "ABUSE: spam. Staff lifts it"),
     (climbing_held, standing(("ladder.overdue", None), ("ladder.next", "guard"))
      | {"standing < guard < held_back.blast_radius"} | OVERDUE, "the guard has not let it happen"),
     (window_closed, standing(("ladder.overdue", None), ("ladder.next", "guard"))
@@ -362,7 +362,7 @@ CASES: list[tuple[Any, set[str], str]] = [
     (unknown, HELD | CLOSED | {"not_in_sync.power", "step"}, "is read again before anything else"),
     (failed, {"restoring", "restoring < restore.power", "restoring < restore.backups", "step"},
      "It was told: no space left."),
-    (turned_off, {"off"}, "nothing of ours asks for it"),
+    (turned_off, {"off"}, "It is off, and not because of us. You can start it."),
     (free, {"free"}, "takes no billing hold"),
 ]  # fmt: skip
 
@@ -417,6 +417,26 @@ async def test_those_who_see_no_money_are_led_to_no_invoice(case: Case) -> None:
         told = await case.explained(role)
         refs = [reason["ref"] for one in told for reason in (one, *one["because"]) if reason["ref"]]
         assert bool(refs) is leads, role
+
+
+async def test_nobody_is_told_to_start_what_is_closed(case: Case) -> None:
+    """Its site does not show it any more, and it was off before."""
+    await case.begin()
+    await missing(case)
+    await case.read(power=Power.STOPPED)
+    told = {one["rule"]: one["text"] for one in await case.explained(Role.CUSTOMER)}
+    assert told["off"] == "It is off, and not because of us."
+
+
+async def test_no_number_is_told_where_no_backup_was_protected(case: Case) -> None:
+    """The lock found none to protect; what is given back is the server alone."""
+    await case.begin()
+    await case.suspended()
+    await RestorePart.filter(part="backup").delete()
+    await case.pays()
+    told = words(await case.explained(Role.CUSTOMER))
+    assert "It was found running and is started again." in told
+    assert "backups were protected" not in told
 
 
 async def test_a_server_that_was_off_stays_off(case: Case) -> None:

@@ -62,7 +62,7 @@ async def test_a_delinquent_server_says_why(door: Any, factory: Any) -> None:
     assert (held["rule"], held["value"], held["by"]) == (
         "hold.billing", "LOCK_BACKUPS STOP_SERVERS", "system:reconciler"
     )  # fmt: skip
-    assert held["text"].startswith("payment is overdue since 2026-11-14. Paying")
+    assert held["text"].startswith("BILLING: payment is overdue since 2026-11-14. Paying")
     assert held["ref"]["__typename"] == "Invoice"
     assert held["ref"]["id"]
     assert invoice.id == 1
@@ -171,7 +171,7 @@ async def test_an_override_opens_what_it_names(door: Any, factory: Any) -> None:
     assert until == {"2026-12-20T09:00:00Z"}
     told = next(reason for reason in seen["explanation"] if reason["rule"] == "override.allow_backups")
     assert (told["text"].split(".")[0], told["by"], told["ref"]["__typename"]) == (
-        "agreed on the phone", "anna", "Override"
+        "ALLOW_BACKUPS: agreed on the phone", "anna", "Override"
     )  # fmt: skip
 
 

@@ -62,8 +62,7 @@ async def test_a_customer_reads_the_language_of_the_account(door: Any, suspended
         "title": "Ihr Konto ist gesperrt",
         "body": "Es sind € 12.345,60 überfällig. Ihre Backups bleiben erhalten und sind gesperrt. "
         "Ihre Server sind angehalten. Änderungen am Konto sind gesperrt; zahlen können Sie jederzeit. "
-        "Nichts wird gelöscht, und mit Ihrer Zahlung kommt alles von selbst zurück. "
-        "Ohne Zahlung folgt der nächste Schritt frühestens am 15. Dezember 2026, 00:00 Uhr MEZ.",
+        "Nichts wird gelöscht, und mit Ihrer Zahlung kommt alles von selbst zurück.",
         "action": "PAY",
         "actionLabel": "Jetzt zahlen",
         "stillWorks": [
@@ -96,7 +95,6 @@ async def test_staff_reads_english(door: Any, suspended: Account) -> None:
     ours, theirs = await _seen(door, suspended, Role.SUPPORT), await _seen(door, suspended, Role.CUSTOMER)
     assert ours["announcement"]["title"] == "Your account is suspended"
     assert "€12,345.60 is overdue." in ours["announcement"]["body"]
-    assert "15 December 2026, 00:00 CET" in ours["announcement"]["body"]
     assert ours["deploy"]["message"] == "The account is suspended because a payment is overdue."
     assert ours["tasks"][0]["message"] == "Your bank wants you to confirm a payment of €5.00."
     assert [ours[part]["code"] for part in ("announcement", "deploy")] == [
@@ -121,7 +119,8 @@ async def test_an_explanation_is_in_the_language_of_the_account(door: Any, suspe
     assert {one["rule"]: one["text"] for one in standing["because"]} == {
         "ladder.overdue": "Überfällig seit dem 15. November 2026, 00:00 Uhr MEZ.",
         "ladder.debt": "Eine Rechnung ist überfällig; die älteste entscheidet.",
-        "ladder.age": "Gezählt wird von da an; „gesperrt“ kommt frühestens nach 120 Stunden.",
+        "ladder.age": "Gezählt wird ab dem 15. November 2026, 00:00 Uhr MEZ; "
+        "„gesperrt“ kommt frühestens nach 120 Stunden.",
         "ladder.notice": "Eine Nachricht darüber wurde zugestellt.",
         "ladder.next": "„Aufbewahrung“ folgt am 15. Dezember 2026, 00:00 Uhr MEZ, wenn nichts gezahlt wird.",
     }
@@ -133,6 +132,7 @@ async def test_an_explanation_is_in_the_language_of_the_account(door: Any, suspe
     )
     staff = await _seen(door, suspended, Role.SUPPORT, query)
     assert staff["explanation"][0]["text"] == "The account stands at “suspended”."
+    assert "15 December 2026, 00:00 CET" in staff["explanation"][0]["because"][-1]["text"]
 
 
 async def test_a_refusal_is_in_the_callers_language(door: Any, suspended: Account) -> None:

@@ -96,6 +96,12 @@ def test_it_names_no_deadline_that_is_not_certain(standard: Policy, following: N
     assert "If nothing is paid" not in words(found)
 
 
+def test_it_announces_no_step_that_takes_nothing_more(standard: Policy) -> None:
+    """What was taken is kept from the next stage on; that is no deadline that a customer has to fear."""
+    found = shown(standard, Stage.SUSPENDED, NextStage(stage=Stage.RETAINED, at=LATER))
+    assert (found.deadline, "If nothing is paid" in words(found)) == (LATER, False)
+
+
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.CURRENT])
 def test_it_promises_only_what_the_gates_keep(standard: Policy, stage: Stage) -> None:
     """What the list says still works is open at the gates, and what it leaves out is not."""
@@ -166,13 +172,15 @@ def test_it_keeps_its_id_until_something_changes(standard: Policy) -> None:
 
 
 def test_it_says_something_whatever_follows(standard: Policy) -> None:
-    """Whatever the stage and what follows, no placeholder stays."""
+    """The day of whatever takes more or warns for the last time; no placeholder stays."""
     for stage in Stage:
         for following in Stage:
             if stage is Stage.CURRENT or following.rank <= stage.rank:
                 continue
             text = words(shown(standard, stage, NextStage(stage=following, at=LATER)))
-            assert "2026-11-22 12:00 UTC at the earliest" in text
+            takes_more = bool(standard.effects_at(following) - standard.effects_at(stage))
+            told = takes_more or following is Stage.DECOMMISSION_REVIEW
+            assert ("2026-11-22 12:00 UTC at the earliest" in text) is told
             assert "%" not in text
 
 
