@@ -305,7 +305,7 @@ def test_it_explains_a_server(run: Any, sqlite_url: str, factory: Any) -> None:
     said = run("explain", name, database_url=sqlite_url)
     assert said.exit_code == 0
     assert f"{name} of customer-2 is DELINQUENT; the account stands at CURRENT." in said.stdout
-    assert "- payment is overdue. Paying" in said.stdout
+    assert "- BILLING: payment is overdue. Paying" in said.stdout
     assert "last read differently. (since 2026-11-20 09:00 UTC)\n" in said.stdout
     told = json.loads(run("explain", name, "--json", database_url=sqlite_url).stdout)
     assert (told["status"], told["reasons"][0]["rule"]) == ("DELINQUENT", "hold.billing")
@@ -328,7 +328,7 @@ def test_it_explains_a_server_while_the_policy_files_are_refused(
     said = run("explain", name, database_url=sqlite_url, policies=refused_policies)
     assert said.exit_code == 0
     assert f"{name} of customer-2 is DELINQUENT; the account stands at CURRENT." in said.stdout
-    assert "- payment is overdue. Paying" in said.stdout
+    assert "- BILLING: payment is overdue. Paying" in said.stdout
     assert "standard.yaml" in said.stderr
     assert "its reasons are left out" in said.stderr
     told = json.loads(
