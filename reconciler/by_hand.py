@@ -19,6 +19,7 @@ from billing.refusal import RefusalCode, refusal
 from billing.rules.terms import HoldCause
 from reconciler import cancelling, readings, restore_record, retrying, stray
 from reconciler.actions import Actions
+from reconciler.hold_effects import in_force
 from reconciler.inventory import InventoryError
 from reconciler.models import Hold, Observation, Run, Server
 from reconciler.observe import note_deep
@@ -114,8 +115,7 @@ class ByHand:
         kind, forbidding = _UNDOES[action]
         now = self.clock.now()
         server = await Server.get(id=server_id)
-        in_force = Q(lifted_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
-        hold = await Hold.filter(in_force, forbidding, server_id=server_id).first()
+        hold = await Hold.filter(in_force(now), forbidding, server_id=server_id).first()
         if hold is not None:
             told = f"a hold of cause {hold.cause} keeps it so: {_ENDED_BY[hold.cause]}"
             raise refusal(RefusalCode.CONFLICT, told, "serverId")

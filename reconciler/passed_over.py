@@ -16,7 +16,6 @@ from reconciler import reach, subjects
 from reconciler.billing_holds import ended_at, is_active
 from reconciler.chunks import chunks
 from reconciler.models import Server
-from reconciler.rules.terms import Deployment
 from reconciler.rules.world import PassedOver
 from reconciler.subjects import Subject
 
@@ -56,13 +55,7 @@ async def load(
 
 
 def _spared(now: datetime) -> QuerySet[Server]:
-    return Server.filter(
-        reach.spared(now),
-        retired_at=None,
-        missing_since=None,
-        deployment=Deployment.SUCCEEDED,
-        guest__isnull=False,
-    )
+    return reach.present().filter(reach.spared(now))
 
 
 async def _of_the_stopped(policies: Mapping[str, Policy], now: datetime) -> list[tuple[Any, Stage]]:

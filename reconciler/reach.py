@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from tortoise.expressions import Q, Subquery
 from tortoise.functions import Count
+from tortoise.queryset import QuerySet
 
 from billing.models import Override
 from billing.rules.terms import OverrideKind
@@ -31,6 +32,13 @@ def spared(now: datetime) -> Q:
     return Q(free=True) | Q(id__in=Subquery(exempt.values("server_id")))
 
 
+def present() -> QuerySet[Server]:
+    """Return the servers that have a guest to restrict: set up, not retired, and not missing."""
+    return Server.filter(
+        retired_at=None, missing_since=None, deployment=Deployment.SUCCEEDED, guest__isnull=False
+    )
+
+
 async def sites(account_ids: Iterable[int]) -> Mapping[int, Mapping[str, int]]:
     """Return how many live servers that are not free each account has, by site; one without any is left out."""
     found: dict[int, dict[str, int]] = defaultdict(dict)
@@ -51,13 +59,7 @@ async def unread(
     """
     found: dict[int, dict[int, str]] = defaultdict(dict)
     for ids in chunks(account_ids):
-        reached = Server.filter(
-            account_id__in=ids,
-            retired_at=None,
-            missing_since=None,
-            deployment=Deployment.SUCCEEDED,
-            guest__isnull=False,
-        ).exclude(spared(now))
+        reached = present().filter(account_id__in=ids).exclude(spared(now))
         old = Q(observation__id__isnull=True) | Q(observation__observed_at__lt=now - max_age)
         rows = await reached.filter(old).values_list(
             "account_id", "id", "external_id", "site", "observation__observed_at"

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tortoise.expressions import F, Q
+from tortoise.expressions import F
 
 from billing.models import Account
 from billing.rules.terms import HoldCause
 from billing.stripe import inbox
 from reconciler import access, identity
+from reconciler.hold_effects import in_force
 from reconciler.models import Hold, ReconcilerState, Server, Step
 from reconciler.rules.terms import StepKind
 
@@ -76,10 +77,9 @@ class _Holding:
 
     @classmethod
     async def read(cls, server_ids: Sequence[int], now: datetime) -> "_Holding":
-        in_force = Q(lifted_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
         stopped: dict[int, frozenset[HoldCause]] = {}
         locked: dict[int, frozenset[HoldCause]] = {}
-        for hold in await Hold.filter(in_force, server_id__in=list(server_ids)):
+        for hold in await Hold.filter(in_force(now), server_id__in=list(server_ids)):
             if hold.stops_server:
                 stopped[hold.server_id] = stopped.get(hold.server_id, frozenset()) | {hold.cause}
             if hold.locks_backups:

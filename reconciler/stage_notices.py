@@ -20,6 +20,7 @@ from billing.rules.notices import NoticeDue, NoticeKind
 from billing.rules.policy import Policy
 from billing.rules.terms import Effect, HoldCause, Stage
 from reconciler.billing_holds import exemptions_of, is_active, joined_at
+from reconciler.hold_effects import in_force
 from reconciler.models import Hold, Server
 from reconciler.rules.terms import Mode
 from reconciler.subjects import Subject
@@ -140,7 +141,7 @@ async def _queue(subject: Subject, due: NoticeDue, stage: Stage, now: datetime) 
     episode = subject.episode.id if subject.episode else "none"
     servers = [NamedServer(id=server.id, name=server.name) for server in await _reached(subject, now)]
     restored = due.kind is NoticeKind.RESTORED
-    others = await _held_by_others([server.id for server in servers]) if restored else frozenset[int]()
+    others = await _held_by_others([server.id for server in servers], now) if restored else frozenset[int]()
     kept = [server for server in servers if server.id in others]
     coming = subject.eligibility.next
     scope = f"episode:{episode}" if due.kind is not NoticeKind.BEFORE_DUE else "account"
@@ -199,10 +200,10 @@ async def _reached(subject: Subject, now: datetime) -> list[Server]:
     return [server for server in servers if server.id not in spared and server.missing_since is None]
 
 
-async def _held_by_others(server_ids: Sequence[int]) -> frozenset[int]:
+async def _held_by_others(server_ids: Sequence[int], now: datetime) -> frozenset[int]:
     """Return those of these servers that neither billing nor their owner keeps restricted, but somebody else."""
     ours = (HoldCause.BILLING, HoldCause.CUSTOMER)
-    held = Hold.filter(server_id__in=list(server_ids), lifted_at=None).exclude(cause__in=ours)
+    held = Hold.filter(in_force(now), server_id__in=list(server_ids)).exclude(cause__in=ours)
     return frozenset(await held.values_list("server_id", flat=True))  # type: ignore[arg-type]  # the ORM's stub
 
 

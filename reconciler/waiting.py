@@ -5,8 +5,7 @@ Reads only. What is waited for is an open restore record that no hold of its ser
 
 from datetime import datetime
 
-from tortoise.expressions import Q
-
+from reconciler.hold_effects import in_force
 from reconciler.models import Hold, RestorePart
 from reconciler.restore_record import BACKUP_PARTS, POWER_PARTS
 
@@ -25,8 +24,7 @@ async def _released(parts: tuple[str, ...], effect: dict[str, bool], now: dateti
     """Return when each server whose `parts` are still taken lost the last hold that asked for them."""
     taken = RestorePart.filter(part__in=parts, closed_at=None, server_id__isnull=False)
     owed = set(await taken.distinct().values_list("server_id", flat=True))
-    in_force = Q(lifted_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
-    held = set(await Hold.filter(in_force, **effect).distinct().values_list("server_id", flat=True))
+    held = set(await Hold.filter(in_force(now), **effect).distinct().values_list("server_id", flat=True))
     ended: dict[object, datetime] = {}
     for hold in await Hold.filter(server_id__in=list(owed - held), **effect):
         end = hold.lifted_at or hold.expires_at

@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tortoise.expressions import Q
-
 from billing.models import Account
 from reconciler import access, identity, restore_record
 from reconciler.access import Pair
 from reconciler.chunks import chunks
+from reconciler.hold_effects import in_force
 from reconciler.inventory import Inventory, InventoryError, Site
 from reconciler.models import Hold, Observation, RestorePart, Server, SiteState, Step
 from reconciler.restore_record import BACKUP_PARTS, POWER_PARTS
@@ -83,8 +82,7 @@ async def _with_a_gap(now: datetime) -> set[int]:
 
 
 async def _held(now: datetime, **effect: bool) -> set[int]:
-    in_force = Q(lifted_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
-    held = Hold.filter(in_force, server__retired_at=None, **effect)
+    held = Hold.filter(in_force(now), server__retired_at=None, **effect)
     return await _ids(held.distinct().values_list("server_id"))
 
 

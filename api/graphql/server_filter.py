@@ -12,6 +12,7 @@ from api.graphql import ids
 from api.graphql.context import Context
 from api.graphql.nodes import HoldCause, ServerStatus
 from api.graphql.texts import searchable
+from reconciler.hold_effects import in_force
 from reconciler.models import Hold, Observation, RestorePart
 from reconciler.restore_record import POWER_PARTS
 from reconciler.rules.terms import Deployment, Power
@@ -86,8 +87,7 @@ def _differs(context: Context) -> Q:
 
 
 def _holding(context: Context, **narrowed: Any) -> Q:
-    in_force = Q(lifted_at__isnull=True) & (Q(expires_at__isnull=True) | Q(expires_at__gt=context.now))
-    return _ids_in(Hold.filter(in_force, **narrowed))
+    return _ids_in(Hold.filter(in_force(context.now), **narrowed))
 
 
 def _taken(*parts: str) -> Q:

@@ -262,6 +262,7 @@ async def test_good_news_names_apart_what_somebody_else_keeps_restricted(delinqu
     """Who has paid is not told that all is open while a server stays off for abuse."""
     account, invoice, [open_again, kept] = await delinquent(2)
     await factory.hold(kept, cause="ABUSE", stops_server=True)
+    await factory.hold(open_again, cause="MAINTENANCE", stops_server=True, expires_at=clock.now())
     await Invoice.filter(id=invoice.id).update(status="PAID", amount_due=0)
     await note_fact(account.id, now=clock.now())
 
