@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything runs from .venv, which `make setup` fills from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-foreign demo test unit nightly bench-api bench-ahead test-stripe check format lock schema docs clients ide words
+.PHONY: help setup setup-dev setup-foreign demo test unit nightly bench-api bench-ahead bench-attacks test-stripe check format lock schema docs clients ide words
 
 PY := .venv/bin/python
 # Much of the suite waits for real plays, so that a few more workers than processors pay.
@@ -42,6 +42,9 @@ bench-ahead: setup-dev ## Measure the forecast of a large fleet; ARGS="--account
 
 bench-api: setup-dev ## Measure the API against a hand-written one; ARGS="--fleet small" is quick
 	@$(PY) -m benchmarks.api $(ARGS)
+
+bench-attacks: setup-dev ## Measure how fast operations that are made to cost are refused
+	@$(PY) -m benchmarks.attacks $(ARGS)
 
 test-stripe: setup-dev ## Run the suite against a Stripe sandbox; tests/sandbox/README.md says what it needs
 	@$(PY) -m pytest tests/sandbox $(ARGS)

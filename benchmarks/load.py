@@ -86,10 +86,15 @@ async def load(port: int, pid: int, many: int, make: Callable[[int], bytes]) -> 
     )
 
 
-async def _answered(reader: asyncio.StreamReader) -> bool:
+async def receive(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Return the head of an answer in lower case, and its body."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-    body = await reader.readexactly(length)
+    return head, await reader.readexactly(length)
+
+
+async def _answered(reader: asyncio.StreamReader) -> bool:
+    head, body = await receive(reader)
     return head.startswith(b"http/1.1 200") and b'"errors"' not in body[-20_000:].replace(b'"errors":[]', b"")
 
 

@@ -7,7 +7,7 @@ counts the fields that would be executed, sizes of pages and lists included, so 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ MOST_TOKENS = 2_000
 DEEPEST = 14
 MOST_ALIASES = 30
 MOST_FIELDS = 20_000
-#: Items of one list that is given, in the document or in the variables.
+#: Items of one list or object that is given, in the document or in the variables.
 MOST_ITEMS = 100
 #: Mistakes of one document that are told.
 MOST_MISTAKES = 5
@@ -80,7 +80,7 @@ class Measure:
     depth: int = 0
     aliases: int = 0
     fields: int = 0
-    #: Of the longest list that is given.
+    #: Of the longest list or object that is given.
     items: int = 0
 
 
@@ -193,7 +193,7 @@ def overspent(context: Context, measure: Measure) -> list[GraphQLError]:
 def problem_of_measure(measure: Measure) -> str | None:
     """Return which of the limits is exceeded that depend on variables; the others are kept or exceeded for ever."""
     if measure.items > MOST_ITEMS:
-        return f"a list has {measure.items} items; give at most {MOST_ITEMS}"
+        return f"a list or an object has {measure.items} items; give at most {MOST_ITEMS}"
     if measure.depth > DEEPEST:
         return f"the query is {measure.depth} levels deep; ask for at most {DEEPEST}"
     if measure.aliases > MOST_ALIASES:
@@ -231,7 +231,7 @@ class _Measuring:
 
     def document(self) -> Measure:
         measures = [self._selection(operation.selection_set) for operation in self._operations]
-        given = [_longest_list(value) for value in (self._variables, *self._defaults.values())]
+        given = [_longest(value) for value in (self._variables, *self._defaults.values())]
         return _together([*measures, *(Measure(items=items) for items in given)])
 
     def _selection(self, selection: SelectionSetNode | None, parent: str | None = None) -> Measure:
@@ -253,7 +253,7 @@ class _Measuring:
         if node.name.value in {"__schema", "__type"}:
             return Measure(fields=1)  # allowed only to developers, and bounded by the schema
         inside = self._selection(node.selection_set, node.name.value)
-        lists = [_longest_list(argument.value) for argument in node.arguments or ()]
+        lists = [_longest(argument.value) for argument in node.arguments or ()]
         return Measure(
             depth=inside.depth + 1,
             aliases=inside.aliases + (node.alias is not None),
@@ -307,19 +307,24 @@ class _Measuring:
         return max(int(value.value), 1) if len(value.value) < len(str(_LARGEST_NUMBER)) else _LARGEST_NUMBER
 
 
-def _longest_list(given: object) -> int:
-    """Return the length of the longest list in a value, of the document or of the variables."""
+def _longest(given: object) -> int:
+    """Return how much is in the longest list or object of a value, of the document or of the variables."""
     longest, open_ = 0, [given]
     while open_:
         value = open_.pop()
-        if isinstance(value, list | tuple | ListValueNode):
-            items = value.values if isinstance(value, ListValueNode) else value
-            longest = max(longest, len(items))
-            open_.extend(items)
-        elif isinstance(value, Mapping):
-            open_.extend(value.values())
+        items: Collection[object]
+        if isinstance(value, ListValueNode):
+            items = value.values
         elif isinstance(value, ObjectValueNode):
-            open_.extend(field.value for field in value.fields)
+            items = [field.value for field in value.fields]
+        elif isinstance(value, dict):
+            items = value.values()
+        elif isinstance(value, list | tuple):
+            items = value
+        else:
+            continue
+        longest = max(longest, len(items))
+        open_.extend(items)
     return longest
 
 

@@ -96,10 +96,15 @@ def test_it_lets_honest_questions_through(query: str, own: int) -> None:
             {"g": ["STOP"] * 101},
         ),
         ("{ ...f } fragment f on Query { workQueue(kind: [" + '"x" ' * 101 + "]) { totalCount } }", {}),
+        (
+            "query($f: ServerFilter) { servers(filter: $f) { totalCount } }",
+            {"f": {f"field{number}": 1 for number in range(101)}},
+        ),
+        ("{ servers(filter: {" + " ".join(f"field{number}: 1" for number in range(101)) + "}) { totalCount } }", {}),
     ],
-    ids=["variable", "in an input", "literal", "default", "gates", "in a fragment"],
+    ids=["variable", "in an input", "literal", "default", "gates", "in a fragment", "object", "literal object"],
 )  # fmt: skip
-async def test_it_takes_no_long_list(
+async def test_it_takes_no_long_list_or_object(
     door: Any, sqlite_database: str, query: str, variables: dict[str, Any]
 ) -> None:
     """It refuses it before anything is executed, with what would be right."""
