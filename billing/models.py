@@ -109,6 +109,30 @@ class Invoice(Stored):
         indexes = (("account_id", "status"),)
 
 
+class Dispute(Model):
+    """A payment towards an invoice that the customer's bank took into dispute. Written by `billing.stripe.disputes`."""
+
+    id = fields.BigIntField(primary_key=True)
+    account: fields.ForeignKeyRelation[Account] = fields.ForeignKeyField(
+        "abeyance.Account", related_name="disputes", on_delete=fields.RESTRICT
+    )
+    account_id: int
+    invoice: fields.ForeignKeyRelation[Invoice] = fields.ForeignKeyField(
+        "abeyance.Invoice", related_name="disputes", on_delete=fields.RESTRICT
+    )
+    invoice_id: int
+    stripe_dispute_id = fields.CharField(max_length=64, unique=True)
+    amount = fields.BigIntField()
+    #: Stripe's own instant, whenever we heard of it.
+    opened_at = fields.DatetimeField()
+    #: When it was first read as over, since Stripe does not say; null while it is open.
+    closed_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "dispute"
+        indexes = (("account_id", "closed_at"),)
+
+
 class Subscription(Model):
     """A Stripe subscription that some server names; only whether it covers, never its payment status."""
 

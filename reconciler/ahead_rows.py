@@ -5,7 +5,7 @@ the two against each other.
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from tortoise.expressions import Q, Subquery
 
-from billing.models import Account, Episode, Invoice, Notice, Override, Subscription
+from billing.models import Account, Dispute, Episode, Invoice, Notice, Override, Subscription
 from billing.overrides import fact_of
 from billing.rules.due import counts_from
 from billing.rules.facts import AccountFacts, DisputeFact, EpisodeFact, InvoiceFact, NoticeFact
@@ -23,6 +23,7 @@ from billing.rules.terms import Effect, InvoiceStatus, NoticeState, Stage
 from reconciler import reach, subjects
 from reconciler.chunks import chunks
 from reconciler.models import ReconcilerState, Server
+from reconciler.subject_rows import dispute_fact
 
 Fact = TypeVar("Fact")
 
@@ -39,6 +40,7 @@ _ACCOUNT = (
 _INVOICE = (
     "account_id", "id", "currency", "amount_due", "amount_paid", "disputed_amount", "overdue_at", "overdue_seen_at",
 )  # fmt: skip
+_DISPUTE = ("account_id", "amount", "opened_at", "closed_at")
 _EPISODE = ("account_id", "id", "started_at", "admitted", "admitted_at", "granted", "awaits")
 _NO_EPISODE = (None, None, None, Stage.CURRENT, None, None, None)
 _NOTICE = (
@@ -98,7 +100,7 @@ class _Rows:
     #: Accounts whose invoices go to addresses beside their own.
     with_addresses: frozenset[int]
     invoices: Sequence[Any]
-    disputed: Sequence[Any]
+    disputes: Sequence[Any]
     episodes: Sequence[Any]
     notices: Sequence[Any]
     overrides: Sequence[Override]
@@ -120,9 +122,7 @@ class _Rows:
                 key for key, emails in await lonely.values_list("id", "billing_emails") if emails
             ),
             invoices=await owed.values_list(*_INVOICE),
-            disputed=await Invoice.filter(disputed_amount__gt=0, **between).values_list(
-                "account_id", "disputed_amount"
-            ),
+            disputes=await Dispute.filter(**between).order_by("id").values_list(*_DISPUTE),
             episodes=await walking.values_list(*_EPISODE),
             notices=await told.order_by("id").values_list(*_NOTICE),
             overrides=await Override.filter(**between).order_by("id"),
@@ -139,9 +139,7 @@ class _Rows:
         overrides: dict[int, list[Override]] = defaultdict(list)
         for override in self.overrides:
             overrides[override.account_id].append(override)
-        disputed: Counter[int] = Counter()
-        for account_id, amount in self.disputed:
-            disputed[account_id] += amount
+        disputes = _grouped(self.disputes, _dispute, now)
         found = []
         for key, external_id, currency, free_plan, email, policy, zone, own_void_before in self.accounts:
             _, episode_id, started_at, stage, admitted_at, granted, awaits = episodes.get(key, _NO_EPISODE)
@@ -157,7 +155,11 @@ class _Rows:
                 else None,
                 notices=tuple(notices.get(episode_id, ())),
                 notices_void_before=max((at for at in (void_before, own_void_before) if at), default=None),
-                disputes=_disputes(disputed.get(key, 0), started_at or now),
+                disputes=tuple(
+                    one
+                    for one in disputes.get(key, ())
+                    if one.closed_at is None or (started_at and one.closed_at > started_at)
+                ),
             )
             sites = self.reach.get(key, {})
             found.append(
@@ -254,6 +256,6 @@ def _notice(row: Sequence[Any], _: datetime) -> NoticeFact:
     )
 
 
-def _disputes(amount: int, opened_at: datetime) -> tuple[DisputeFact, ...]:
-    """Return what is in dispute as one since the episode began: the most merciful reading."""
-    return (DisputeFact(amount=amount, opened_at=opened_at),) if amount else ()
+def _dispute(row: Sequence[Any], now: datetime) -> DisputeFact:
+    _, amount, opened_at, closed_at = row
+    return dispute_fact(amount, opened_at, closed_at, now=now)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from billing.bundle import Bundle, Part, grouped, instant, instant_or_none
 from billing.models import Episode
 from billing.rules.due import counts_from
-from billing.rules.facts import InvoiceFact, NoticeFact, OverrideFact
+from billing.rules.facts import DisputeFact, InvoiceFact, NoticeFact, OverrideFact
 from billing.rules.terms import NoticeState, OverrideKind, Stage
 from reconciler.models import Server
 
@@ -36,9 +36,11 @@ _PARTS = {
         "CASE WHEN origin <> 'STRIPE' THEN issued_at END",
         rows="FROM invoice WHERE status = 'OPEN' AND amount_due > 0 AND account_id IN (SELECT id FROM asked)",
     ),
-    "disputed": Part(
-        columns="account_id, SUM(disputed_amount)",
-        rows="FROM invoice WHERE disputed_amount > 0 AND account_id IN (SELECT id FROM asked) GROUP BY account_id",
+    "disputes": Part(
+        columns="d.id, d.account_id, d.amount, d.opened_at, d.closed_at",
+        rows="FROM dispute d WHERE d.account_id IN (SELECT id FROM asked) AND (d.closed_at IS NULL OR d.closed_at > "
+        "(SELECT e.started_at FROM episode e "
+        "WHERE e.account_id = d.account_id AND e.server_id IS NULL AND e.ended_at IS NULL))",
     ),
     "uncollected": Part(
         columns="account_id",
@@ -69,8 +71,9 @@ class SubjectRows:
     notices: Mapping[int, list[NoticeFact]]
     #: The open invoices with something left to pay, in the order of their ids.
     invoices: Mapping[int, list[InvoiceFact]]
-    #: Minor units that open disputes contest; of paid invoices too, since at Stripe a disputed invoice stays paid.
-    disputed: Mapping[int, int]
+    #: Those that are open, or were in the account's open episode; of paid invoices too, since at Stripe a disputed
+    #: invoice stays paid.
+    disputes: Mapping[int, list[DisputeFact]]
     #: The servers whose subscription has ended, and when.
     uncovered: Mapping[int, dict[int, datetime]]
     #: These servers, and those whose episode is open although they are covered, by their ids.
@@ -96,7 +99,7 @@ async def read(account_ids: Iterable[int], *, now: datetime) -> SubjectRows:
         episodes=episodes,
         notices=grouped((row[1], _notice(*row)) for row in found["notices"]),
         invoices=grouped((row[1], _invoice(now, *row)) for row in found["invoices"]),
-        disputed={account_id: int(amount) for account_id, amount in found["disputed"]},
+        disputes=grouped((row[1], _dispute(now, *row)) for row in found["disputes"]),
         # A server that climbs alone has been uncovered before, whatever the clock says now.
         uncovered=_nested(
             (server.account_id, server.id, at)
@@ -174,6 +177,18 @@ def _invoice(now: datetime, invoice_id: int, _account_id: int, currency: str, *r
         counts_from=counts_from(overdue_at, seen_at or now) if overdue_at and is_overdue else None,
         announced_at=instant_or_none(announced),
     )
+
+
+def _dispute(now: datetime, _id: int, _account_id: int, *rest: Any) -> DisputeFact:
+    amount, opened_at, closed_at = rest
+    return dispute_fact(amount, instant(opened_at), instant_or_none(closed_at), now=now)
+
+
+def dispute_fact(
+    amount: int, opened_at: datetime, closed_at: datetime | None, *, now: datetime
+) -> DisputeFact:
+    """Return a dispute as the rules see it: one that is known is not to come, whichever clock is ahead."""
+    return DisputeFact(amount=amount, opened_at=min(opened_at, now), closed_at=closed_at)
 
 
 def _nested(rows: Iterable[tuple[int, Key, Row]]) -> Mapping[int, dict[Key, Row]]:

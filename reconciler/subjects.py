@@ -12,7 +12,6 @@ from billing.rules import ladder
 from billing.rules.facts import (
     AccountFacts,
     CoverageFacts,
-    DisputeFact,
     EpisodeFact,
     OverrideFact,
 )
@@ -128,7 +127,7 @@ def _account_subject(
         episode=_episode_fact(episode),
         notices=tuple(rows.notices[episode.id]) if episode else (),
         notices_void_before=_void_before(account, rows),
-        disputes=_disputes(rows.disputed.get(account.id, 0), episode, now),
+        disputes=tuple(rows.disputes[account.id]),
     )
     return Subject(
         account=account,
@@ -191,12 +190,6 @@ def _override_facts(placed: Iterable[OverrideFact], server_id: int | None) -> tu
 def _void_before(account: Account, rows: SubjectRows) -> datetime | None:
     """Return from when notices count: after too long outside `APPLY`, and after the account's ladder was shortened."""
     return max((at for at in (rows.void_before, account.notices_void_before) if at), default=None)
-
-
-def _disputes(amount: int, episode: Episode | None, now: datetime) -> tuple[DisputeFact, ...]:
-    """Return what is in dispute, as one that has been open since the episode began: the most merciful reading."""
-    opened_at = episode.started_at if episode else now
-    return (DisputeFact(amount=amount, opened_at=opened_at),) if amount else ()
 
 
 def _episode_fact(episode: Episode | None) -> EpisodeFact | None:

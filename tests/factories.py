@@ -8,7 +8,7 @@ from tortoise.transactions import in_transaction
 
 from billing import usage
 from billing.clock import Clock
-from billing.models import Account, Episode, Invoice, Notice, Override, StripeEvent
+from billing.models import Account, Dispute, Episode, Invoice, Notice, Override, StripeEvent
 from billing.money_models import Card, Charge
 from billing.rules.terms import HoldCause, InvoiceOrigin, InvoiceStatus, NoticeState, OverrideKind, Stage
 from reconciler.models import Hold, Observation, Server, Step
@@ -112,6 +112,21 @@ class Factory:
             "stripe_invoice_id": stripe_id,
         }
         return await Invoice.create(**(values | given))
+
+    async def dispute(self, invoice: Invoice, **given: Any) -> Dispute:
+        """The whole of what was paid of an invoice, contested since now; the invoice says so while it is open."""
+        values: dict[str, Any] = {
+            "account_id": invoice.account_id,
+            "invoice": invoice,
+            "stripe_dispute_id": f"dp_{next(self._numbers)}",
+            "amount": invoice.amount_paid,
+            "opened_at": self._clock.now(),
+        }
+        made = await Dispute.create(**(values | given))
+        if made.closed_at is None:
+            invoice.disputed_amount += made.amount
+            await invoice.save(update_fields=["disputed_amount"])
+        return made
 
     async def episode(self, account: Account, **given: Any) -> Episode:
         """An open episode at `PAST_DUE`."""

@@ -36,6 +36,10 @@ INVOICE = {
     "due_only_while_open": "NEW.amount_due = 0 OR NEW.status = 'OPEN'",
     "stripe_id": "(NEW.origin = 'STRIPE') = (NEW.stripe_invoice_id IS NOT NULL)",
 }
+DISPUTE = {
+    "amount": "NEW.amount >= 0",
+    "end": "NEW.closed_at >= NEW.opened_at",
+}
 STRIPE_EVENT = {
     "state": one_of("state", "PENDING DONE IGNORED DEAD"),
     "source": one_of("source", "webhook sweep"),
@@ -196,6 +200,19 @@ class Migration(migrations.Migration):
             options={'table': 'invoice', 'app': 'abeyance', 'indexes': [Index(fields=['account_id', 'status'])], 'pk_attr': 'id'},
         ),
         ops.CreateModel(
+            name='Dispute',
+            fields=[
+                ('id', fields.BigIntField(generated=True, primary_key=True)),
+                ('account', fields.ForeignKeyField('abeyance.Account', source_field='account_id', related_name='disputes', on_delete=OnDelete.RESTRICT)),
+                ('invoice', fields.ForeignKeyField('abeyance.Invoice', source_field='invoice_id', related_name='disputes', on_delete=OnDelete.RESTRICT)),
+                ('stripe_dispute_id', fields.CharField(unique=True, max_length=64)),
+                ('amount', fields.BigIntField()),
+                ('opened_at', fields.DatetimeField()),
+                ('closed_at', fields.DatetimeField(null=True)),
+            ],
+            options={'table': 'dispute', 'app': 'abeyance', 'indexes': [Index(fields=['account_id', 'closed_at'])], 'pk_attr': 'id'},
+        ),
+        ops.CreateModel(
             name='Notice',
             fields=[
                 ('id', fields.BigIntField(generated=True, primary_key=True)),
@@ -306,6 +323,7 @@ class Migration(migrations.Migration):
         REFUSAL_FUNCTION,
         checks("account", ACCOUNT),
         checks("invoice", INVOICE),
+        checks("dispute", DISPUTE),
         checks("stripe_event", STRIPE_EVENT),
         checks("stripe_mirror", {"only_row": "NEW.id = 1"}),
         checks("override", OVERRIDE),

@@ -106,8 +106,7 @@ class AccountFacts:
     notices: tuple[NoticeFact, ...] = ()
     #: When every notice so far stopped counting for climbing (long outside `apply`, a shortened policy).
     notices_void_before: datetime | None = None
-    #: Disputes of this episode, closed ones too. Left empty, what the open invoices name as disputed is taken for one
-    #: dispute that is open since the episode began.
+    #: Every dispute that was open in this episode, closed ones too.
     disputes: tuple[DisputeFact, ...] = ()
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from billing.rules.cards import chargeable
 from billing.rules.climb import Climber, NextStage, course, next_climb
 from billing.rules.disputes import shielded_until
-from billing.rules.facts import AccountFacts, CoverageFacts, DisputeFact, EpisodeFact, InvoiceFact, NoticeFact
+from billing.rules.facts import AccountFacts, CoverageFacts, EpisodeFact, InvoiceFact, NoticeFact
 from billing.rules.overrides import ends_at, strongest
 from billing.rules.policy import Policy
 from billing.rules.terms import OverrideKind, Stage
@@ -251,8 +251,6 @@ def _no_earlier(episode: EpisodeFact | None, now: datetime) -> datetime:
 
 def _account_climber(facts: AccountFacts, owed: Debt, tolerance: int, now: datetime) -> Climber:
     start = _episode_start(facts.episode, now)
-    disputed = sum(invoice.disputed_amount for invoice in facts.invoices)
-    disputes = facts.disputes or (DisputeFact(amount=disputed, opened_at=start),)
     return Climber(
         age_from=owed.age_from,
         episode_start=start,
@@ -264,7 +262,7 @@ def _account_climber(facts: AccountFacts, owed: Debt, tolerance: int, now: datet
         notices_void_before=facts.notices_void_before,
         overrides=tuple(override for override in facts.overrides if override.server_id is None),
         has_address=facts.has_address,
-        shielded_until=shielded_until(disputes, tolerance=tolerance, since=start, now=now),
+        shielded_until=shielded_until(facts.disputes, tolerance=tolerance, since=start, now=now),
     )
 
 

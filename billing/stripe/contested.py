@@ -15,9 +15,10 @@ from billing.clock import Clock
 from billing.models import Account, Invoice
 from billing.money_models import Charge, ChargeState, LedgerKind, LedgerTransaction, LedgerTransfer
 from billing.rules.terms import InvoiceOrigin
+from billing.stripe import disputes as dispute_rows
 from billing.stripe.gateway import Object, StripeGateway
 from billing.stripe.mirror import tell_staff_of_disputes
-from billing.stripe.reading import DISPUTE_OVER, came_back, took
+from billing.stripe.reading import MirroredDispute, came_back, mirrored_dispute, took
 from billing.stripe.refresh import Refreshed
 
 ACTOR = "stripe"
@@ -37,35 +38,35 @@ async def refresh_contested(gateway: StripeGateway, clock: Clock, payment_intent
     by, v1 = {"payment_intent": payment_intent_id}, gateway.client.v1
     disputes = [found async for found in gateway.pages("disputes", v1.disputes.list_async, by)]
     refunds = [found async for found in gateway.pages("refunds", v1.refunds.list_async, by)]
-    now = clock.now()
+    now, mirrored = clock.now(), [mirrored_dispute(found) for found in disputes]
     async with in_transaction():
         await invoice_parts.hold(charge.account_id)
-        await _tell_staff(charge, invoice, disputes, now=now)
-        changed = [await _note_open(invoice.id, disputes, now=now)] if invoice else []
+        await _tell_staff(charge, invoice, mirrored, now=now)
+        changed = [await _note_open(invoice.id, mirrored, now=now)] if invoice else []
         for kind, objects in ((LossKind.DISPUTE, disputes), (LossKind.REFUND, refunds)):
             changed += [await _lose(charge, kind, found, now=now) for found in objects]
     return Refreshed.CHANGED if any(changed) else Refreshed.UNCHANGED
 
 
 async def _tell_staff(
-    charge: Charge, invoice: Invoice | None, disputes: Sequence[Object], *, now: datetime
+    charge: Charge, invoice: Invoice | None, disputes: Sequence[MirroredDispute], *, now: datetime
 ) -> None:
     if disputes:
         about = f"invoice {invoice.number or invoice.id}" if invoice else "a top-up"
         account = await Account.get(id=charge.account_id)
-        await tell_staff_of_disputes(
-            {str(one["id"]): one["status"] for one in disputes}, about, account, now=now
-        )
+        await tell_staff_of_disputes(disputes, about, account, now=now)
 
 
-async def _note_open(invoice_id: int, disputes: Sequence[Object], *, now: datetime) -> bool:
-    """Keep on the invoice what open disputes contest of it."""
-    contested = sum(int(found["amount"]) for found in disputes if found["status"] not in DISPUTE_OVER)
+async def _note_open(invoice_id: int, disputes: Sequence[MirroredDispute], *, now: datetime) -> bool:
+    """Keep the disputes of one payment, and on the invoice what open disputes of all its payments contest."""
     invoice = await Invoice.get(id=invoice_id)
-    if invoice.disputed_amount == contested:
+    if not await dispute_rows.keep(invoice, disputes, now=now):
         return False
-    await Invoice.filter(id=invoice_id).update(disputed_amount=contested)
     await note_fact(invoice.account_id, now=now)
+    contested = await dispute_rows.contested(invoice_id)
+    if contested == invoice.disputed_amount:
+        return True
+    await Invoice.filter(id=invoice_id).update(disputed_amount=contested)
     await audit.record(
         "invoice.changed",
         ("Invoice", invoice_id),

@@ -4,7 +4,7 @@ Compares what was read with the rows and writes what differs, with its audit row
 that holds the account. Reads nothing from Stripe itself and decides no stage.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
@@ -16,9 +16,10 @@ from billing.adjustments import Loss, LossKind
 from billing.models import Account, Invoice, Subscription, WorkItem
 from billing.rules import due
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus
+from billing.stripe import disputes
 from billing.stripe.gateway import InvoiceReading, NeedsHumanError, Object
 from billing.stripe.reading import (
-    DISPUTE_OVER,
+    MirroredDispute,
     MirroredInvoice,
     MirroredSubscription,
     UnreadableError,
@@ -96,6 +97,7 @@ async def apply_invoice(
         await _record(
             "invoice.mirrored", ("Invoice", row.id), account, now=now, after=_named(columns, _FACTS)
         )
+        await disputes.keep(row, found.disputes, now=now)
         await _take_back(reading, row, account, now=now)
         return True
     before = {name: getattr(row, name) for name in (*_FACTS, *_SHOWN)}
@@ -106,8 +108,9 @@ async def apply_invoice(
     if facts:
         old, new = _named(before, facts), _named(columns, facts)
         await _record("invoice.changed", ("Invoice", row.id), account, now=now, before=old, after=new)
+    contested = await disputes.keep(row, found.disputes, now=now)
     lost = await _take_back(reading, row, account, now=now)
-    return bool(facts) or lost
+    return bool(facts) or contested or lost
 
 
 async def close_missing_draft(invoice_id: str, account: Account, *, now: datetime) -> bool:
@@ -195,18 +198,19 @@ async def tell_staff_of_refusal(error: NeedsHumanError, *, now: datetime) -> Non
 
 
 async def tell_staff_of_disputes(
-    statuses: Mapping[str, str], about: str, account: Account, *, now: datetime
+    found: Sequence[MirroredDispute], about: str, account: Account, *, now: datetime
 ) -> None:
-    """Let the work queue follow disputes by id and status: who answers one must, and what a lost one took is told."""
-    for dispute, status in sorted(statuses.items()):
-        if status not in DISPUTE_OVER:
+    """Let the work queue follow disputes: who answers one must, and what a lost one took is told."""
+    for one in found:
+        dispute = one.stripe_dispute_id
+        if not one.is_over:
             detail = f"A payment of {about} of {account.name} is disputed; answer {dispute} at Stripe."
             await _open_once("stripe.dispute", dispute, account, now=now, detail=detail)
             continue
         await work_queue.resolve(
             f"stripe.dispute:{dispute}", at=now, by=ACTOR, resolution="the dispute is closed"
         )
-        if status == "lost":
+        if one.status == "lost":
             detail = (
                 f"The dispute {dispute} over {about} of {account.name} is lost; its amount was taken back."
             )

@@ -34,6 +34,21 @@ class UnreadableError(StripeReadError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MirroredDispute:
+    """One dispute of a payment, open or over."""
+
+    stripe_dispute_id: str
+    status: str
+    amount: int
+    opened_at: datetime
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the bank has let go of it, whoever has the money now."""
+        return self.status in DISPUTE_OVER
+
+
+@dataclass(frozen=True, kw_only=True)
 class MirroredInvoice:
     """The columns that an invoice at Stripe decides. Amounts in minor units, instants aware UTC."""
 
@@ -60,8 +75,8 @@ class MirroredInvoice:
     pdf_url: str | None
     lines: list[dict[str, Any]]
     payments: list[dict[str, Any]]
-    #: The status of each dispute of its payments, by id.
-    disputes: dict[str, str]
+    #: Every dispute of its payments, open or over.
+    disputes: tuple[MirroredDispute, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +108,19 @@ def mirrored_subscription(found: Object) -> MirroredSubscription:
     return _checked(found, lambda: _mirrored_subscription(found))
 
 
+def mirrored_dispute(found: Object) -> MirroredDispute:
+    """Map a dispute (docs.stripe.com/api/disputes/object). Raises `UnreadableError`."""
+    return _checked(
+        found,
+        lambda: MirroredDispute(
+            stripe_dispute_id=id_of(found),
+            status=str(found["status"]),
+            amount=_amount(found["amount"]),
+            opened_at=_required(found["created"]),
+        ),
+    )
+
+
 def _checked(found: Object, mapping: Callable[[], T]) -> T:
     try:
         return mapping()
@@ -110,7 +138,7 @@ def _mirrored_invoice(reading: InvoiceReading, zone: str) -> MirroredInvoice:
     moves = invoice["status_transitions"]
     issued_at = _instant(moves["finalized_at"]) or _required(invoice["created"])
     period_start, period_end = _period(invoice)
-    open_disputes = [d for d in reading.disputes if d["status"] not in DISPUTE_OVER]
+    disputes = tuple(map(mirrored_dispute, reading.disputes))
     details = (invoice["parent"] or {}).get("subscription_details")
     return MirroredInvoice(
         stripe_invoice_id=id_of(invoice),
@@ -120,7 +148,7 @@ def _mirrored_invoice(reading: InvoiceReading, zone: str) -> MirroredInvoice:
         total=total,
         amount_paid=_amount(invoice["amount_paid"]),
         amount_due=max(remaining, 0) if owed else 0,
-        disputed_amount=sum(_amount(dispute["amount"]) for dispute in open_disputes),
+        disputed_amount=sum(dispute.amount for dispute in disputes if not dispute.is_over),
         due_on=local_day(due_at, zone) if due_at else None,
         first_attempt_at=_first_attempt(reading) if owed and due_at is None else None,
         next_attempt_at=_instant(invoice["next_payment_attempt"]) if owed else None,
@@ -142,7 +170,7 @@ def _mirrored_invoice(reading: InvoiceReading, zone: str) -> MirroredInvoice:
             for line in invoice["lines"]["data"]
         ],
         payments=_payments(reading),
-        disputes={id_of(dispute): str(dispute["status"]) for dispute in reading.disputes},
+        disputes=disputes,
     )
 
 

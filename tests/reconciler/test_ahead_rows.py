@@ -12,7 +12,7 @@ from billing.rules.terms import Effect, NoticeState, OverrideKind, Stage
 from reconciler import ahead_rows, subjects
 from reconciler.models import Observation, ReconcilerState, Server
 
-DAY = timedelta(days=1)
+DAY, HALF = timedelta(days=1), timedelta(hours=12)
 AGE = timedelta(minutes=15)
 
 
@@ -29,9 +29,10 @@ async def population(factory: Any, now: Any) -> None:
             )
         if number == 7:
             continue
-        first = await factory.invoice(
-            account, overdue_at=now - (number - 3) * DAY, disputed_amount=number % 2 * 300
-        )
+        first = await factory.invoice(account, overdue_at=now - (number - 3) * DAY, amount_paid=300)
+        if number % 2:
+            for ended in (None, now - HALF, now - 2 * DAY):
+                await factory.dispute(first, opened_at=now - 3 * DAY, closed_at=ended)
         await factory.invoice(account, overdue_at=None)
         await factory.override(account, kind=OverrideKind.FREEZE, expires_at=now + 9 * DAY)
         for site in ("demo", "demo", "other"):

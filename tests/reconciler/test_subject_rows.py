@@ -8,11 +8,12 @@ from tortoise.transactions import in_transaction
 
 from billing.models import Episode, Invoice, Subscription
 from billing.money_models import MeteredAccount
-from billing.rules.facts import InvoiceFact, NoticeFact, OverrideFact
+from billing.rules.facts import DisputeFact, InvoiceFact, NoticeFact, OverrideFact
 from billing.rules.terms import InvoiceOrigin, InvoiceStatus, NoticeState, OverrideKind, Stage
 from reconciler.models import ReconcilerState
 from reconciler.subject_rows import read
 
+DAY = timedelta(days=1)
 HALF = timedelta(microseconds=500_000)
 
 
@@ -60,13 +61,24 @@ async def test_it_counts_from_the_later_of_overdue_and_seen(database: str, clock
     assert [fact.counts_from for fact in facts] == [now - timedelta(days=2), None, None, None]
 
 
-async def test_it_sums_what_disputes_contest(database: str, clock: Any, factory: Any) -> None:
-    """Paid invoices too, since at Stripe a disputed invoice stays paid."""
-    account, other = await factory.account(), await factory.account()
-    await factory.invoice(account, status=InvoiceStatus.PAID, amount_due=0, disputed_amount=300)
-    await factory.invoice(account, disputed_amount=50)
-    await factory.invoice(other)
-    assert (await read([account.id, other.id], now=clock.now())).disputed == {account.id: 350}
+async def test_it_reads_the_disputes_of_an_episode(database: str, clock: Any, factory: Any) -> None:
+    """Those that are open, of paid invoices too, and those that ended within it; none of an earlier one."""
+    account, other, now = await factory.account(), await factory.account(), clock.now()
+    await factory.episode(account, started_at=now - 9 * DAY)
+    paid = await factory.invoice(account, status=InvoiceStatus.PAID, amount_due=0, amount_paid=300)
+    await factory.dispute(paid, opened_at=now - 20 * DAY, closed_at=now - 10 * DAY)
+    await factory.dispute(paid, opened_at=now - 8 * DAY, closed_at=now - HALF)
+    await factory.dispute(await factory.invoice(account, amount_paid=50), opened_at=now - 3 * DAY)
+    await factory.dispute(await factory.invoice(other, amount_paid=7), opened_at=now + DAY)
+    await factory.dispute(await factory.invoice(await factory.account(), amount_paid=9))
+    assert (await read([account.id, other.id], now=now)).disputes == {
+        account.id: [
+            DisputeFact(amount=300, opened_at=now - 8 * DAY, closed_at=now - HALF),
+            DisputeFact(amount=50, opened_at=now - 3 * DAY),
+        ],
+        # By the clock of Stripe, which is ahead: one that is known is open.
+        other.id: [DisputeFact(amount=7, opened_at=now)],
+    }
 
 
 async def test_it_reads_what_staff_decided(database: str, clock: Any, factory: Any) -> None:

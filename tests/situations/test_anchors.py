@@ -110,6 +110,9 @@ CASES: dict[str, tuple[str, ...]] = {
     "a dispute is opened, and lost": (
         "events::a_dispute_is_no_debt_while_it_is_open_and_a_lost_one_begins_anew",
     ),
+    "dispute after dispute, late in an episode": (
+        "events::a_dispute_shields_for_sixty_days_from_its_own_beginning_and_the_next_one_no_longer",
+    ),
     "a card is removed": (
         "cards::a_card_that_is_removed_hands_over_to_the_next_and_the_last_one_stays",
     ),

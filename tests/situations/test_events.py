@@ -133,6 +133,42 @@ async def test_a_dispute_is_no_debt_while_it_is_open_and_a_lost_one_begins_anew(
         assert await tale.stage() == "FINAL_NOTICE"
 
 
+async def test_a_dispute_shields_for_sixty_days_from_its_own_beginning_and_the_next_one_no_longer(
+    situation: Any,
+) -> None:
+    """However late in the episode: other debts wait at the final notice, and dispute after dispute gains nothing."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        stripe = tale.scene.stripe
+        stripe.add_card(tale.customer)
+        paid = [await tale.owes() for _ in range(2)]
+        for invoice in paid:
+            stripe.pay_invoice(invoice)
+        await tale.turn()
+        await tale.owes()
+        await tale.after(3 * DAY, step=3 * DAY)
+        assert await tale.stage() == "FINAL_NOTICE"
+        await tale.decides("FREEZE", 66 * DAY)
+        await tale.after(65 * DAY, step=65 * DAY)
+        disputes = [stripe.open_dispute(paid[0])["id"]]
+        await tale.after(30 * DAY, step=5 * DAY)
+        assert (await tale.stage(), await _waits_for(tale)) == ("FINAL_NOTICE", "dispute")
+        disputes.append(stripe.open_dispute(paid[1])["id"])
+        await tale.turn()
+        stripe.close_dispute(disputes[0], won=True)
+        await tale.after(29 * DAY, step=29 * DAY)
+        assert (await tale.stage(), await _waits_for(tale)) == ("FINAL_NOTICE", "dispute")
+        await tale.after(DAY)
+        assert await tale.stage() == "SUSPENDED"
+
+
+async def _waits_for(tale: Any) -> str | None:
+    """Return what the account's next climb waits for beside time."""
+    query = "query($id: ID!) { account(id: $id) { standing { next { waitingFor } } } }"
+    following = (await tale.ask(query, id=await tale.id()))["account"]["standing"]["next"]
+    return following and str(following["waitingFor"])
+
+
 async def test_an_invoice_of_nothing_triggers_nothing(situation: Any) -> None:
     """Zero, a draft, or less than nothing owes nobody anything."""
     async with situation() as tale:

@@ -180,9 +180,8 @@ async def exempt(case: Case) -> None:
 async def disputed(case: Case) -> None:
     """Another payment is disputed at the bank."""
     await case.owes(Stage.FINAL_NOTICE)
-    await case.factory.invoice(
-        case.account, amount_due=0, amount_paid=900, disputed_amount=900, status="PAID"
-    )
+    paid = await case.factory.invoice(case.account, amount_due=0, amount_paid=900, status="PAID")
+    await case.factory.dispute(paid)
 
 
 async def is_suspended(case: Case) -> None:

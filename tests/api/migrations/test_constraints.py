@@ -15,6 +15,7 @@ from billing import approval_models, attempt_models, money_models
 from billing.models import (
     Account,
     AuditEntry,
+    Dispute,
     Episode,
     Invoice,
     Notice,
@@ -65,6 +66,7 @@ VIOLATIONS: dict[type[Model], dict[str, dict[str, str]]] = {
         "due_only_while_open": {"status": "'PAID'"},
         "stripe_id": {"origin": "'STRIPE'"},
     },
+    Dispute: {"amount": {"amount": "-1"}, "end": {"closed_at": "'2026-01-01 00:00:00+00:00'"}},
     StripeEvent: {
         "state": {"state": "'LOST'"},
         "source": {"source": "'guess'"},
@@ -165,7 +167,7 @@ async def _rows(database: str, factory: Any, clock: Any) -> None:
     now = clock.now()
     account = await factory.account()
     server = await factory.server(account)
-    await factory.invoice(account)
+    await factory.dispute(await factory.invoice(account))
     await factory.stripe_event()
     await factory.override(account)
     await factory.episode(account)

@@ -73,17 +73,25 @@ def test_it_yields_to_suspend_now(standard: Policy) -> None:
     assert eligible(beyond, standard, T + 40 * DAY).stage is Stage.SUSPENDED
 
 
-def test_it_takes_the_disputed_part_of_invoices_for_a_dispute_since_the_episode_began(
-    standard: Policy,
+@pytest.mark.parametrize(("late", "stage"), [(-SECOND, Stage.FINAL_NOTICE), (timedelta(0), Stage.SUSPENDED)])
+def test_it_shields_for_as_long_however_late_in_the_episode(
+    standard: Policy, late: timedelta, stage: Stage
 ) -> None:
-    """Where disputes are not known one by one, the invoices' own word shields, for sixty days of the episode."""
-    other = InvoiceFact(
-        id=2, currency="EUR", amount_due=900, disputed_amount=900, overdue_at=None, counts_from=None
-    )
-    account = facts(Stage.FINAL_NOTICE)
-    account = replace(account, invoices=(*account.invoices, other))
-    assert eligible(account, standard, T + 60 * DAY - SECOND).stage is Stage.FINAL_NOTICE
-    assert eligible(account, standard, T + 60 * DAY).stage is Stage.SUSPENDED
+    """A dispute that is opened on the two hundredth day shields for sixty days of its own, not for none."""
+    opened_at = T + 200 * DAY
+    facing = facts(Stage.FINAL_NOTICE, DisputeFact(amount=5000, opened_at=opened_at))
+    assert eligible(facing, standard, opened_at + LONGEST_SHIELD + late).stage is stage
+
+
+def test_it_shields_nobody_for_ever_by_dispute_after_dispute(standard: Policy) -> None:
+    """However many there are, the ladder loses sixty days of an episode to them and no more."""
+    many = [
+        DisputeFact(amount=5000, opened_at=T + 10 * n * DAY, closed_at=T + (10 * n + 8) * DAY)
+        for n in range(40)
+    ]
+    days = [day for day in range(400) if shielded_until(many, tolerance=100, since=T, now=T + day * DAY)]
+    assert (len(days), days[-1]) == (60, 73)
+    assert eligible(facts(Stage.FINAL_NOTICE, *many), standard, T + 81 * DAY).stage is Stage.SUSPENDED
 
 
 def test_it_adds_up_only_what_is_open_together() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.rules.due import end_of_day, overdue_at
-from billing.rules.facts import AccountFacts, EpisodeFact, InvoiceFact, NoticeFact, OverrideFact
+from billing.rules.facts import AccountFacts, DisputeFact, EpisodeFact, InvoiceFact, NoticeFact, OverrideFact
 from billing.rules.ladder import REASONS, debt, eligible
 from billing.rules.policy import Policy
 from billing.rules.terms import OverrideKind, Stage
@@ -404,7 +404,12 @@ def test_it_takes_from_the_debt_only_what_is_disputed_beyond_what_was_paid(
 def test_it_shields_by_the_whole_of_what_is_disputed(standard: Policy) -> None:
     """The unpaid rest climbs, and while the paid part is in dispute goes no further than the final notice."""
     half = invoice(amount=5000, amount_paid=5000, disputed_amount=5000)
-    facts = account(Stage.FINAL_NOTICE, invoices=(half,), notices=told(Stage.PAST_DUE, Stage.FINAL_NOTICE))
+    facts = account(
+        Stage.FINAL_NOTICE,
+        invoices=(half,),
+        notices=told(Stage.PAST_DUE, Stage.FINAL_NOTICE),
+        disputes=(DisputeFact(amount=5000, opened_at=T),),
+    )
     reached = eligible(facts, standard, T + timedelta(days=20))
     assert (reached.stage, reached.next and reached.next.waiting_for) == (Stage.FINAL_NOTICE, "dispute")
 

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from billing import cards
 from billing.clock import ManualClock
-from billing.models import Account, AuditEntry, Invoice, StripeEvent, Subscription, WorkItem
+from billing.models import Account, AuditEntry, Dispute, Invoice, StripeEvent, Subscription, WorkItem
 from billing.money_models import Card
 from billing.stripe import inbox
 from billing.stripe.card_gateway import CardGateway
@@ -125,16 +125,25 @@ async def snapshot() -> dict[str, Any]:
     """Everything that the mirror holds, without what only tells when it was read."""
     invoices = await Invoice.all().order_by("stripe_invoice_id").values()
     subscriptions = await Subscription.all().order_by("stripe_subscription_id").values()
+    disputes = (
+        await Dispute.all().order_by("stripe_dispute_id").values("stripe_dispute_id", "amount", "opened_at")
+    )
     accounts = await Account.all().order_by("id").values("id", "stripe_deleted")
     items = await WorkItem.all().order_by("dedupe_key").values("dedupe_key", "state")
     for row in (*invoices, *subscriptions):
         del row["fetched_at"], row["id"]
-    return {"invoices": invoices, "subscriptions": subscriptions, "accounts": accounts, "items": items}
+    return {
+        "invoices": invoices,
+        "disputes": disputes,
+        "subscriptions": subscriptions,
+        "accounts": accounts,
+        "items": items,
+    }
 
 
 async def everything() -> dict[str, Any]:
     """Every row of the tables that Stripe's news can reach, to the last column."""
-    tables = (Account, Invoice, Subscription, StripeEvent, WorkItem, AuditEntry)
+    tables = (Account, Invoice, Dispute, Subscription, StripeEvent, WorkItem, AuditEntry)
     return {table.__name__: await table.all().order_by("id").values() for table in tables}
 
 

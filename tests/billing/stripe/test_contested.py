@@ -82,6 +82,20 @@ async def test_it_follows_a_dispute_of_an_invoice_of_ours(world, factory, means)
     assert await ledger.proven() == []
 
 
+async def test_it_adds_up_the_disputes_of_several_payments(world, factory):
+    """Of one invoice: the end of one leaves the other open."""
+    invoice = await factory.invoice(world.account, total=500, amount_due=500)
+    first, second = [await charged(world, part, invoice) for part in (200, 300)]
+    over = world.simulator.money_back.open_dispute(first)["id"]
+    await world.deliver()
+    world.simulator.money_back.open_dispute(second)
+    await world.deliver()
+    assert (await Invoice.get(id=invoice.id)).disputed_amount == 500
+    world.simulator.close_dispute(over, won=True)
+    await world.deliver()
+    assert (await Invoice.get(id=invoice.id)).disputed_amount == 300
+
+
 async def test_it_owes_a_disputed_top_up_anew(world, wallet, means):
     """The balance pays what it has of it."""
     dispute = world.simulator.money_back.open_dispute(await charged(world, 500))["id"]

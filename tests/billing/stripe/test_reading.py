@@ -93,7 +93,7 @@ def test_it_counts_a_dispute_as_open_until_it_is_known_to_be_over(
     invoice: dict[str, Any], status: str, contested: int
 ) -> None:
     """A status that is new to us shields the customer."""
-    dispute = {"id": "dp_1", "object": "dispute", "amount": 500, "status": status}
+    dispute = {"id": "dp_1", "object": "dispute", "amount": 500, "status": status, "created": 1795000000}
     reading = InvoiceReading(invoice=invoice, disputes=(dispute,))
     assert mirrored_invoice(reading, zone=BERLIN).disputed_amount == contested
 
