@@ -19,19 +19,19 @@ from api import catalog
 from api.database import DatabaseProblem, open_database, place
 from api.jwks import PATIENCE_SECONDS, from_url, usable_keys
 from api.settings import Settings
+from billing import work_queue
 from billing.clock import Clock
 from billing.mail import MailDelayedError, SmtpMailer
 from billing.notices import known_templates
 from billing.policy_files import PoliciesRefused, load_policies
 from billing.staff import StaffChannel
 from billing.stripe.gateway import StripeGateway, StripeReadError
-from reconciler import identity, safety, stray
+from reconciler import brakes, identity, safety, stray
 from reconciler.actions import Actions
 from reconciler.backoff import Backoff
 from reconciler.catalogue import CatalogueError, check_actions, load_catalogue
 from reconciler.inventory import load_inventory
 from reconciler.inventory_files import InventoryError
-from reconciler.models import ReconcilerState
 from reconciler.rules.terms import Mode
 from reconciler.runs.execution import Execution
 from reconciler.watch import Watch
@@ -114,7 +114,7 @@ async def _database(settings: Settings, clock: Clock) -> list[Finding]:
         found.append(await _database_clock(url, clock))
     elif url.lower().startswith("sqlite"):
         found += _open_to_others(Path(place(url)))
-    return [*found, *await _brakes(url)]
+    return [*found, *await _brakes(settings, clock), await _work(url)]
 
 
 def _open_to_others(file: Path) -> list[Finding]:
@@ -125,24 +125,24 @@ def _open_to_others(file: Path) -> list[Finding]:
     return [_note("database", said, f"chmod 600 {file}* if they should not")]
 
 
-async def _brakes(url: str) -> list[Finding]:
+async def _brakes(settings: Settings, clock: Clock) -> list[Finding]:
     """Say what holds restrictions back, and since when; giving back goes on under each of them."""
+    async with open_database(settings.database_url.get_secret_value()):
+        on = await brakes.standing(stripe=settings.stripe_api_key is not None, now=clock.now())
+    return [_note("brakes", one.said, one.remedy) for one in on] or [_ok("brakes", "none is on")]
+
+
+async def _work(url: str) -> Finding:
+    """Say what waits for a person: it waits for as long as nobody looks."""
     async with open_database(url):
-        state = await ReconcilerState.get_or_none(id=1) or ReconcilerState(id=1)
-    brakes = (
-        (state.safe_mode_since, f"safe mode, {state.safe_mode_reason}: nothing is restricted for money",
-         "it ends once every site and Stripe were read again, or by `safeModeRelease` where a person has to look"),
-        (state.paused_at, f"paused by {state.paused_by}, {state.paused_reason}: nothing is restricted for money",
-         "`enforcementResume` ends the pause"),
-        (state.breaker_open_at, f"the breaker is open, {state.breaker_reason}: climbs wait",
-         "look at `abeyance plan`; two persons let it go on by `breakerRelease`"),
-    )  # fmt: skip
-    found = [
-        _note("brakes", f"since {since:%Y-%m-%d %H:%M} UTC {said}", remedy)
-        for since, said, remedy in brakes
-        if since is not None
-    ]
-    return found or [_ok("brakes", "none is on")]
+        count, oldest = await work_queue.waiting()
+    if oldest is None:
+        return _ok("work queue", "nothing waits for a person")
+    many = f"{count} items wait" if count > 1 else "1 item waits"
+    which = "the oldest " if count > 1 else ""
+    said = f"{many} for a person, {which}since {oldest.since:%Y-%m-%d %H:%M} UTC: {oldest.title}"
+    query = "{ workQueue(state: OPEN, first: 100) { edges { node { id since title detail } } } }"
+    return _note("work queue", said, f"`{query}` lists them, `workItemResolve` ends one")
 
 
 async def _database_clock(url: str, clock: Clock) -> Finding:

@@ -37,7 +37,7 @@ from billing.money_models import Charge, Reservation
 from billing.reservations import OPEN
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus, NoticeState, Stage
-from reconciler import identity, modes, stray
+from reconciler import brakes, identity, modes, stray
 from reconciler.models import ReconcilerState, Server, SiteState, Step
 from reconciler.rules.terms import Mode, StepState
 
@@ -81,6 +81,8 @@ class Health:
     mode: Mode = Mode.PLAN
     #: A pass older than this means that the loop stands still; null where this process runs none.
     pass_max_age: timedelta | None = timedelta(minutes=5)
+    #: Whether Stripe is switched on at all.
+    stripe: bool = False
     #: Where runs keep their records; null where this process starts none.
     state_dir: Path | None = None
     #: The sites to be observed, and how old the last complete observation of each may be.
@@ -156,14 +158,8 @@ class Health:
         return Check(ok=problem is None, said=f"refused: {problem}" if problem else "are in force")
 
     async def _brakes(self) -> Check:
-        state = await ReconcilerState.get_or_none(id=1) or ReconcilerState(id=1)
-        on = {
-            "safe mode": state.safe_mode_since and state.safe_mode_reason,
-            "the breaker is open": state.breaker_open_at and state.breaker_reason,
-            "paused": state.paused_at and f"by {state.paused_by}: {state.paused_reason}",
-        }
-        said = [f"{name}: {reason}" for name, reason in on.items() if reason]
-        return Check(ok=not said, said="; ".join(said) or "none is on")
+        on = await brakes.standing(stripe=self.stripe, now=self.clock.now())
+        return Check(ok=not on, said="; ".join(one.said for one in on) or "none is on")
 
     async def _last_pass(self) -> Check:
         if self.pass_max_age is None:

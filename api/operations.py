@@ -26,7 +26,7 @@ from api.settings import Settings
 from billing import audit, audit_seal
 from billing.models import Account
 from billing.refusal import RefusalError
-from reconciler import outlook, subjects
+from reconciler import brakes, outlook, subjects
 from reconciler.models import ReconcilerState, Server, SiteState
 from reconciler.rules import render
 from reconciler.rules.plan import Plan
@@ -215,15 +215,18 @@ async def _alone(settings: Settings, work: Callable[[Runtime], Awaitable[None]])
 async def plan_now(settings: Settings) -> PlanView:
     """Return the plan as of now; nothing is written and nothing is sent."""
     async with opened(settings) as runtime:
-        plan, names = await runtime.passes.look()
-        return _view(plan, names)
+        return await _look(runtime)
 
 
-def _view(plan: Plan, names: render.Names) -> PlanView:
+async def _look(runtime: Runtime) -> PlanView:
+    """Return the plan as of now below what holds restrictions back for everybody."""
+    plan, names = await runtime.passes.look()
+    on = await brakes.standing(stripe=runtime.gateway is not None, now=runtime.clock.now())
+    quoted = "".join(f"> {one.line}\n\n" for one in on)
     return PlanView(
-        text=render.text(plan, names),
-        markdown=render.markdown(plan, names),
-        content=render.content(plan, names),
+        text=brakes.text(on) + render.text(plan, names),
+        markdown=quoted + render.markdown(plan, names),
+        content={"brakes": brakes.content(on), **render.content(plan, names)},
         plan=plan,
     )
 
@@ -246,8 +249,7 @@ async def apply_once(settings: Settings, confirm: Callable[[PlanView], bool]) ->
     async def work(runtime: Runtime) -> None:
         await runtime.stripe.sweep()
         await runtime.watch.cycle()
-        plan, names = await runtime.passes.look()
-        shown.append(_view(plan, names))
+        shown.append(await _look(runtime))
         if confirm(shown[0]):
             await settle(runtime)
 

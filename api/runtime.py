@@ -223,6 +223,7 @@ class Runtime:
             policies=self.policy_map,
             policy_problem=lambda: "; ".join(self.policies.problems) or None,
             mode=self.settings.mode,
+            stripe=self.gateway is not None,
             state_dir=self.settings.state_dir,
             sites=frozenset(site.name for site in self.actions.inventory.sites),
             observation_max_age=timedelta(seconds=OBSERVATIONS_MISSED * self.pace.observe),

@@ -38,6 +38,12 @@ async def open_item(
     )
 
 
+async def waiting() -> tuple[int, WorkItem | None]:
+    """Return how many items nobody has taken up yet, and the oldest of them; null: there is none."""
+    untouched = WorkItem.filter(state=WorkState.OPEN)
+    return await untouched.count(), await untouched.order_by("since", "id").first()
+
+
 async def resolve(dedupe_key: str, *, at: datetime, by: str, resolution: str) -> bool:
     """Close the open item under this key because its reason is gone; return whether there was one."""
     changed = (

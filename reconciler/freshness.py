@@ -35,7 +35,7 @@ class Freshness:
         ids = sorted(set(account_ids))
         if not self.stripe or not ids:
             return {}
-        problem = await _mirror_problem(now) or await _unattributed(now)
+        problem = await of_everybody(now)
         if problem is not None:
             return dict.fromkeys(ids, problem)
         found = {}
@@ -66,6 +66,11 @@ class Freshness:
         if any(instant is None or now - instant > self.facts_max_age for instant in instants):
             return "FACTS_STALE", f"not read again from Stripe within {self.facts_max_age}"
         return None
+
+
+async def of_everybody(now: datetime) -> tuple[str, str] | None:
+    """Return why what is known of Stripe restricts nobody at all, as a stable code and a sentence; null: nothing."""
+    return await _mirror_problem(now) or await _unattributed(now)
 
 
 async def _mirror_problem(now: datetime) -> tuple[str, str] | None:

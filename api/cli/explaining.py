@@ -21,6 +21,7 @@ from billing.policy_files import STANDARD, PolicyBook
 from billing.rules.policy import Policy, StagePolicy
 from billing.rules.reasons import Reason, lines
 from billing.rules.terms import Stage
+from reconciler import brakes
 from reconciler.models import Server
 
 
@@ -44,6 +45,8 @@ class Explanation(TypedDict):
     status: str
     stage: str
     in_sync: bool
+    #: What holds restrictions back for everybody.
+    brakes: list[dict[str, object]]
     reasons: list[ToldReason]
     #: The same for people.
     text: str
@@ -96,12 +99,14 @@ async def explained(settings: Settings, external_id: str) -> Explanation:
         reasons = await server_reasons(context, server.facts)
         if book.problems:
             reasons = _without_policies(reasons)
+        on = await brakes.standing(stripe=settings.stripe_api_key is not None, now=context.now)
         return Explanation(
             server=external_id,
             account=subject.account.external_id,
             status=server.status.value,
             stage=(subject.admitted if book.problems else subject.standing).value,
             in_sync=server.in_sync,
+            brakes=brakes.content(on),
             reasons=_told(reasons),
             text="\n".join(lines(reasons)),
         )

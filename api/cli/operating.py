@@ -133,11 +133,14 @@ def explain(
 ) -> None:
     """Say why a server is in its state."""
     from api.cli.explaining import explained
+    from reconciler.brakes import MARK
 
     told = now_running(explained(_settings(), server))
     if json:
         say_json(told)
         return
+    for brake in told["brakes"]:
+        say(f"{MARK} {brake['text']}")
     say(f"{told['server']} of {told['account']} is {told['status']}; the account stands at {told['stage']}.")
     say(told["text"])
 

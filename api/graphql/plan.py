@@ -14,6 +14,7 @@ from api.graphql.context import Context, Info
 from api.graphql.invoices import Invoice, invoices_by_key
 from api.graphql.nodes import Mode, Node, Stage, StepKind, StepState
 from api.graphql.scalars import Money
+from reconciler import brakes
 from reconciler.models import PlanSnapshot
 
 if TYPE_CHECKING:
@@ -64,9 +65,16 @@ class Plan:
     at: datetime
     mode: Mode
     summary: PlanSummary
-    text: str
     number: strawberry.Private[int]
+    told: strawberry.Private[str]
     rows: strawberry.Private[list[dict[str, Any]]]
+
+    @strawberry.field
+    async def text(self, info: Info) -> str:
+        """The plan as `abeyance plan` prints it, below what holds restrictions back for everybody now."""
+        context = info.context
+        on = await brakes.standing(stripe=context.ports.cards is not None, now=context.now)
+        return brakes.text(on) + self.told
 
     @strawberry.field
     async def steps(
@@ -165,7 +173,7 @@ class PlanQueries:
                 at=info.context.now,
                 mode=info.context.ports.mode,
                 summary=_summary({}),
-                text="No pass has been made yet.",
+                told="No pass has been made yet.",
                 number=0,
                 rows=[],
             )
@@ -174,7 +182,7 @@ class PlanQueries:
             at=snapshot.at,
             mode=snapshot.mode,
             summary=_summary(snapshot.content),
-            text=snapshot.text,
+            told=snapshot.text,
             number=snapshot.id,
             rows=list(snapshot.content["steps"]),
         )

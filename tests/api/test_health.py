@@ -317,9 +317,13 @@ async def test_it_tells_the_brakes_and_serves_all_the_same(clock: ManualClock) -
     assert (await _get(_health(clock), "/readyz")).status_code == 200
     failing, text = await _failing(_health(clock))
     assert failing == {"brakes"}
-    assert "safe mode: old; the breaker is open: too many" in text
+    since = f"{clock.now():%Y-%m-%d %H:%M} UTC"
+    assert f"safe mode since {since}, old: nothing" in text
+    assert f"the breaker is open since {since}, too many: climbs" in text
     await pause.pause(reason="we move", actor="infra:ida", now=clock.now())
-    assert "too many; paused: by infra:ida: we move" in (await _failing(_health(clock)))[1]
+    assert f"paused since {since} by infra:ida, we move: nothing" in (await _failing(_health(clock)))[1]
+    assert "Stripe has not been read" not in text
+    assert "Stripe has not been read" in (await _failing(_health(clock, stripe=True)))[1]
 
 
 @pytest.mark.usefixtures("sqlite_database")

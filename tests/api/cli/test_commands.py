@@ -30,7 +30,8 @@ from api.leadership import leadership
 from billing.clock import SystemClock
 from billing.models import AuditEntry
 from billing.rules.terms import NoticeState, Stage
-from reconciler import restore_record
+from reconciler import restore_record, safety
+from reconciler.guard_models import SafeModeKind
 from reconciler.models import SiteState
 from reconciler.rules.terms import StepState
 
@@ -508,6 +509,31 @@ def test_the_plan_is_printed_and_changes_nothing(run: Any, sqlite_url: str) -> N
     assert run("plan", database_url=sqlite_url, state_dir=folder).stdout == "Nothing to do (mode plan).\n"
     told = json.loads(run("plan", "--json", database_url=sqlite_url, state_dir=folder).stdout)
     assert (told["mode"], told["steps"]) == ("PLAN", [])
+
+
+async def _braked(url: str) -> None:
+    async with open_database(url):
+        now = SystemClock().now()
+        await safety.enter(SafeModeKind.CLOCK_JUMP, "the clock jumped", since=now, now=now)
+
+
+def test_plan_and_explain_say_first_what_holds_restrictions_back(
+    run: Any, sqlite_url: str, factory: Any
+) -> None:
+    """Whoever is woken at night sees it before anything else: why, and what ends it."""
+    name = asyncio.run(_server(sqlite_url, factory))
+    asyncio.run(_braked(sqlite_url))
+    given = {"database_url": sqlite_url, "state_dir": sqlite_url.removeprefix("sqlite://") + ".d"}
+    for command in (("plan",), ("explain", name)):
+        first, second, *_ = run(*command, **given).stdout.splitlines()
+        assert first.startswith("!! Safe mode since ")
+        assert "the clock jumped" in first
+        assert "it ends once" in first
+        assert not second.startswith("!!")
+        [brake] = json.loads(run(*command, "--json", **given).stdout)["brakes"]
+        assert (brake["name"], f"!! {brake['text']}") == ("safe_mode", first)
+    quoted, empty, head, *_ = run("plan", "--markdown", **given).stdout.splitlines()
+    assert (quoted[:12], empty, head[:7]) == ("> Safe mode ", "", "## Plan")
 
 
 async def _seen(url: str) -> None:

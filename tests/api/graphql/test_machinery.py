@@ -8,7 +8,8 @@ import pytest
 from api.graphql import ids
 from api.models import Role
 from billing.models import EventState, StripeMirror
-from reconciler import restore_record
+from reconciler import restore_record, safety
+from reconciler.guard_models import SafeModeKind
 from reconciler.models import PlanSnapshot, ReconcilerState, Run, Server, SiteState, Step
 from reconciler.rules.outcome import Outcome
 from reconciler.rules.terms import Lane, Mode, RunState, StepState
@@ -89,6 +90,16 @@ async def test_it_shows_the_last_plan(door: Any, factory: Any) -> None:
     for key in ("2.3", "9.1", "2.0", "2", "2.x", "-1.1"):
         missing = {"id": ids.global_id("PlanStep", key)}
         assert (await door.data(Role.INFRA, found, missing))["node"] is None
+
+
+async def test_its_text_says_first_what_holds_restrictions_back_now(door: Any, factory: Any) -> None:
+    """Also what was put on since the plan was made, which no plan of the same steps tells."""
+    await _planned(door)
+    now = door.clock.now()
+    await safety.enter(SafeModeKind.CLOCK_JUMP, "the clock jumped", since=now, now=now)
+    first, rest = (await door.data(Role.INFRA, PLAN))["plan"]["text"].split("\n")
+    assert (first[:14], rest) == ("!! Safe mode s", "the plan")
+    assert "the clock jumped: nothing is restricted for money; it ends once" in first
 
 
 async def test_its_steps_are_narrowed_and_paged(door: Any, factory: Any) -> None:
