@@ -28,7 +28,7 @@ async def working(*given):
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def within(condition, seconds=3.0):
+async def within(condition, seconds=60.0):
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - turns have no event of their own

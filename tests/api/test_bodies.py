@@ -29,7 +29,7 @@ async def _answered(parts: list[bytes], *, length: int, apart: float = 0.0) -> s
             for part in parts:
                 writer.write(part)
                 await asyncio.sleep(apart)
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
             [size] = [
                 int(line[16:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
             ]

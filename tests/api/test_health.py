@@ -2,13 +2,13 @@
 
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
-from tortoise import connections
 
 from api import health as healths
 from api.health import Health
@@ -113,7 +113,7 @@ async def test_it_tells_a_lost_database_and_stays_alive(
 
         execute_query_dict = execute_query
 
-    monkeypatch.setattr(connections, "get", lambda _: Gone())
+    monkeypatch.setattr(healths, "connections", SimpleNamespace(get=lambda _: Gone()))
     failing, text = await _failing(_health(clock))
     assert {"database", "schema"} <= failing
     assert "hunter2" not in text
@@ -133,7 +133,7 @@ async def test_it_gives_up_on_a_database_that_does_not_answer(
 
         execute_query_dict = execute_query
 
-    monkeypatch.setattr(connections, "get", lambda _: Hangs())
+    monkeypatch.setattr(healths, "connections", SimpleNamespace(get=lambda _: Hangs()))
     monkeypatch.setattr(healths, "PATIENCE", timedelta(milliseconds=20))
     failing, _ = await _failing(_health(clock))
     assert {"database", "schema"} <= failing

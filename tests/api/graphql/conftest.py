@@ -1,6 +1,7 @@
 """The doors as a client sees them: an application over a real database, with a token for every role."""
 
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -176,6 +177,21 @@ class Door:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             async with answering(self.app(), listener, **more) as base:
                 yield f"{base}/graphql"
+
+    async def calls(self, body: Any, *, token: str) -> int:
+        """Return how many functions are called for one request: its work, told alike by every machine."""
+        many = 0
+
+        def called(_frame: Any, event: str, _argument: Any) -> None:
+            nonlocal many
+            many += event in {"call", "c_call"}
+
+        sys.setprofile(called)
+        try:
+            await self.post(body, token=token)
+        finally:
+            sys.setprofile(None)
+        return many
 
     async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Send any request to the application."""
