@@ -88,8 +88,10 @@ class PlatformInMemory:
     #: What was done to whom, in order: the one list that says whether anything was done twice.
     done: list[tuple[str, str]] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
-    #: Called right before a play touches a target; another permit is then awaited, as a real one ages within 5 s.
+    #: Called right before a play touches a target; permits that were asked for afterwards are then awaited.
     before: Before | None = None
+    #: How long a play waits for a permit; a real one is too old after 5 s.
+    patience: float = 60.0
     #: Whether an overview shows every guest there is.
     complete: bool = True
     #: Who the platform says that it is; None: it does not say.
@@ -257,13 +259,16 @@ class HandleInMemory:
 
     async def _refusal(self, action: str, target: Any, before: dict[str, object]) -> str | None:
         """The look at the permit, and for a restriction the comparison with what was committed."""
+        permits = 1
         if self._platform.before is not None:
             await self._platform.before(action, str(target.get("guest") or target.get("pool")))
-        self._permit.clear()
+            permits = 2  # the facts of the first may have been read before
         restricts = action in {"stop_guests", "lock_backups", "close_access"}
         try:
-            async with asyncio.timeout(3.0):
-                await self._permit.wait()
+            async with asyncio.timeout(self._platform.patience):
+                for _ in range(permits):
+                    self._permit.clear()
+                    await self._permit.wait()
         except TimeoutError:
             if restricts:
                 return "the permit is too old"

@@ -57,7 +57,6 @@ async def test_passes_void_steps_to_the_play(attendant, errand, platform):
 
     async def lifted(*_):
         await Hold.all().update(lifted_at=attendant.clock.now(), lifted_by="anna")
-        await asyncio.sleep(0.03)
 
     platform.before = lifted
     verdict = await attendant.run(asked)
@@ -67,7 +66,7 @@ async def test_passes_void_steps_to_the_play(attendant, errand, platform):
 
 
 @pytest.mark.parametrize(("lane", "ended"), [(Lane.RESTRICT, True), (Lane.RESTORE, False)])
-async def test_ends_a_run_when_that_is_wanted(attendant, errand, platform, lane, ended):
+async def test_ends_a_run_when_that_is_wanted(attendant, errand, lite, platform, lane, ended):
     """Guests not reached yet are left alone and of unknown end; what gives back goes on whatever its row says."""
     asked = await errand()
     asked = replace(asked, target=Target("demo", "node1", lane), guests=[*asked.guests, *asked.guests])
@@ -76,7 +75,10 @@ async def test_ends_a_run_when_that_is_wanted(attendant, errand, platform, lane,
     async def wanted(*_):
         while not await Run.all().update(cancel_wanted_at=attendant.clock.now()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # until the run is on record
-        await asyncio.sleep(0.2)
+        (handle,) = lite.execution._handles
+        while ended and not handle._cancelled:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
 
     platform.before = wanted
     verdict = await attendant.run(asked)
@@ -109,6 +111,7 @@ async def test_gives_no_permit_while_the_facts_cannot_be_read(attendant, errand,
         raise OSError("away")
 
     monkeypatch.setattr(recheck, "void", away)
+    platform.patience = 0.3
     verdict = await attendant.run(asked)
 
     assert [report.message for report in verdict.reports] == ["the permit is too old"]

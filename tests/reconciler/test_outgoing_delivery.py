@@ -29,7 +29,7 @@ NAMES = {"id", "type", "at", "account", "server", "stage", "effects"}
 @pytest.fixture
 async def sender(clock: Any, receiver: Any) -> AsyncIterator[Callable[..., Outgoing]]:
     """Makes a sender to these addresses; without any, to the receiver."""
-    caller = HttpCaller(patience=10.0)
+    caller = HttpCaller(patience=60.0)
 
     def make(*urls: str, seed: int = 3) -> Outgoing:
         receivers = [Receiver(url=url) for url in urls or (f"{receiver.url}/hook",)]

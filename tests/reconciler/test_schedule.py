@@ -5,7 +5,7 @@ import asyncio
 from reconciler.schedule import Schedule
 
 
-async def within(condition, seconds=5.0):
+async def within(condition, seconds=60.0):
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - ticks have no event of their own

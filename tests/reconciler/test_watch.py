@@ -179,7 +179,7 @@ async def test_keeps_no_node_waiting_for_another(lite, unknown_stop, platform):
         return await genuine(request)
 
     lite.execution.start = hangs_on_the_first
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await lite.watch.resolve_unknown() == 2
     assert first.id != second.id
 
