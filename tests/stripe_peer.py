@@ -44,6 +44,6 @@ def make_simulator(clock: ManualClock) -> Simulator:
 def make_gateway(wire: Wire) -> StripeGateway:
     """The product's gateway on this wire, without the SDK's own retries."""
     # Nothing is encrypted on this wire: reading the certificate authorities would take longer than most tests do.
-    client = stripe.HTTPXClient(timeout=5, verify_ssl_certs=False)
+    client = stripe.HTTPXClient(timeout=60, verify_ssl_certs=False)
     client._client_async = httpx.AsyncClient(transport=wire)
     return StripeGateway(KEY, api_base="http://stripe.test", retries=0, http_client=client)

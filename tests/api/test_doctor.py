@@ -20,8 +20,6 @@ from reconciler import pause
 from reconciler.models import ReconcilerState, SiteState
 from simulators.proxmox.sample import TOKEN_ID
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest_asyncio.fixture
 async def there(tmp_path: Path) -> AsyncIterator[tuple[Any, Any]]:

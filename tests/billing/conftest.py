@@ -70,7 +70,7 @@ class _AnyPort(Controller):
 
 
 def _serving(box: Postbox, **options: Any) -> Iterator[Postbox]:
-    controller = _AnyPort(box, hostname="127.0.0.1", port=0, ready_timeout=20, **options)
+    controller = _AnyPort(box, hostname="127.0.0.1", port=0, ready_timeout=60, **options)
     controller.start()
     box.port = controller.port
     yield box
@@ -160,7 +160,7 @@ class Turn:
 
     def __init__(self, clock, postbox):
         self.clock = clock
-        self.mailer = SmtpMailer(postbox.url, "Billing <billing@hoster.example>", patience=2)
+        self.mailer = SmtpMailer(postbox.url, "Billing <billing@hoster.example>", patience=60)
         self.staff = FakeStaff()
 
     async def __call__(self, **given):

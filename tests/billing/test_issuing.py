@@ -299,7 +299,7 @@ async def test_it_mails_the_invoice(
     _to(clock, MONTH_END)
     await issuing.issue_due(clock, POLICIES)
     await Invoice.all().update(status=status, amount_due=0 if status != InvoiceStatus.OPEN else 12_700)
-    mailer = SmtpMailer(postbox.url, "billing@hoster.example", patience=5)
+    mailer = SmtpMailer(postbox.url, "billing@hoster.example", patience=60)
     assert await deliver_due(clock, mailer, None, rng=random.Random(1)) == int(sent)
     notice = await Notice.get()
     assert (notice.state is NoticeState.DELIVERED) is sent

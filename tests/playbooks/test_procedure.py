@@ -186,7 +186,7 @@ def test_what_cannot_be_read_back_is_unknown() -> None:
 
 def test_it_works_on_so_many_guests_at_once() -> None:
     """Guests go side by side, never more than the node's width."""
-    meet = threading.Barrier(3, timeout=5)
+    meet = threading.Barrier(3, timeout=60)
 
     def together(name: str, _guest: str) -> None:
         if name == "shut_down":

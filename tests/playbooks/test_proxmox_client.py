@@ -71,12 +71,12 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[ProxmoxClient]:
-    """A client of that server, with a short patience."""
+    """A client of that server."""
     url = f"http://127.0.0.1:{server.http.server_port}"
     found = ProxmoxClient(
         Endpoint(url=url, token_id="reconciler@pve!abeyance", secret=SECRET),
         monotonic=time.monotonic,
-        timeout=2.0,
+        timeout=60.0,
     )
     yield found
     found.close()

@@ -171,7 +171,7 @@ def test_a_full_disk_is_told_on_one_line(sqlite_url: str, tmp_path: Path) -> Non
             # Python would write compiled modules cut off at the limit, and never notice.
             env={"PATH": os.defpath, "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1",
                  "ABEYANCE_DATABASE_URL": sqlite_url},
-            capture_output=True, timeout=60, check=False,
+            capture_output=True, timeout=200, check=False,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
         )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (1, "")
@@ -429,7 +429,7 @@ def test_a_simulator_serves_until_it_is_interrupted(tmp_path: Path, arguments: t
         assert response.status_code < 500
     finally:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
 
@@ -440,7 +440,7 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = _started(tmp_path, "simulator", "stripe", "--port", str(taken.getsockname()[1]))
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "cannot be listened on" in errors
     assert "Traceback" not in errors

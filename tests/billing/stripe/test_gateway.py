@@ -54,7 +54,9 @@ async def answering(reply: bytes | None) -> AsyncIterator[StripeGateway]:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    gateway = StripeGateway(CANARY, api_base=f"http://127.0.0.1:{port}", retries=0, timeout=0.2)
+    gateway = StripeGateway(
+        CANARY, api_base=f"http://127.0.0.1:{port}", retries=0, timeout=0.2 if reply is None else 60
+    )
     try:
         yield gateway
     finally:
@@ -204,7 +206,7 @@ async def test_it_gives_up_an_answer_that_drips(monkeypatch: pytest.MonkeyPatch)
     port = server.sockets[0].getsockname()[1]
     gateway = StripeGateway(CANARY, api_base=f"http://127.0.0.1:{port}", retries=0, timeout=0.3)
     with pytest.raises(RetryLaterError, match="within"):
-        await asyncio.wait_for(gateway.account_id(), 3)
+        await asyncio.wait_for(gateway.account_id(), 60)
     await gateway.close()
     server.close()
 

@@ -50,7 +50,7 @@ def ask(playbooks: Path, inventory: Path) -> Callable[..., RunRequest]:
             target_nodes=nodes,
             known_nodes=frozenset(NODES),
             guests=guests,
-            **{"timeout_seconds": 60.0, **other},
+            **{"timeout_seconds": 240.0, **other},
         )
 
     return make
@@ -99,9 +99,9 @@ def run_ids() -> Iterator[list[str]]:
 
 @pytest.fixture
 def eventually() -> Callable[..., Awaitable[None]]:
-    """Return a waiter: `await eventually(holds, what="…", within=20)` fails with `what` when it never holds."""
+    """Return a waiter: `await eventually(holds, what="…", within=60)` fails with `what` when it never holds."""
 
-    async def wait(holds: Callable[[], bool], *, what: str = "it never happened", within: float = 20) -> None:
+    async def wait(holds: Callable[[], bool], *, what: str = "it never happened", within: float = 60) -> None:
         until = time.monotonic() + within
         while not holds():
             assert time.monotonic() < until, what

@@ -24,7 +24,7 @@ def request(playbooks: Path, inventory: Path, guests: list[dict[str, Any]]) -> R
         target_nodes=tuple(sorted(nodes)),
         known_nodes=nodes,
         guests=tuple(guests),
-        timeout_seconds=60,
+        timeout_seconds=240,
     )
 
 

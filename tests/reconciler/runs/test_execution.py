@@ -177,12 +177,12 @@ async def test_it_keeps_the_permit_as_old_as_it_was_given(
     eventually: Eventually, ask: Ask, guest: Guest, tmp_path: Path, state_dir: Path
 ) -> None:
     """The permit carries the instant at which the parent asked the facts, however late it is written."""
-    effects = tmp_path / "effects"
+    effects, read = tmp_path / "effects", tmp_path / "read"
     asked_at = iter([1.0, boot_time()])
     execution = Execution(state_dir, SystemClock(), boot_time=lambda: next(asked_at))
     handle = await execution.start(
         ask(
-            guest("101", do="work", path=str(effects), seconds=1.5),
+            guest("101", do="work", path=str(effects), until=str(read)),
             guest("102", do="observe"),
             void=frozenset({"a"}),
         )
@@ -192,6 +192,7 @@ async def test_it_keeps_the_permit_as_old_as_it_was_given(
     handle.permit(void=["step-102", "b"])
     await eventually(lambda: permit(handle.run_id) != first)
     renewed = permit(handle.run_id)
+    read.touch()
     verdict = await handle.wait()
     assert first["at"] == 1.0
     assert 1.0 < renewed["at"] <= boot_time()

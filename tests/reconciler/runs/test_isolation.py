@@ -214,10 +214,10 @@ async def test_it_gives_a_secret_to_the_play_and_to_nobody_else(
     eventually: Eventually, execution: Execution, ask: Ask, guest: Guest, tmp_path: Path, state_dir: Path
 ) -> None:
     """A play reads its secret by path; no file, argument, environment, event or answer ever holds it."""
-    effects = tmp_path / "effects"
+    effects, looked = tmp_path / "effects", tmp_path / "looked"
     request = ask(
         guest("101", do="observe"),
-        guest("102", do="work", path=str(effects), seconds=1.0),
+        guest("102", do="work", path=str(effects), until=str(looked)),
         secrets={"token": CANARY},
     )
     handle = await execution.start(request)
@@ -225,6 +225,7 @@ async def test_it_gives_a_secret_to_the_play_and_to_nobody_else(
     readable = everything_readable(handle.run_id, state_dir)
     (folder,) = Path("/dev/shm").glob(f"abeyance-run-{handle.run_id}-*")
     mode = stat.S_IMODE(folder.stat().st_mode)
+    looked.touch()
     verdict = await handle.wait()
     assert f"ABEYANCE_RUN_ID={handle.run_id}" in readable
     assert "token_path" in readable

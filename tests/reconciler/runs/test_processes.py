@@ -37,7 +37,7 @@ def test_it_ends_the_processes_of_one_run_alone(started: list[subprocess.Popen[b
     started += [*mine, *others]
     assert processes.members(RUN) == sorted(process.pid for process in mine)
     assert processes.sweep(RUN)
-    assert {process.wait(5) for process in mine} == {-signal.SIGKILL}
+    assert {process.wait(60) for process in mine} == {-signal.SIGKILL}
     assert [process.poll() for process in others] == [None, None, None]
     assert processes.members(RUN) == []
 
@@ -56,7 +56,7 @@ def test_it_signals_only_what_still_is_meant(started: list[subprocess.Popen[byte
     meant, other = start(RUN), start(RUN)
     started += [meant, other]
     processes.send([meant.pid, other.pid], signal.SIGKILL, still=lambda: [meant.pid])
-    assert meant.wait(5) == -signal.SIGKILL
+    assert meant.wait(60) == -signal.SIGKILL
     assert other.poll() is None
 
 

@@ -216,7 +216,7 @@ async def test_it_delivers_by_itself_while_it_is_served() -> None:
         account.add_card(customer, "pm_card_chargeCustomerFail")
         account.create_invoice(customer, 100, "eur", "charge_automatically")
         account.advance(3 * 86400)
-        await asyncio.wait_for(second_failure.wait(), 5)
+        await asyncio.wait_for(second_failure.wait(), 60)
 
 
 def test_it_writes_the_header_as_documented() -> None:

@@ -12,11 +12,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-#: Goes on for a minute, whatever it is asked; only SIGKILL ends it sooner.
+#: Goes on for minutes, whatever it is asked; only SIGKILL ends it sooner.
 _APPEND = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-for _ in range(1200):
+for _ in range(4800):
     open(sys.argv[1], "a").write("child\\n")
     time.sleep(0.05)
 """
@@ -40,9 +40,10 @@ def _observe(task_vars, seen):
     }
 
 
-def _work(path, seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def _work(path, until):
+    """Go on until there is the other file; for minutes where none is named."""
+    end = time.monotonic() + 240
+    while time.monotonic() < end and not (until and Path(until).exists()):
         with Path(path).open("a") as effects:
             effects.write("worker\n")
         time.sleep(0.05)
@@ -76,7 +77,7 @@ class ActionModule(ActionBase):
             case "observe":
                 result["abeyance_observation"] = _observe(task_vars, self._task.args.get("seen"))
             case "work":
-                _work(expect["path"], expect.get("seconds", 60))
+                _work(expect["path"], expect.get("until"))
             case "spawn":
                 subprocess.Popen([sys.executable, "-c", _APPEND, expect["path"]], start_new_session=True)
             case "hide":
