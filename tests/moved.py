@@ -7,13 +7,14 @@ through HTTP, and the plays are real.
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from api import operations, tokens
-from api.demo.installation import CHECKOUT, assembled, demo_site
+from api.demo.installation import CHECKOUT, Installation, Outside, Plot, assembled, demo_site
 from api.demo.portal import Portal
 from api.demo.sample import guests_of, register
 from api.models import Role
@@ -58,6 +59,9 @@ class Situation(staging.Tale):  # type: ignore[misc]
 
     runtime: Runtime
     clock: MovedClock
+    plot: Plot
+    #: What the product of this moment is closed by.
+    running: AsyncExitStack
     #: Whether the sites are read at every turn; where nobody has servers that takes time for nothing.
     looks: bool = False
 
@@ -78,6 +82,12 @@ class Situation(staging.Tale):  # type: ignore[misc]
             await self.change("accountUpsert", known | account, "account { id }", Role.CONTROL)
         self.looks = bool(servers)
         await self.turn()
+
+    async def restarts(self, **changes: Any) -> None:
+        """End the product and start it again on the same database, its plot changed by this; the world goes on."""
+        await self.running.aclose()
+        self.plot = replace(self.plot, **changes)
+        self.scene, self.runtime = await started(self.running, self.scene.folder, self.plot, self.world)
 
     async def turn(self, *, looks: bool = True) -> None:
         """Let the product do everything that it would do at this moment: read, decide, act, tell.
@@ -201,6 +211,15 @@ class Situation(staging.Tale):  # type: ignore[misc]
         return [edge["node"]["kind"] for edge in edges]
 
 
+async def started(
+    running: AsyncExitStack, folder: Path, plot: Plot, world: Outside
+) -> tuple[Installation, Runtime]:
+    """Start the product; it ends with `running`, its jobs first."""
+    scene, runtime = await running.enter_async_context(assembled(folder, plot, world))
+    running.push_async_callback(runtime.dispatcher.aclose)
+    return scene, runtime
+
+
 def opener(theatre: Any) -> Callable[..., AbstractAsyncContextManager[Situation]]:
     """Return what opens an installation on simulators under the shipped policies, in the theatre's folder.
 
@@ -221,8 +240,8 @@ def opener(theatre: Any) -> Callable[..., AbstractAsyncContextManager[Situation]
                 inventory = demo_site(world.site_url)
                 inventory["all"]["children"]["demo"]["vars"] |= site
                 plot = replace(plot, inventory=inventory)
-            async with assembled(theatre.folder, plot, world) as (scene, runtime):
-                yield Situation(scene=scene, runtime=runtime, clock=clock)
-                await runtime.dispatcher.aclose()
+            async with AsyncExitStack() as running:
+                scene, runtime = await started(running, theatre.folder, plot, world)
+                yield Situation(scene=scene, runtime=runtime, clock=clock, plot=plot, running=running)
 
     return opened

@@ -113,6 +113,9 @@ CASES: dict[str, tuple[str, ...]] = {
     "dispute after dispute, late in an episode": (
         "events::a_dispute_shields_for_sixty_days_from_its_own_beginning_and_the_next_one_no_longer",
     ),
+    "the card and the ladder come to the same instant": (
+        "cards::a_good_card_is_charged_before_anybody_is_told_that_something_is_overdue",
+    ),
     "a card is removed": (
         "cards::a_card_that_is_removed_hands_over_to_the_next_and_the_last_one_stays",
     ),
@@ -249,6 +252,15 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "more than a day's limit become due": (
         "brakes::more_than_the_limit_of_a_day_wait_and_who_has_waited_longest_goes_first",
+    ),
+    "a site gets another name in the inventory": (
+        "platform::a_site_that_was_renamed_restricts_nobody_and_a_person_is_told",
+    ),
+    "the product is switched off for a while": (
+        "causes::while_the_product_is_off_nothing_is_given_back_and_nothing_is_forgotten",
+    ),
+    "the customer is quicker than the stop": (
+        "platform::access_is_closed_before_anything_is_stopped",
     ),
     "a site only looks, or its token could destroy": (
         "brakes::a_site_that_only_looks_or_could_destroy_keeps_its_customers_at_a_stage_without_effects",

@@ -49,6 +49,28 @@ async def test_a_card_that_is_added_is_tried_at_once_and_one_that_is_refused_cos
         assert tale.scene.stripe.get("invoice", invoice)["status"] == "paid"
 
 
+async def test_a_good_card_is_charged_before_anybody_is_told_that_something_is_overdue(
+    situation: Any,
+) -> None:
+    """The ladder comes to the same instant first, and waits for the card: no stage, no letter."""
+    async with situation() as tale:
+        await tale.begin(guests=NONE)
+        await _saves(tale, "pm_card_visa")
+        invoice = await tale.owes(due=DAY)
+        assert (await tale.stage(), tale.scene.stripe.get("invoice", invoice)["status"]) == (
+            "CURRENT",
+            "open",
+        )
+        told = tale.letters()
+        tale.clock.move(35 * HOUR + HOUR / 60)  # the first minute after the due day in Zurich
+        await tale.runtime.stripe.sweep()
+        await tale.runtime.passes.run()
+        assert await tale.held_back() == {"ADVANCE": "CARD_DUE"}
+        await tale.turn()
+        assert (await tale.stage(), tale.letters()) == ("CURRENT", told)
+        assert tale.scene.stripe.get("invoice", invoice)["status"] == "paid"
+
+
 async def test_a_card_that_is_removed_hands_over_to_the_next_and_the_last_one_stays(situation: Any) -> None:
     """No stage changes by it; the last card goes only once nothing runs that no purse covers."""
     async with situation() as tale:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from api.models import Role
+from reconciler.rules.terms import Mode
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 SERVERS = '{ account(externalId: "acct-story") { servers(first: 9) { edges { node { id externalId } } } } }'
@@ -39,6 +40,28 @@ async def test_a_payment_lifts_what_billing_holds_and_nothing_else(situation: An
         await tale.change("holdLift", lift, "server { id }")
         await tale.turn()
         assert tale.power(1101) == "running"
+
+
+async def test_while_the_product_is_off_nothing_is_given_back_and_nothing_is_forgotten(
+    situation: Any,
+) -> None:
+    """Off means that nothing is sent anywhere: the plan says so, and switched on again it is done at once."""
+    async with situation() as tale:
+        await tale.begin(guests=(1101,))
+        why = {"serverId": await _server(tale, 1101), "cause": "MAINTENANCE", "reason": "a new disk"}
+        await tale.change("holdPlace", why | {"effects": ["STOP_SERVERS"]}, "server { id }")
+        await tale.turn()
+        assert tale.power(1101) == "stopped"
+        await tale.restarts(mode=Mode.OFF)
+        await tale.change("holdLift", why, "server { id }")
+        asked = tale.writes()
+        await tale.after(HOUR, step=HOUR, looks=False)
+        assert (await tale.held_back(), tale.writes()) == ({"START": "MODE_OFF"}, asked)
+        code, told = await tale.abeyance("plan")
+        assert (code, "(mode off)" in told, "the product is switched off" in told) == (0, True, True), told
+        await tale.restarts(mode=Mode.APPLY)
+        await tale.turn()
+        assert (await tale.held_back(), tale.power(1101)) == ({}, "running")
 
 
 async def test_every_server_is_stopped_for_every_invoice_but_those_that_are_free_or_exempt(

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from api.demo.installation import CHECKOUT
+from api.demo.installation import CHECKOUT, demo_site
 from api.models import Role
 from simulators.proxmox.state import HaState
 
@@ -55,6 +55,56 @@ async def test_a_guest_whose_node_is_dead_is_restricted_once_it_is_back_and_stay
         assert (tale.power(1101), tale.asked(1101, "shutdown")) == ("stopped", 1)
         await tale.turn()
         assert tale.essence() == before
+
+
+async def test_a_site_that_was_renamed_restricts_nobody_and_a_person_is_told(
+    situation: Any, stops: Any
+) -> None:
+    """Nothing is seen there any more: nobody climbs, and what was paid comes back with the site's old name."""
+    async with situation(ladders=stops) as tale:
+        right = demo_site(tale.world.site_url)
+        wrong = demo_site(tale.world.site_url)
+        sites = wrong["all"]["children"]
+        sites["renamed"] = sites.pop("demo")
+        await tale.begin(guests=(1101,))
+        await tale.owes()
+        await tale.restarts(inventory=wrong)
+        await tale.after(5 * DAY, step=5 * DAY)
+        assert (await tale.stage(), await tale.held_back()) == ("PAST_DUE", {"ADVANCE": "SITE_UNKNOWN"})
+        assert ("site_unknown" in await tale.work(), tale.writes()) == (True, [])
+        await tale.restarts(inventory=right)
+        await tale.turn()
+        assert (await tale.stage(), tale.power(1101)) == ("SUSPENDED", "stopped")
+        assert "site_unknown" not in await tale.work()
+        await tale.restarts(inventory=wrong)
+        await tale.pays()
+        assert (await tale.stage(), await tale.held_back()) == ("CURRENT", {"START": "SITE_UNKNOWN"})
+        assert tale.power(1101) == "stopped"
+        await tale.restarts(inventory=right)
+        await tale.turn()
+        assert tale.power(1101) == "running"
+
+
+async def test_access_is_closed_before_anything_is_stopped(situation: Any) -> None:
+    """Else a customer would start again what was just stopped; the plan says what the stop waits for."""
+    async with situation() as tale:
+        await tale.begin(guests=(1101,))
+        await tale.owes()
+        await tale.after(3 * DAY, step=3 * DAY)
+        tale.clock.move(2 * DAY)
+        await tale.runtime.stripe.sweep()
+        await tale.runtime.watch.cycle()
+        tale.world.cluster.reset_calls()
+        await tale.runtime.passes.run()  # it is suspended
+        await tale.runtime.passes.run()  # and its access is about to be closed
+        assert (await tale.held_back()).get("STOP") == "ORDER"
+        await tale.turn()
+        assert (await tale.stage(), tale.power(1101)) == ("SUSPENDED", "stopped")
+        closed, stopped = [
+            next(place for place, call in enumerate(tale.writes()) if path in call)
+            for path in ("/access/acl", "/status/")
+        ]
+        assert closed < stopped
 
 
 async def test_a_guest_that_comes_back_again_and_again_is_stopped_each_time_and_a_person_told(
