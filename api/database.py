@@ -162,7 +162,7 @@ def _postgres(url: str) -> dict[str, Any]:
         if name.endswith("size") and not value.isdecimal():
             raise _invalid(f"the option {name!r} must be a number")
         credentials[_POSTGRES_OPTIONS[name]] = int(value) if name.endswith("size") else value
-    return {"engine": "tortoise.backends.asyncpg", "credentials": credentials}
+    return {"engine": "api.postgres_engine", "credentials": credentials}
 
 
 def place(url: str) -> str:

@@ -31,18 +31,17 @@ class Stored(Model):
         It is equal to the one that the ORM would make. Every model here names its columns as its fields.
         """
         shape = _shape(cls)
-        told = dict(zip(shape.columns, values, strict=True))
+        row = cls.__new__(cls)
+        told = vars(row)  # the ORM watches what is set in any other way
+        told.update(zip(shape.columns, values, strict=True))
         for name, convert in shape.conversions:
             value = told[name]
             if value is not None:
                 told[name] = convert(value)
-        row = cls.__new__(cls)
-        row.__dict__ = told | {
-            "_partial": False,
-            "_saved_in_db": True,
-            "_custom_generated_pk": shape.chosen_key,
-            "_await_when_save": {},
-        }
+        told["_partial"] = False
+        told["_saved_in_db"] = True
+        told["_custom_generated_pk"] = shape.chosen_key
+        told["_await_when_save"] = {}
         return row
 
     @classmethod
@@ -92,6 +91,8 @@ def _conversion(field: Any) -> Callable[[Any], Any]:
     members = {member.value: member for member in getattr(field, "enum_type", ())}
     if members:
         return lambda value: members.get(value) or convert(value)
+    if field.field_type is bool:
+        return bool  # SQLite tells a number
     return _instants(convert) if field.field_type is datetime else convert
 
 

@@ -217,11 +217,13 @@ async def show_accounts(context: Context, rows: Sequence[models.Account]) -> lis
 _OF_ROW = (
     "external_id", "name", "email", "locale", "currency", "time_zone", "free_plan", "stripe_customer_id",
 )  # fmt: skip
-Account.worked_out = {
-    **{name: attrgetter(f"row.{name}") for name in _OF_ROW},
-    "id": lambda account: ids.global_id("Account", account.row.id),
-    "billing_emails": lambda account: list(account.row.billing_emails),
-}
+Account.works_out(
+    {
+        **{name: attrgetter(f"row.{name}") for name in _OF_ROW},
+        "id": lambda account: ids.global_id("Account", account.row.id),
+        "billing_emails": lambda account: list(account.row.billing_emails),
+    }
+)
 
 
 async def accounts_by_key(context: Context, keys: Sequence[int]) -> dict[int, Account]:

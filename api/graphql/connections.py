@@ -46,7 +46,7 @@ class Edge(WorkedOut, Generic[Node]):
     key: strawberry.Private[Key]
 
 
-Edge.worked_out = {"cursor": lambda edge: ids.cursor(edge.listing, *edge.key)}
+Edge.works_out({"cursor": lambda edge: ids.cursor(edge.listing, *edge.key)})
 
 
 @strawberry.type

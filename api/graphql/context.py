@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from strawberry.dataloader import DataLoader
 from strawberry.types import Info as StrawberryInfo
 from tortoise.expressions import Q
 
 from api.auth import Principal
+from api.graphql.bulk import Bulk
 from api.graphql.machinery_loaders import MachineryLoaders
 from api.graphql.money_loaders import MoneyLoaders
 from api.graphql.scope import Scope
+from api.graphql.worked_out import Kept
 from api.models import Role
 from api.ports import Ports
 from billing import funds, prices
@@ -71,61 +72,20 @@ class Context:
     spend: Callable[[int], timedelta | None] = _unlimited
     #: Set where the answers are streamed; without it nothing can be subscribed to.
     stream: "Stream | None" = None
-    accounts: DataLoader[int, Account | None] = field(init=False)
-    servers: DataLoader[int, Server | None] = field(init=False)
-    #: Servers as they go on the wire.
-    shown_servers: DataLoader[int, Any] = field(init=False)
-    invoices: DataLoader[int, Invoice | None] = field(init=False)
-    #: An account with its uncovered servers, by account id.
-    subjects: DataLoader[int, Sequence[Subject]] = field(init=False)
+
     #: Those that were loaded, for whoever need not wait.
     known_subjects: dict[int, Sequence[Subject]] = field(init=False)
     #: Gates as they go on the wire, by the situation that servers are in and the actions that are asked about.
     gates: dict[tuple[Any, ...], list[Any]] = field(init=False)
 
-    #: The overrides in force on an account and its servers, by account id.
-    overrides: DataLoader[int, Sequence[Override]] = field(init=False)
-    #: The last request to decommission an account, by account id.
-    decommissions: DataLoader[int, Approval | None] = field(init=False)
-    #: Cards, payments and what customers have to do.
-    money: MoneyLoaders = field(init=False)
-    #: What is under way and what waits.
-    machinery: MachineryLoaders = field(init=False)
-    #: What an account could pay with, by account id.
-    funds: DataLoader[int, Funds] = field(init=False)
-    #: The rate in force of a SKU in a currency; null where it has no price.
-    rates: DataLoader[tuple[str, str], int | None] = field(init=False)
-    vouchers: DataLoader[int, Voucher | None] = field(init=False)
-    #: Pages of lists within a list.
-    pages: DataLoader["Asked", Any] = field(init=False)
-    #: What ids of any type name, by type and key; null for what the principal may not see.
-    nodes: DataLoader[tuple[str, int], Any] = field(init=False)
-    #: What staff decided about an account, newest first; only what is in force, only the others, or (null) all.
-    decided: DataLoader[tuple[int, bool | None], Sequence[Override]] = field(init=False)
-    entries: DataLoader[int, LedgerTransaction | None] = field(init=False)
-
     def __post_init__(self) -> None:
         self._forget()
 
     def _forget(self) -> None:
-        self.accounts = DataLoader(load_fn=self._load_accounts)
-        self.servers = DataLoader(load_fn=self._load_servers)
-        self.shown_servers = DataLoader(load_fn=self._show_servers)
-        self.invoices = DataLoader(load_fn=self._load_invoices)
-        self.subjects = DataLoader(load_fn=self._load_subjects)
         self.known_subjects = {}
         self.gates = {}
-        self.overrides = DataLoader(load_fn=self._load_overrides)
-        self.decommissions = DataLoader(load_fn=self._load_decommissions)
-        self.money = MoneyLoaders(self.now)
-        self.machinery = MachineryLoaders(self.now)
-        self.funds = DataLoader(load_fn=self._load_funds)
-        self.rates = DataLoader(load_fn=self._load_rates)
-        self.vouchers = DataLoader(load_fn=self._load_vouchers)
-        self.pages = DataLoader(load_fn=self._load_pages)
-        self.nodes = DataLoader(load_fn=self._load_nodes)
-        self.decided = DataLoader(load_fn=self._load_decided)
-        self.entries = DataLoader(load_fn=self._load_entries)
+        for name in _LOADED.intersection(vars(self)):
+            delattr(self, name)
 
     @property
     def scope(self) -> Scope:
@@ -172,31 +132,43 @@ class Context:
         self._forget()
         self.ports.wake(account_id)
 
-    async def _load_accounts(self, keys: list[int]) -> list[Account | None]:
+    @Bulk
+    async def accounts(self, keys: list[int]) -> list[Account | None]:
+        """The accounts of these keys that the principal may see."""
         found = {row.id: row for row in await self.scope.accounts().filter(id__in=keys)}
         return [found.get(key) for key in keys]
 
-    async def _load_servers(self, keys: list[int]) -> list[Server | None]:
+    @Bulk
+    async def servers(self, keys: list[int]) -> list[Server | None]:
+        """The servers of these keys that the principal may see."""
         found = {row.id: row for row in await self.scope.servers().filter(id__in=keys)}
         return [found.get(key) for key in keys]
 
-    async def _show_servers(self, keys: list[int]) -> list[Any]:
+    @Bulk
+    async def shown_servers(self, keys: list[int]) -> list[Any]:
+        """Those, as they go on the wire."""
         from api.graphql.servers import servers_by_key
 
         found = await servers_by_key(self, keys)
         return [found.get(key) for key in keys]
 
-    async def _load_pages(self, asked: list["Asked"]) -> list[Any]:
+    @Bulk
+    async def pages(self, asked: list["Asked"]) -> list[Any]:
+        """Pages of lists within a list."""
         from api.graphql.pages import load_pages
 
         return list(await load_pages(asked))
 
-    async def _load_nodes(self, keys: list[tuple[str, int]]) -> list[Any]:
+    @Bulk
+    async def nodes(self, keys: list[tuple[str, int]]) -> list[Any]:
+        """What ids of any type name, by type and key; null for what the principal may not see."""
         from api.graphql.lookup import load_nodes
 
         return await load_nodes(self, keys)
 
-    async def _load_decided(self, keys: list[tuple[int, bool | None]]) -> list[Sequence[Override]]:
+    @Bulk
+    async def decided(self, keys: list[tuple[int, bool | None]]) -> list[Sequence[Override]]:
+        """What staff decided about an account, newest first: what is in force, the others, or (null) all."""
         found: dict[tuple[int, bool | None], list[Override]] = {key: [] for key in keys}
         accounts = {account for account, _ in keys}
         for row in await self.scope.overrides().filter(account_id__in=list(accounts)).order_by("-id"):
@@ -206,15 +178,21 @@ class Context:
                     found[row.account_id, wanted].append(row)
         return [found[key] for key in keys]
 
-    async def _load_invoices(self, keys: list[int]) -> list[Invoice | None]:
+    @Bulk
+    async def invoices(self, keys: list[int]) -> list[Invoice | None]:
+        """The invoices of these keys that the principal may see."""
         found = {row.id: row for row in await self.scope.invoices().filter(id__in=keys)}
         return [found.get(key) for key in keys]
 
-    async def _load_vouchers(self, keys: list[int]) -> list[Voucher | None]:
+    @Bulk
+    async def vouchers(self, keys: list[int]) -> list[Voucher | None]:
+        """The vouchers of these keys that the principal may see."""
         found = {row.id: row for row in await self.scope.vouchers().filter(id__in=keys)}
         return [found.get(key) for key in keys]
 
-    async def _load_entries(self, keys: list[int]) -> list[LedgerTransaction | None]:
+    @Bulk
+    async def entries(self, keys: list[int]) -> list[LedgerTransaction | None]:
+        """The ledger entries of these keys that the principal may see."""
         found = {row.id: row for row in await self.scope.ledger().filter(id__in=keys)}
         return [found.get(key) for key in keys]
 
@@ -226,7 +204,9 @@ class Context:
         elif unknown:
             await self._know(unknown)
 
-    async def _load_subjects(self, keys: list[int]) -> list[Sequence[Subject]]:
+    @Bulk
+    async def subjects(self, keys: list[int]) -> list[Sequence[Subject]]:
+        """An account with its uncovered servers, by account id."""
         unknown = [key for key in keys if key not in self.known_subjects]
         await self._know([row for row in await self.accounts.load_many(unknown) if row is not None])
         return [self.known_subjects.get(key, ()) for key in keys]
@@ -238,24 +218,46 @@ class Context:
                 loaded[subject.account.id].append(subject)
         self.known_subjects |= loaded
 
-    async def _load_overrides(self, keys: list[int]) -> list[Sequence[Override]]:
+    @Bulk
+    async def overrides(self, keys: list[int]) -> list[Sequence[Override]]:
+        """The overrides in force on an account and its servers, by account id."""
         found: dict[int, list[Override]] = {key: [] for key in keys}
         for row in await Override.filter(in_force(self.now), account_id__in=keys).order_by("id"):
             found[row.account_id].append(row)
         return [found[key] for key in keys]
 
-    async def _load_decommissions(self, keys: list[int]) -> list[Approval | None]:
+    @Bulk
+    async def decommissions(self, keys: list[int]) -> list[Approval | None]:
+        """The last request to decommission an account, by account id."""
         rows = Approval.filter(kind=ApprovalKind.DECOMMISSION, account_id__in=keys).order_by("id")
         last = {row.account_id: row for row in await rows}
         return [last.get(key) for key in keys]
 
-    async def _load_funds(self, keys: list[int]) -> list[Funds]:
+    @Bulk
+    async def funds(self, keys: list[int]) -> list[Funds]:
+        """What an account could pay with, by account id."""
         found = await funds.of_accounts(keys, self.ports.means(), now=self.now)
         return [found[key] for key in keys]
 
-    async def _load_rates(self, keys: list[tuple[str, str]]) -> list[int | None]:
+    @Kept
+    def money(self) -> MoneyLoaders:
+        """Cards, payments and what customers have to do."""
+        return MoneyLoaders(self.now)
+
+    @Kept
+    def machinery(self) -> MachineryLoaders:
+        """What is under way and what waits."""
+        return MachineryLoaders(self.now)
+
+    @Bulk
+    async def rates(self, keys: list[tuple[str, str]]) -> list[int | None]:
+        """The rate in force of a SKU in a currency; null where it has no price."""
         found = await prices.rates_in_force(keys, at=self.now)
         return [found.get(key) for key in keys]
+
+
+#: What a request keeps of what it loaded.
+_LOADED = frozenset(name for name, one in vars(Context).items() if isinstance(one, Bulk | Kept))
 
 
 def in_force(now: datetime) -> Q:

@@ -172,13 +172,15 @@ _OF_ROW = (
     "number", "origin", "status", "issued_at", "due_on", "overdue_at", "period_start", "period_end", "paid_at",
     "stripe_invoice_id", "hosted_url", "pdf_url",
 )  # fmt: skip
-Invoice.worked_out = {
-    **{name: attrgetter(f"row.{name}") for name in _OF_ROW},
-    **{name: _money(name) for name in ("total", "amount_paid", "amount_due")},
-    "id": lambda invoice: ids.global_id("Invoice", invoice.row.id),
-    "overdue": lambda invoice: is_overdue(invoice.row, invoice.now),
-    "disputed": lambda invoice: invoice.row.disputed_amount > 0,
-}
+Invoice.works_out(
+    {
+        **{name: attrgetter(f"row.{name}") for name in _OF_ROW},
+        **{name: _money(name) for name in ("total", "amount_paid", "amount_due")},
+        "id": lambda invoice: ids.global_id("Invoice", invoice.row.id),
+        "overdue": lambda invoice: is_overdue(invoice.row, invoice.now),
+        "disputed": lambda invoice: invoice.row.disputed_amount > 0,
+    }
+)
 
 
 @strawberry.type

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from strawberry.dataloader import DataLoader
 from tortoise.expressions import Q
 
+from api.graphql.bulk import Bulk
 from reconciler.models import PlanSnapshot, Step
 from reconciler.rules.terms import StepState
 
@@ -20,21 +20,19 @@ class MachineryLoaders:
 
     def __init__(self, now: datetime) -> None:
         self._now = now
-        #: The change of a server that is under way, unknown, or failed and to be tried again; by server id.
-        self.steps: DataLoader[int, Step | None] = DataLoader(load_fn=self._load_steps)
-        #: The steps of the last plan that wait, as they were remembered; by account id.
-        self.held_back: DataLoader[int, Sequence[Mapping[str, Any]]] = DataLoader(
-            load_fn=self._load_held_back
-        )
 
-    async def _load_steps(self, keys: list[int]) -> list[Step | None]:
+    @Bulk
+    async def steps(self, keys: list[int]) -> list[Step | None]:
+        """The change of a server that is under way, unknown, or failed and to be tried again; by server id."""
         under_way = Q(state__in=(StepState.DISPATCHED, StepState.UNKNOWN))
         failed = Q(state=StepState.FAILED, retry_at__gt=self._now)
         rows = await Step.filter(under_way | failed, server_id__in=keys).order_by("id")
         latest = {row.server_id: row for row in rows}
         return [latest.get(key) for key in keys]
 
-    async def _load_held_back(self, keys: list[int]) -> list[Sequence[Mapping[str, Any]]]:
+    @Bulk
+    async def held_back(self, keys: list[int]) -> list[Sequence[Mapping[str, Any]]]:
+        """The steps of the last plan that wait, as they were remembered; by account id."""
         plan = await PlanSnapshot.all().order_by("-id").first()
         waiting: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
         for row in plan.content["steps"] if plan else ():

@@ -62,6 +62,7 @@ from api.graphql.viewer import ViewerQueries
 from api.graphql.voucher_changes import VoucherMutations
 from api.graphql.vouchers import VoucherQueries
 from api.graphql.work_queue import WorkQueueQueries
+from api.postgres_engine import one_connection
 
 SDL_FILE = Path(__file__).with_name("schema.graphql")
 
@@ -161,7 +162,8 @@ class _Schema(strawberry.Schema):
             is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # it is one, and says so less well
             shapes=known.shapes,
         )
-        executed = await result if optimized_is_awaitable(result) else result
+        async with one_connection():
+            executed = await result if optimized_is_awaitable(result) else result
         return ExecutionResult(data=executed.data, errors=executed.errors)
 
     def process_errors(

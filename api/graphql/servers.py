@@ -267,15 +267,17 @@ _OF_ROW = (
     "external_id", "name", "site", "site_node", "kind", "guest", "sku", "free", "critical", "stripe_subscription_id",
     "deployment",
 )  # fmt: skip
-Server.worked_out = {
-    **{name: attrgetter(f"facts.row.{name}") for name in _OF_ROW},
-    **{name: attrgetter(f"facts.{name}") for name in ("status", "restoring", "in_sync")},
-    "id": lambda server: ids.global_id("Server", server.facts.row.id),
-    "price": lambda server: Rate.of(server.facts.row.rate, server.account.currency),
-    "power": _power,
-    "backups": _backups,
-    "holds": lambda server: [_hold(server, hold) for hold in server.facts.holds],
-}
+Server.works_out(
+    {
+        **{name: attrgetter(f"facts.row.{name}") for name in _OF_ROW},
+        **{name: attrgetter(f"facts.{name}") for name in ("status", "restoring", "in_sync")},
+        "id": lambda server: ids.global_id("Server", server.facts.row.id),
+        "price": lambda server: Rate.of(server.facts.row.rate, server.account.currency),
+        "power": _power,
+        "backups": _backups,
+        "holds": lambda server: [_hold(server, hold) for hold in server.facts.holds],
+    }
+)
 
 
 @strawberry.type

@@ -6,7 +6,8 @@ Owns that trick alone. What a field comes to is said by its type.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from operator import attrgetter
+from typing import Any, Generic, Self, TypeVar
 
 Worth = TypeVar("Worth")
 
@@ -14,8 +15,9 @@ Worth = TypeVar("Worth")
 class Kept(Generic[Worth]):
     """A property that is worked out once: `functools.cached_property` without the lock that Python 3.11 takes there."""
 
-    def __init__(self, work: Callable[[Any], Worth]) -> None:
+    def __init__(self, work: Callable[[Any], Worth], *, name: str = "") -> None:
         self._work = work
+        self._name = name
         self.__doc__ = work.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -29,8 +31,12 @@ class Kept(Generic[Worth]):
 class WorkedOut:
     """The base of such types, made by `made_of`; nothing calls their constructors."""
 
-    #: What each field comes of, by its name; the object's own facts are at hand in it.
-    worked_out: ClassVar[Mapping[str, Callable[[Any], Any]]]
+    @classmethod
+    def works_out(cls, fields: Mapping[str, Callable[[Any], Any]]) -> None:
+        """Say what each field comes of, by its name; the object's own facts are at hand in it."""
+        for name, work in fields.items():
+            # What is merely looked up costs less than keeping it.
+            setattr(cls, name, property(work) if isinstance(work, attrgetter) else Kept(work, name=name))
 
     @classmethod
     def made_of(cls, **facts: Any) -> Self:
@@ -38,12 +44,3 @@ class WorkedOut:
         made = cls.__new__(cls)
         made.__dict__ = facts
         return made
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            work = type(self).worked_out.get(name)
-            if work is None:
-                raise AttributeError(name)
-            value = vars(self)[name] = work(self)
-            return value

@@ -1,0 +1,146 @@
+"""The PostgreSQL connections that the ORM uses here: within one answer, one for all of its statements.
+
+Owns that sharing. Taking a connection from the pool and giving it back cost as much as a small statement, and an answer
+has several. Whoever begins a transaction, and whoever is outside of such a block, has a connection of its own.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import asyncpg
+from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
+from tortoise.backends.base.client import TransactionalDBClient, TransactionContext, TransactionContextPooled
+
+#: Seconds without a statement after which the connection is given back: what is worked out meanwhile needs none.
+IDLE = 0.1
+
+_sharing: ContextVar["Shared | None"] = ContextVar("sharing", default=None)
+
+
+@asynccontextmanager
+async def one_connection() -> AsyncIterator[None]:
+    """Send the statements of this block, and of the tasks that it begins, one after the other over one connection.
+
+    It is taken with the first statement. Nobody waits for another one while holding it: before a transaction begins it
+    is given back. Has no effect where the database is SQLite, whose connection is one anyway.
+    """
+    shared = Shared()
+    before = _sharing.set(shared)
+    try:
+        yield
+    finally:
+        _sharing.reset(before)
+        await shared.end()
+
+
+class Shared:
+    """The connection of one block."""
+
+    def __init__(self) -> None:
+        self.connection: Any = None
+        #: Whether the block is over; a task that goes on after it is on its own.
+        self.over = False
+        self._pool: Any = None
+        self._turn = asyncio.Lock()
+        self._used = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+
+    async def take(self, client: AsyncpgDBClient) -> Any:
+        """Wait for this statement's turn; returns the connection."""
+        await self._turn.acquire()
+        try:
+            if self.connection is not None and _is_broken(self.connection):
+                await self._give_back()
+            if self.connection is None:
+                # The ORM's own way in, which opens the pool where it is not open yet.
+                self.connection = await AsyncpgDBClient.acquire_connection(client).__aenter__()
+                self._pool = client._pool  # noqa: SLF001  # it has no other door
+                self._watch_from_now()
+        except BaseException:
+            self._turn.release()
+            raise
+        return self.connection
+
+    def leave(self) -> None:
+        """End a statement's turn."""
+        self._used = asyncio.get_running_loop().time()
+        self._turn.release()
+
+    async def give_back(self) -> None:
+        """Give the connection back as soon as no statement is under way; the next one takes another."""
+        async with self._turn:
+            await self._give_back()
+
+    async def end(self) -> None:
+        """Give it back for good."""
+        self.over = True
+        await self.give_back()
+
+    async def _give_back(self) -> None:
+        connection, self.connection = self.connection, None
+        if self._watch is not None:
+            self._watch.cancel()
+        if connection is not None:
+            await self._pool.release(connection)
+
+    def _watch_from_now(self) -> None:
+        self._watch = asyncio.get_running_loop().call_later(IDLE, self._look)
+
+    def _look(self) -> None:
+        idle = asyncio.get_running_loop().time() - self._used
+        if self._turn.locked() or idle < IDLE:
+            self._watch_from_now()
+        else:
+            self._leaving = asyncio.create_task(self.give_back())
+
+
+def _is_broken(connection: Any) -> bool:
+    """Return whether it was closed; the pool takes it back then by itself, and it answers nothing any more."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
+
+
+class _Turn:
+    """One statement's use of a shared connection."""
+
+    __slots__ = ("_client", "_shared")
+
+    def __init__(self, shared: Shared, client: AsyncpgDBClient) -> None:
+        self._shared = shared
+        self._client = client
+
+    async def __aenter__(self) -> Any:
+        return await self._shared.take(self._client)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._shared.leave()
+
+
+class SharingClient(AsyncpgDBClient):
+    """A pool of connections, of which a block may keep one."""
+
+    def acquire_connection(self) -> Any:
+        """Return what enters the connection of this block, or one of the pool."""
+        shared = _sharing.get()
+        return super().acquire_connection() if shared is None or shared.over else _Turn(shared, self)
+
+    def _in_transaction(self) -> TransactionContext:
+        return _Transaction(TransactionWrapper(self), self._pool_init_lock)
+
+
+class _Transaction(TransactionContextPooled):
+    """A transaction on a connection of its own."""
+
+    async def __aenter__(self) -> TransactionalDBClient:
+        shared = _sharing.get()
+        if shared is not None:
+            await shared.give_back()
+        return await super().__aenter__()
+
+
+client_class: Any = SharingClient
