@@ -26,6 +26,7 @@ DEFAULT_TOLERANCE = {"EUR": 100, "USD": 100}
 DEFAULT_BEFORE_DUE = timedelta(days=3)
 DEFAULT_BEFORE_CARD_EXPIRY = timedelta(days=15)
 DEFAULT_BEFORE_RUNWAY_END = timedelta(days=30)
+DEFAULT_REPEAT_EVERY = timedelta(days=1)
 DEFAULT_APPROVE_AFTER = timedelta(days=14)
 
 _STAGES = [stage for stage in Stage if stage is not Stage.CURRENT]
@@ -69,6 +70,7 @@ def read_policy(
         before_due=_before(notices, "before_due", DEFAULT_BEFORE_DUE),
         before_card_expiry=_before(notices, "before_card_expiry", DEFAULT_BEFORE_CARD_EXPIRY),
         before_runway_end=_before(notices, "before_runway_end", DEFAULT_BEFORE_RUNWAY_END),
+        repeat_every=_repeat_every(notices),
         stages=_stages(root, templates),
         guard=_guard(root.section("guard"), guard),
         billing=_billing(root.section("billing")),
@@ -98,6 +100,12 @@ def _tolerance(section: Section | None) -> dict[str, int]:
 
 def _before(section: Section | None, key: str, default: timedelta) -> timedelta | None:
     return section.never_or_duration(key, default) if section else default
+
+
+def _repeat_every(section: Section | None) -> timedelta:
+    if section is None:
+        return DEFAULT_REPEAT_EVERY
+    return section.duration("repeat_every", DEFAULT_REPEAT_EVERY, at_least=timedelta(microseconds=1))
 
 
 def _stages(root: Section, templates: Collection[str]) -> tuple[StagePolicy, ...]:

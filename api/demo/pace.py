@@ -112,7 +112,9 @@ def _policy(speed: Speed, *, last: str | None) -> str:
         )
         stages[name] = stage
         ended = ended or name == last
-    return yaml.safe_dump({"stages": stages}, sort_keys=False)
+    # Else a fresh notice, such as after an extension that staff took back, would take a day of the real clock.
+    notices = {"repeat_every": _iso(speed.real(timedelta(days=1)))}
+    return yaml.safe_dump({"notices": notices, "stages": stages}, sort_keys=False)
 
 
 def _iso(span: timedelta) -> str:

@@ -19,9 +19,6 @@ from billing.rules.terms import Stage
 BEFORE_DUE = "before_due"
 RESTORED = "restored"
 
-#: The notice of one stage is sent anew at most this often.
-REPEAT_EVERY = timedelta(days=1)
-
 
 class NoticeKind(StrEnum):
     """Why a notice is sent; only a `STAGE` notice opens the next stage."""
@@ -67,7 +64,6 @@ def due_notices(
     now: datetime,
     *,
     silent_before: datetime | None = None,
-    repeat_every: timedelta = REPEAT_EVERY,
 ) -> tuple[NoticeDue, ...]:
     """Return the notices that the account's standing calls for now; `stage` is the standing's.
 
@@ -77,9 +73,9 @@ def due_notices(
     if not facts.has_address:
         return ()
     told = _told_of_debt(facts, policy, stage, now, silent_before)
-    announced = _announced(facts, policy, now, repeat_every)
+    announced = _announced(facts, policy, now)
     due = [_before_due(invoice_id) for invoice_id, at in announced if at <= now]
-    return (*_of_stage(told, now, repeat_every), *due)
+    return (*_of_stage(told, now, policy.repeat_every), *due)
 
 
 def due_coverage_notices(
@@ -89,13 +85,12 @@ def due_coverage_notices(
     now: datetime,
     *,
     silent_before: datetime | None = None,
-    repeat_every: timedelta = REPEAT_EVERY,
 ) -> tuple[NoticeDue, ...]:
     """Return the notices that the standing of one uncovered server calls for now, by the same rules."""
     if not facts.has_address:
         return ()
     told = _told_of_coverage(facts, policy, stage, now, silent_before)
-    return tuple(_of_stage(told, now, repeat_every))
+    return tuple(_of_stage(told, now, policy.repeat_every))
 
 
 def next_notice_at(
@@ -103,20 +98,18 @@ def next_notice_at(
     policy: Policy,
     stage: Stage,
     now: datetime,
-    *,
-    repeat_every: timedelta = REPEAT_EVERY,
 ) -> datetime | None:
     """Return the next instant after `now` at which a notice may become due without a new fact; null: never."""
     if not facts.has_address:
         return None
     if isinstance(facts, AccountFacts):
         told = _told_of_debt(facts, policy, stage, now, None)
-        instants = [at for _, at in _announced(facts, policy, now, repeat_every)]
+        instants = [at for _, at in _announced(facts, policy, now)]
     else:
         told, instants = _told_of_coverage(facts, policy, stage, now, None), []
     if told and told.sent:
         if _is_missing(told):
-            instants.extend(notice.sent_at + repeat_every for notice in told.of_stage)
+            instants.extend(notice.sent_at + policy.repeat_every for notice in told.of_stage)
         elif told.rung.remind_every:
             instants.append(told.sent[-1].sent_at + told.rung.remind_every)
     return min((at for at in instants if at > now), default=None)
@@ -212,12 +205,10 @@ def _notice(told: _Told, kind: NoticeKind, dedupe: str) -> NoticeDue:
     )
 
 
-def _announced(
-    facts: AccountFacts, policy: Policy, now: datetime, repeat_every: timedelta
-) -> Iterator[tuple[int, datetime]]:
+def _announced(facts: AccountFacts, policy: Policy, now: datetime) -> Iterator[tuple[int, datetime]]:
     """Yield the invoices that are to be announced before they are due, each with the instant to do so.
 
-    Not those whose own mail came less than `repeat_every` before it: that named the day already.
+    Not those whose own mail came less than the policy's `repeat_every` before it: that named the day already.
     """
     if policy.before_due is None or facts.free_plan:
         return
@@ -225,7 +216,7 @@ def _announced(
         owes = invoice.owed > 0 and invoice.currency == facts.currency
         if owes and invoice.overdue_at and invoice.overdue_at > now:
             at = invoice.overdue_at - policy.before_due
-            if invoice.announced_at is None or at - invoice.announced_at >= repeat_every:
+            if invoice.announced_at is None or at - invoice.announced_at >= policy.repeat_every:
                 yield invoice.id, at
 
 

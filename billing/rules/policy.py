@@ -97,6 +97,8 @@ class Policy:
     before_due: timedelta | None = timedelta(days=3)
     before_card_expiry: timedelta | None = timedelta(days=15)
     before_runway_end: timedelta | None = timedelta(days=30)
+    #: The notice of one stage is sent anew at most this often.
+    repeat_every: timedelta = timedelta(days=1)
     stages: tuple[StagePolicy, ...]
     guard: GuardPolicy = GuardPolicy()
     billing: BillingPolicy = BillingPolicy()

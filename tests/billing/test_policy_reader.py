@@ -145,6 +145,7 @@ BROKEN = {
         3,
         "stages.suspended.notice: there is no template for the notice 'shouting'; add one or use one of: final_notice,",
     ),
+    "notices without pause": (SMALLEST + "notices: {repeat_every: PT0S}\n", 4, "PT0S is too short"),
     "reminders without pause": (SMALLEST.replace("PT0S", "PT0S, remind_every: PT0S"), 2, "PT0S is too short"),
     "percent above 100": (
         SMALLEST + "guard:\n  max_new_per_pass:\n    count: 5\n    percent: 101\n",
@@ -254,6 +255,8 @@ def test_it_fills_in_the_published_defaults() -> None:
     policy = read(SMALLEST)
     assert policy.tolerance == {"EUR": 100, "USD": 100}
     assert (policy.before_due, policy.before_card_expiry) == (timedelta(days=3), timedelta(days=15))
+    assert policy.repeat_every == timedelta(days=1)
+    assert read(SMALLEST + "notices: {repeat_every: PT6H}\n").repeat_every == timedelta(hours=6)
     assert policy.guard == GuardPolicy(
         max_new_per_pass=Limit(count=5, percent=5),
         max_new_per_day=Limit(count=30, percent=20),

@@ -120,7 +120,7 @@ def test_it_sends_it_anew_for_an_invoice_that_it_does_not_name(standard: Policy)
     assert not due(standard, facts, T + DAY - SECOND)
     assert next_notice_at(facts, standard, Stage.PAST_DUE, T + 2 * HOUR) == T + DAY
     assert [one.invoice_ids for one in due(standard, facts, T + DAY)] == [(1, 2)]
-    assert due_notices(facts, standard, Stage.PAST_DUE, T + 2 * HOUR, repeat_every=HOUR)
+    assert due_notices(facts, replace(standard, repeat_every=HOUR), Stage.PAST_DUE, T + 2 * HOUR)
     told = replace(facts, notices=(*facts.notices, sent(Stage.PAST_DUE, T + DAY, 1, 2)))
     assert not due(standard, told, T + 2 * DAY)
 
