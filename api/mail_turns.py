@@ -12,7 +12,7 @@ from api.background import Worker
 from billing import advance_notices, notices
 from billing.clock import Clock
 from billing.mail import SmtpMailer
-from billing.rules.notices import RESTORED
+from billing.rules.notices import GOOD_NEWS
 from billing.settling import Means
 from billing.staff import StaffChannel
 from reconciler.rules.terms import Mode
@@ -47,7 +47,7 @@ class MailTurns:
         mode = await self.mode()
         if mode is Mode.OFF:
             return None
-        told = None if mode is Mode.APPLY else {RESTORED, notices.STAFF}
+        told = None if mode is Mode.APPLY else {*GOOD_NEWS, notices.STAFF}
         delivered = await notices.deliver_due(
             self.clock,
             self.mailer,

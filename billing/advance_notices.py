@@ -15,8 +15,8 @@ from billing import cards, funds, notices
 from billing.cards import Expiring
 from billing.models import Account, Episode, Notice, Override
 from billing.money_models import LedgerKind, UsageInterval
+from billing.notice_content import Ahead, NamedCard, NamedRunway
 from billing.notice_request import NamedServer, NoticeRequest
-from billing.notice_text import Ahead, NamedCard, NamedRunway
 from billing.rules import funds as rules
 from billing.rules.due import local_day
 from billing.rules.funds import Outlook

@@ -3,9 +3,13 @@
 Reads alone. What is told ahead of trouble depends on policies and money and is `billing.advance_notices`' to look at.
 """
 
-from billing.models import Episode, Invoice, Notice
-from billing.rules.notices import BEFORE_DUE, RESTORED
-from billing.rules.terms import InvoiceStatus
+from datetime import datetime
+
+from tortoise.expressions import Q
+
+from billing.models import Episode, Invoice, Notice, Override
+from billing.rules.notices import BEFORE_DUE, GIVEN_BACK, RESTORED, SERVER_GIVEN_BACK
+from billing.rules.terms import InvoiceStatus, OverrideKind
 
 #: Brings the invoice itself, and so is sent when it was paid meanwhile; not when it was taken back.
 INVOICE_ISSUED = "invoice_issued"
@@ -13,15 +17,22 @@ INVOICE_ISSUED = "invoice_issued"
 ADJUSTMENT_ISSUED = "adjustment_issued"
 
 
-async def still_asks(notice: Notice) -> bool:
+#: They give back, and letters say until when.
+_MERCIES = (OverrideKind.EXEMPT, OverrideKind.EXTEND_GRACE)
+
+
+async def still_asks(notice: Notice, now: datetime) -> bool:
     """Return whether a notice is still true: most ask for money, and some of it must still be owed.
 
     The good news asks for nothing and is sent whatever became of its invoices. What belongs to an episode is not sent
     after its end, and what tells of a stage not once the stage is another one: the new one has a letter of its own.
+    What staff gave and took back, or what ended, before the letter went is told nobody.
     """
     if notice.template == RESTORED:
         return True
     if notice.episode_id and await _is_over(notice):
+        return False
+    if notice.template in {GIVEN_BACK, SERVER_GIVEN_BACK} and await _was_taken_back(notice, now):
         return False
     if not notice.invoice_ids:
         return True
@@ -36,4 +47,11 @@ async def _is_over(notice: Notice) -> bool:
     episode = await Episode.get(id=notice.episode_id)
     if episode.ended_at is not None:
         return True
-    return notice.template != BEFORE_DUE and episode.admitted_at > notice.created_at
+    return notice.template not in {BEFORE_DUE, SERVER_GIVEN_BACK} and episode.admitted_at > notice.created_at
+
+
+async def _was_taken_back(notice: Notice, now: datetime) -> bool:
+    """Return whether a decision that gave something back has ended since the letter was written."""
+    ended = Q(revoked_at__gte=notice.created_at) | Q(expires_at__gte=notice.created_at, expires_at__lte=now)
+    placed = Override.filter(account_id=notice.account_id, kind__in=_MERCIES)
+    return await placed.filter(ended, placed_at__lte=notice.created_at).exists()

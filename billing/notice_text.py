@@ -8,18 +8,30 @@ them. Decides nothing: what is due to whom is `billing.rules.notices`.
 import textwrap
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from billing.notice_content import (
+    Ahead,
+    Content,
+    NamedCard,
+    NamedInvoice,
+    NamedRunway,
+    NextStage,
+    Reader,
+    Relief,
+    ReliefReason,
+    ServersTold,
+)
 from billing.rules.announcements import still_works
 from billing.rules.money import Money
 from billing.rules.terms import Effect, Stage
-from billing.rules.words import phrase
+from billing.rules.words import Phrase, phrase
 from billing.words import Words, catalog, foreign, glued, languages, unbound, words_of
 
 FOLDER = Path(__file__).parent / "templates"
@@ -31,90 +43,6 @@ WIDTH = 76
 
 class TemplatesInvalid(Exception):  # noqa: N818 - it says what is wrong with the folder
     """A template cannot be used; the message names the file, the line where known, and the fault."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reader:
-    """Whom a notice speaks to, and how that reader writes amounts and instants."""
-
-    name: str
-    locale: str
-    time_zone: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedInvoice:
-    """One invoice that a notice names."""
-
-    id: int = 0
-    #: Null: it has none, and is called by its id.
-    number: str | None
-    #: What is still to pay, in minor units.
-    amount: int
-    currency: str
-    #: The local day that it is due on, or null for one without a due date.
-    due_on: date | None
-    overdue_at: datetime | None = None
-    url: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class NextStage:
-    """What comes next when nothing changes, and the earliest instant of it."""
-
-    stage: Stage
-    at: datetime
-    effects: frozenset[Effect] = frozenset()
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedCard:
-    """One card that a notice names, and the last local day on which it can be charged."""
-
-    brand: str
-    last4: str
-    last_day: date
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedRunway:
-    """Until when money pays for servers, and what follows at the earliest where it follows at all."""
-
-    until: datetime
-    #: Whether that is past.
-    ended: bool
-    stopped_at: datetime | None = None
-    reviewed_at: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ahead:
-    """What a notice tells of a time to come, beside the next stage."""
-
-    card: NamedCard | None = None
-    runway: NamedRunway | None = None
-    #: From when on staff may decide that servers are removed, if nothing is paid.
-    reviewed_at: datetime | None = None
-
-
-NOTHING_AHEAD = Ahead()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """Everything that a template may show."""
-
-    reader: Reader
-    invoices: tuple[NamedInvoice, ...] = ()
-    #: Names of the servers that the notice is about.
-    servers: tuple[str, ...] = ()
-    #: Names of servers that somebody else keeps restricted, whatever is paid.
-    kept: tuple[str, ...] = ()
-    #: The one server whose subscription has ended, when that is the reason.
-    ended_server: str | None = None
-    effects: frozenset[Effect] = frozenset()
-    next_stage: NextStage | None = None
-    ahead: Ahead = NOTHING_AHEAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,22 +125,56 @@ def _values(content: Content, words: Words) -> Mapping[str, object]:
         "name": _own(content.reader.name),
         "servers": words.names([_own(server) for server in content.servers]),
         "how_many": len(content.servers),
-        "kept": words.names([_own(server) for server in content.kept]) if content.kept else None,
-        "how_many_kept": len(content.kept),
+        **_told(content, words),
         "ended_server": _own(content.ended_server) if content.ended_server else None,
         "invoices": [_invoice(invoice, words) for invoice in content.invoices],
         "total": _total(content.invoices, words),
         "effects": _flags(content.effects),
-        "works": [words.bound(one) for one in still_works(content.effects)],
+        "works": [words.bound(one) for one in _works(content)],
+        "relief": {
+            "why": content.relief.why.value.lower(),
+            "until": words.instant(content.relief.until) if content.relief.until else None,
+            **_flags(content.relief.returned),
+        },
         "next": upcoming
         and {
             # Only what is new: a reader must not think that something is taken twice.
             **_flags(upcoming.effects - content.effects),
             "at": words.instant(upcoming.at),
             "review": upcoming.stage is Stage.DECOMMISSION_REVIEW,
+            "backups_open": _open_at(content.told, upcoming.at),
         },
         **_ahead(content.ahead, words),
     }
+
+
+def _told(content: Content, words: Words) -> Mapping[str, object]:
+    """Return what is so of single servers: of each kind the names, null without any, and how many there are."""
+    told, values = content.told, dict[str, object]()
+    named = (*content.servers, *told.off, *told.kept, *told.uncovered)
+    for kind in ("off", "later", "kept", "uncovered", "owing", "backups_open"):
+        names = getattr(told, kind)
+        values[kind] = words.names([_own(name) for name in names]) if names else None
+        values[f"how_many_{kind}"] = len(names)
+    return values | {
+        "named": words.names([_own(name) for name in named]),
+        "how_many_named": len(named),
+        "later_at": told.later_at and words.instant(told.later_at),
+        "all_backups_open": told.all_backups_open,
+        "backups_open_until": told.backups_open_until and words.instant(told.backups_open_until),
+        "has_servers": told.exist,
+    }
+
+
+def _works(content: Content) -> tuple[Phrase, ...]:
+    return still_works(
+        content.effects, servers=content.told.exist, backups_open=content.told.all_backups_open
+    )
+
+
+def _open_at(told: ServersTold, at: datetime) -> bool:
+    """Return whether backups of all servers can still be made when they are locked."""
+    return told.all_backups_open and (told.backups_open_until is None or told.backups_open_until > at)
 
 
 def _own(text: str) -> str:
@@ -293,7 +255,7 @@ def _samples(language: str) -> tuple[Content, ...]:
         reader=reader,
         invoices=(invoice, invoice),
         servers=("web",),
-        kept=("shop",),
+        told=_each(at),
         effects=frozenset(Effect),
         next_stage=upcoming,
         ahead=Ahead(
@@ -301,8 +263,30 @@ def _samples(language: str) -> tuple[Content, ...]:
             runway=NamedRunway(until=at, ended=False, stopped_at=at, reviewed_at=at),
             reviewed_at=at,
         ),
+        relief=Relief(why=ReliefReason.EXTENDED, until=at, returned=frozenset(Effect)),
     )
     least = Content(reader=reader, invoices=(invoice,), next_stage=NextStage(stage=Stage.RETAINED, at=at))
     used_up = Content(reader=reader, ahead=Ahead(runway=NamedRunway(until=at, ended=True)))
     ended = Content(reader=reader, ended_server="web", effects=frozenset({Effect.STOP_SERVERS}))
-    return every, least, used_up, ended
+    reasons = tuple(
+        replace(one, relief=Relief(why=why, until=until))
+        for one in (least, ended)
+        for why in ReliefReason
+        for until in (None, at)
+    )
+    single = replace(ended, told=replace(_each(at), all_backups_open=True))
+    landlord = replace(every, told=ServersTold(exist=False), effects=frozenset({Effect.LOCK_ACCOUNT}))
+    return every, least, used_up, ended, single, landlord, *reasons
+
+
+def _each(at: datetime) -> ServersTold:
+    return ServersTold(
+        off=("mail",),
+        later=("new",),
+        later_at=at,
+        kept=("shop",),
+        uncovered=("blog",),
+        owing=("files",),
+        backups_open=("db",),
+        backups_open_until=at,
+    )

@@ -72,7 +72,6 @@ async def queue(request: NoticeRequest, *, now: datetime) -> Notice:
     """
     account = request.account
     text = shipped().render(request.template, content_of(request))
-    servers = [*request.servers, *([request.ended_server] if request.ended_server else [])]
     addresses = _addresses_of(account)
     values = {
         "account_id": account.id,
@@ -82,7 +81,7 @@ async def queue(request: NoticeRequest, *, now: datetime) -> Notice:
         "template": request.template,
         "stage": request.stage,
         "invoice_ids": sorted(invoice.id for invoice in request.invoices),
-        "server_ids": sorted(server.id for server in servers),
+        "server_ids": sorted(server.id for server in request.named),
         "recipient": ", ".join(addresses) or None,
         "subject": text.subject,
         "body": text.body,
@@ -265,7 +264,7 @@ async def _deliver(notice: Notice, turn: _Turn) -> bool:
         try:
             if not await _claim(notice, turn.clock.now()):
                 return False
-            if not await still_asks(notice):
+            if not await still_asks(notice, turn.clock.now()):
                 reason = "not sent: what it asks for was settled meanwhile"
                 await _record_failure(notice, reason, now=turn.clock.now(), needs_person=False)
                 return False

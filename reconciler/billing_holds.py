@@ -78,7 +78,7 @@ async def sync(
         asking = [verdicts[None], verdicts[server.id]] if server.id in verdicts else [verdicts[None]]
         ready = []
         for verdict in (one for one in asking if one.effects):
-            at = _may_hold_from(server, verdict.subject, own, holds.get(server.id), now=now)
+            at = may_hold_from(server, verdict.subject, own, holds.get(server.id), now=now)
             if at is not None and at <= now:
                 ready.append(verdict)
             elif at is not None:
@@ -129,7 +129,7 @@ def joined_at(server: Server, exemptions: Sequence[Override]) -> datetime:
     return max([server.joined_at, *(ended_at(row) for row in exemptions)])
 
 
-def _may_hold_from(
+def may_hold_from(
     server: Server, subject: Subject, exemptions: Sequence[Override], hold: Hold | None, *, now: datetime
 ) -> datetime | None:
     """Return from when a billing hold may be on the server; null while no instant is known.

@@ -21,6 +21,8 @@ from billing.rules import ladder
 from billing.rules.announcements import AnnouncedStanding, announcement
 from billing.rules.announcements import Announcement as Said
 from billing.rules.money import Money as Amount
+from billing.rules.overrides import strongest
+from billing.rules.terms import OverrideKind
 from billing.rules.words import Phrase, phrase
 from billing.words import Words
 from reconciler.rules.terms import Mode
@@ -165,11 +167,18 @@ async def announcement_of(context: Context, account_id: int) -> Announcement | N
             uncovered_since=worst.episode.admitted_at if worst is not None and worst.episode else None,
             uncovered_effects=worst.effects_at(worst.standing) if worst is not None else frozenset(),
             trouble=trouble,
+            backups_open=_backups_open(subject, context.now),
             money=money,
         ),
         context.now,
     )
     return _shown(said, words_about(context, subject.account)) if said is not None else None
+
+
+def _backups_open(subject: Subject, now: datetime) -> bool:
+    """Return whether staff lets backups of the whole account be made and exported."""
+    placed = (one for one in subject.overrides if one.server_id is None)
+    return strongest(placed, OverrideKind.ALLOW_BACKUPS, now) is not None
 
 
 def _shown(said: Said, words: Words) -> Announcement:

@@ -58,6 +58,8 @@ class AnnouncedStanding:
     uncovered_effects: frozenset[Effect] = frozenset()
     #: Servers that are not paid for in the long run, and what the account has in its purses.
     trouble: MoneyTrouble | None = None
+    #: Whether staff lets backups of all servers be made and exported though the stage locks them.
+    backups_open: bool = False
     money: Money | None = None
 
 
@@ -134,12 +136,16 @@ _EFFECTS = {
     Effect.STOP_SERVERS: phrase("Your servers are stopped."),
     Effect.LOCK_ACCOUNT: phrase("Changes to the account are closed; paying is always possible."),
 }
+_MAKING_OPEN = phrase(
+    "Your backups are kept; you can make and export some, but neither restore nor delete any."
+)
 _UNRESTRICTED = phrase("Everything keeps running; new servers and changes of size wait until it is paid.")
 _WORKS_PAYING = phrase("Paying, cards, vouchers and topping up")
 _WORKS_READING = phrase("Reading and downloading your files")
 _WORKS_SERVERS = phrase("Your servers keep running")
 _WORKS_OTHERS = phrase("Your other servers keep running")
 _WORKS_BACKUPS = phrase("Creating, restoring and exporting backups")
+_WORKS_MAKING = phrase("Creating and exporting backups")
 _WORKS_KEPT = phrase("Your backups are kept")
 _WORKS_ACCOUNT = phrase("Changing your account and your servers' files")
 
@@ -157,12 +163,19 @@ def announcement(standing: AnnouncedStanding, now: datetime) -> Announcement | N
     return _about_money(standing, now)
 
 
-def still_works(effects: frozenset[Effect]) -> tuple[Phrase, ...]:
-    """Return what the gates leave open under these effects, in the order of its worth."""
+def still_works(
+    effects: frozenset[Effect], *, servers: bool = True, backups_open: bool = False
+) -> tuple[Phrase, ...]:
+    """Return what the gates leave open under these effects, in the order of its worth.
+
+    `servers`: whether there is any; `backups_open`: whether staff lets backups of all of them be made and exported.
+    """
     works = [_WORKS_PAYING, _WORKS_READING]
-    if Effect.STOP_SERVERS not in effects:
+    if servers and Effect.STOP_SERVERS not in effects:
         works.append(_WORKS_SERVERS)
     works.append(_WORKS_KEPT if effects else _WORKS_BACKUPS)
+    if effects and backups_open:
+        works.append(_WORKS_MAKING)
     if Effect.LOCK_ACCOUNT not in effects:
         works.append(_WORKS_ACCOUNT)
     return tuple(works)
@@ -170,16 +183,19 @@ def still_works(effects: frozenset[Effect]) -> tuple[Phrase, ...]:
 
 def _about_stage(standing: AnnouncedStanding, now: datetime) -> Announcement:
     (kind, what), effects, following = _OF_STAGE[standing.stage], standing.effects, standing.next
+    said = _EFFECTS | ({Effect.LOCK_BACKUPS: _MAKING_OPEN} if standing.backups_open else {})
     # A stage that is due already is held back by the guard, and nobody hears of that.
     certain = following if following and following.waiting_for is None and following.at > now else None
     body = (
         *([phrase("%(amount)s is overdue.", amount=standing.debt)] if standing.debt else []),
         *([_UNRESTRICTED] if standing.stage is Stage.PAST_DUE and not effects else []),
-        *(_EFFECTS[effect] for effect in Effect if effect in effects),
+        *(said[effect] for effect in Effect if effect in effects),
         what,
         *(_deadline(certain, standing.next_effects - effects) if certain else ()),
     )
-    found = _announcement(kind, body, standing.since, works=still_works(effects))
+    found = _announcement(
+        kind, body, standing.since, works=still_works(effects, backups_open=standing.backups_open)
+    )
     return replace(found, deadline=certain.at) if certain else found
 
 

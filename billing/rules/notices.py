@@ -18,6 +18,11 @@ from billing.rules.terms import Stage
 #: Templates that belong to no stage. A stage's own template is named by its policy, and its reminders use the same.
 BEFORE_DUE = "before_due"
 RESTORED = "restored"
+#: What a milder stage gives back while something stays overdue, and single servers that are spared.
+GIVEN_BACK = "given_back"
+SERVER_GIVEN_BACK = "server_given_back"
+#: What customers are told in every mode in which servers come back.
+GOOD_NEWS = frozenset({RESTORED, GIVEN_BACK, SERVER_GIVEN_BACK})
 
 
 class NoticeKind(StrEnum):

@@ -3,11 +3,11 @@
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from itertools import product
 
 import pytest
 
-from billing.notice_text import (
-    FOLDER,
+from billing.notice_content import (
     Ahead,
     Content,
     NamedCard,
@@ -15,11 +15,11 @@ from billing.notice_text import (
     NamedRunway,
     NextStage,
     Reader,
-    Templates,
-    TemplatesInvalid,
-    plain,
-    shipped,
+    Relief,
+    ReliefReason,
+    ServersTold,
 )
+from billing.notice_text import FOLDER, Templates, TemplatesInvalid, plain, shipped
 from billing.rules.terms import Effect, Stage
 
 ADA = Reader(name="Ada Lovelace", locale="en", time_zone="Europe/Berlin")
@@ -37,10 +37,22 @@ TEMPLATES = (
     "retained",
     "final_warning",
     "restored",
+    "given_back",
+    "server_given_back",
     "invoice_issued",
     "funds_low",
     "card_expiring",
     "adjustment_issued",
+)
+EACH = ServersTold(
+    off=("mail",),
+    later=("new",),
+    later_at=FINAL.at,
+    kept=("shop", "shop-2"),
+    uncovered=("blog",),
+    owing=("files",),
+    backups_open=("db",),
+    backups_open_until=FINAL.at,
 )
 HELLO = {"en": "Hello", "de-AT": "Guten Tag"}
 SOON = datetime(2026, 12, 1, 8, 30, tzinfo=UTC)
@@ -86,6 +98,30 @@ def test_it_reads_well_in_every_shape(template, effects, ended, upcoming, ahead,
         for sign in ("{{", "{%", "None", "Undefined", "  ,", "%", "\xa0", "\u202f")
         if sign in text.subject + text.body
     ]
+
+
+@pytest.mark.parametrize("template", ["suspended", "given_back", "server_given_back", "restored"])
+@pytest.mark.parametrize("told", [EACH, replace(EACH, all_backups_open=True), ServersTold(exist=False)])
+@pytest.mark.parametrize("ended", [None, "web-1"])
+@pytest.mark.parametrize("locale", HELLO)
+def test_it_reads_well_whatever_becomes_of_servers(template, told, ended, locale):
+    """The same of every fate of a server, and of every reason for which something comes back."""
+    content = Content(
+        reader=replace(ADA, locale=locale),
+        invoices=() if ended else (INVOICE,),
+        servers=() if ended else ("web-1",),
+        told=told,
+        ended_server=ended,
+        effects=frozenset(Effect),
+        next_stage=FINAL,
+    )
+    for why, until in product(ReliefReason, (None, SOON)):
+        relief = Relief(why=why, until=until, returned=frozenset(Effect))
+        text = shipped().render(template, replace(content, relief=relief))
+        whole = text.subject + "\n" + text.body
+        assert "\n\n\n" not in text.body
+        assert not [line for line in text.body.splitlines() if len(line) > 76 or line != line.rstrip()]
+        assert not [sign for sign in ("{{", "{%", "None", "Undefined", "  ,", "%", "\xa0") if sign in whole]
 
 
 def test_it_says_from_when_on_removal_is_reviewed():
@@ -169,6 +205,18 @@ def test_it_writes_amounts_as_the_reader_does(locale, currency, minor, shown):
     assert shown in shipped().render(
         "before_due", Content(reader=reader, invoices=(invoice,))
     ).subject.replace("\u202f", " ")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(1, "Server s0 stays restricted for another"), (2, "Servers s0, s1 stay restricted for another")],
+)
+def test_it_counts_what_others_keep(number, said):
+    """In the good news, and wherever something is said to come back."""
+    told = ServersTold(kept=tuple(f"s{each}" for each in range(number)))
+    content = Content(reader=ADA, invoices=(INVOICE,), told=told, effects=frozenset(Effect))
+    for template in ("suspended", "given_back", "restored"):
+        assert said in " ".join(shipped().render(template, content).body.split()), template
 
 
 def test_it_adds_up_each_currency_on_its_own():

@@ -9,7 +9,7 @@ import pytest
 
 from billing.advance_notices import queue_ahead, still_due
 from billing.clock import ManualClock
-from billing.models import Account, Episode, Notice, WorkItem
+from billing.models import Account, Episode, Notice, Override, WorkItem
 from billing.money_models import Card
 from billing.notice_request import NamedServer, NoticeRequest
 from billing.notices import queue
@@ -186,3 +186,51 @@ async def test_a_notice_that_is_still_true_is_sent(
     [letter] = postbox.letters
     assert letter["Subject"] == "Zahlung überfällig: 12.345,60 €"
     assert "A-1: 12.345,60 €, fällig am" in letter.get_content()
+
+
+@pytest.mark.parametrize("template", ["given_back", "server_given_back"])
+@pytest.mark.parametrize(
+    ("ended", "sent"), [("not", True), ("revoked", False), ("over", False), ("long before", True)]
+)
+async def test_what_staff_took_back_is_told_to_nobody(
+    factory: Any, clock: ManualClock, deliver: Any, postbox: Any, template: str, ended: str, sent: bool
+) -> None:
+    """More time that ended, or was taken back, while the letter waited; what had ended before was never in it."""
+    account = await factory.account()
+    invoice = await factory.invoice(account)
+    episode = await factory.episode(account)
+    given = await factory.override(account, kind="EXTEND_GRACE", expires_at=clock.now() + timedelta(hours=1))
+    if ended == "long before":
+        clock.advance(timedelta(days=1))
+        await Override.filter(id=given.id).update(revoked_at=clock.now(), revoked_by="anna")
+        clock.advance(timedelta(days=1))
+    asked = NoticeRequest(
+        account=account, template=template, dedupe_key="k", episode_id=episode.id, invoices=[invoice],
+        servers=[NamedServer(id=1, name="web")],
+    )  # fmt: skip
+    await queue(asked, now=clock.now())
+    clock.advance(timedelta(minutes=5))
+    if ended == "revoked":
+        await Override.filter(id=given.id).update(revoked_at=clock.now(), revoked_by="anna")
+    if ended == "over":
+        clock.advance(timedelta(hours=1))
+    assert await deliver() == sent
+    assert len(postbox.letters) == sent
+
+
+async def test_a_spared_server_is_told_of_though_its_account_climbs_on(
+    factory: Any, clock: ManualClock, deliver: Any, postbox: Any
+) -> None:
+    """No other letter tells of that server."""
+    account = await factory.account()
+    episode = await factory.episode(account)
+    asked = NoticeRequest(
+        account=account, template="server_given_back", dedupe_key="k", episode_id=episode.id,
+        servers=[NamedServer(id=1, name="web")],
+    )  # fmt: skip
+    await queue(asked, now=clock.now())
+    clock.advance(timedelta(minutes=5))
+    await Episode.filter(id=episode.id).update(admitted=Stage.RETAINED, admitted_at=clock.now())
+    assert await deliver() == 1
+    [letter] = postbox.letters
+    assert "web" in letter.get_content()

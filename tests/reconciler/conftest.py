@@ -20,6 +20,7 @@ from billing.notices import known_templates
 from billing.policy_files import PolicyBook
 from billing.rules.policy import Policy
 from billing.rules.terms import InvoiceStatus, NoticeState, Stage
+from reconciler import standing, subjects
 from reconciler.actions import Actions
 from reconciler.attended import Attendant
 from reconciler.backoff import Backoff
@@ -587,3 +588,27 @@ def delinquent(debtor: Any, factory: Any, clock: ManualClock) -> Any:
         return await type(account).get(id=account.id), invoice, rows
 
     return make
+
+
+@pytest.fixture
+def settle(policies: dict[str, Policy], clock: ManualClock) -> Any:
+    """Reads and settles an account."""
+
+    async def go(account: Account, mode: Mode = Mode.APPLY) -> None:
+        own = await subjects.load([account.id], policies, clock.now())
+        assert await standing.settle(own, mode=mode, now=clock.now())
+
+    return go
+
+
+@pytest.fixture
+def newest() -> Any:
+    """Returns the newest letter with its body on one line."""
+
+    async def read() -> Notice:
+        letter = await Notice.all().order_by("-id").first()
+        assert letter is not None
+        letter.body = " ".join(letter.body.split())
+        return letter
+
+    return read

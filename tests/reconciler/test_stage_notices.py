@@ -8,22 +8,10 @@ import pytest
 from billing.accounts import note_fact
 from billing.models import Account, Episode, Invoice, Notice, WorkItem
 from billing.rules.terms import NoticeState, Stage
-from reconciler import standing, subjects
 from reconciler.models import Server
 from reconciler.rules.terms import Mode
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
-
-
-@pytest.fixture
-def settle(policies, clock):
-    """Reads and settles an account."""
-
-    async def go(account, mode=Mode.APPLY):
-        own = await subjects.load([account.id], policies, clock.now())
-        assert await standing.settle(own, mode=mode, now=clock.now())
-
-    return go
 
 
 async def latest():
@@ -129,18 +117,6 @@ async def test_tells_nobody_without_an_address(delinquent, settle, factory, cloc
     assert await Notice.all().count() == 3
 
 
-async def test_sends_no_good_news_to_who_was_never_told(debtor, factory, settle, clock):
-    """An episode that disturbed nobody ends in silence."""
-    account, invoice, _ = await debtor()
-    await factory.episode(account)
-    await type(invoice).filter(id=invoice.id).update(status="PAID", amount_due=0)
-
-    await settle(account)
-
-    assert not await Notice.all().exists()
-    assert (await Episode.get()).ended_at == clock.now()
-
-
 async def test_a_reminder_brings_the_invoice_and_says_when_removal_is_reviewed(
     delinquent, factory, settle, clock
 ):
@@ -176,40 +152,6 @@ async def test_a_review_is_not_announced_before_the_warnings_on_the_way_to_it(
     await settle(account)
     review = clock.now() + timedelta(days=7 + 14)
     assert f"not before {review.day} {review:%B %Y}." in " ".join((await latest()).body.split())
-
-
-async def test_good_news_tells_of_what_is_given_back(delinquent, settle):
-    """The stage that ends had stopped a server and locked backups."""
-    account, invoice, [server] = await delinquent()
-    await type(invoice).filter(id=invoice.id).update(status="PAID", amount_due=0)
-
-    await settle(account)
-
-    told = " ".join((await latest()).body.split())
-    assert f"This is about your server {server.name}. What was running when we stopped it" in told
-    assert "Your backups are open again." in told
-
-
-async def test_good_news_of_a_warning_speaks_of_no_stop(debtor, factory, settle, clock):
-    """Who was only told of a debt is not frightened afterwards by servers that never stopped."""
-    account, invoice, _ = await debtor()
-    episode = await factory.episode(account)
-    await factory.notice(
-        account,
-        stage=Stage.PAST_DUE,
-        episode_id=episode.id,
-        invoice_ids=[invoice.id],
-        state=NoticeState.DELIVERED,
-        delivered_at=clock.now(),
-    )
-    await type(invoice).filter(id=invoice.id).update(status="PAID", amount_due=0)
-
-    await settle(account)
-
-    told = await latest()
-    assert told.template == "restored"
-    assert "Nothing of yours is stopped or locked for money." in told.body
-    assert "started again" not in told.body
 
 
 async def test_names_no_server_that_is_spared(delinquent, factory, settle, clock):
@@ -256,23 +198,6 @@ async def test_the_first_mail_of_a_stage_says_what_comes_next_and_when(lite, deb
         assert comes in body
         assert effect in body
     assert first[Stage.SUSPENDED].created_at - last.created_at == timedelta(hours=48)
-
-
-async def test_good_news_names_apart_what_somebody_else_keeps_restricted(delinquent, factory, settle, clock):
-    """Who has paid is not told that all is open while a server stays off for abuse."""
-    account, invoice, [open_again, kept] = await delinquent(2)
-    await factory.hold(kept, cause="ABUSE", stops_server=True)
-    await factory.hold(open_again, cause="MAINTENANCE", stops_server=True, expires_at=clock.now())
-    await Invoice.filter(id=invoice.id).update(status="PAID", amount_due=0)
-    await note_fact(account.id, now=clock.now())
-
-    await settle(account)
-
-    told = await latest()
-    assert (told.template, told.subject) == ("restored", "What you owed is settled")
-    body = " ".join(told.body.split())
-    assert f"This is about your server {open_again.name}." in body
-    assert f"Server {kept.name} stays restricted for another reason" in body
 
 
 async def test_dates_no_decision_about_removal_before_the_next_stage(lite, debtor, factory, clock):

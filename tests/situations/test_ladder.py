@@ -24,7 +24,7 @@ async def test_a_debt_climbs_through_every_stage_with_its_warning_and_none_is_sk
         assert seen == ["PAST_DUE", "FINAL_NOTICE", "SUSPENDED", "RETAINED", "DECOMMISSION_REVIEW"]
         subjects = [letter.partition(":")[0] for letter in tale.letters()]
         assert list(dict.fromkeys(subjects)) == [
-            "Payment overdue", "Final notice", "Your servers are suspended", "Your servers are still suspended",
+            "Payment overdue", "Final notice", "Your account is suspended", "Your account is still suspended",
             "Final warning",
         ]  # fmt: skip
 
@@ -39,7 +39,7 @@ async def test_an_old_debt_found_late_climbs_one_stage_at_a_time(situation: Any)
         assert await tale.stage() == "FINAL_NOTICE"
         await tale.after(2 * DAY, step=2 * DAY)
         assert await tale.stage() == "SUSPENDED"
-        assert [one.partition(":")[0] for one in tale.letters()][-1] == "Your servers are suspended"
+        assert [one.partition(":")[0] for one in tale.letters()][-1] == "Your account is suspended"
 
 
 @pytest.mark.parametrize("email", ["no-such-user@story.example", None])

@@ -135,6 +135,24 @@ async def test_an_exempt_account_is_open(door: Any, factory: Any) -> None:
     assert (seen["standing"]["stage"], seen["deploy"]["allowed"]) == ("CURRENT", True)
 
 
+@pytest.mark.parametrize(("on", "said"), [("account", True), ("server", False), ("over", False)])
+async def test_backups_that_staff_opened_are_not_announced_as_locked(
+    door: Any, factory: Any, clock: Any, on: str, said: bool
+) -> None:
+    """Of the whole account, as long as it lasts; one server's are not all of them."""
+    account = await _owing(factory, Stage.SUSPENDED, 130)
+    server = await factory.server(account)
+    placed = {"placed_at": clock.now() - timedelta(days=2)}
+    if on == "server":
+        placed["server_id"] = server.id
+    if on == "over":
+        placed["expires_at"] = clock.now() - timedelta(days=1)
+    await factory.override(account, kind=OverrideKind.ALLOW_BACKUPS, **placed)
+    seen = (await _seen(door, account))["announcement"]
+    assert ("you can make and export some" in seen["body"]) is said
+    assert ("Creating and exporting backups" in seen["stillWorks"]) is said
+
+
 async def test_an_unpaid_uncollectible_invoice_closes_deployments(door: Any, factory: Any) -> None:
     """It closes nothing else; once paid, it closes nothing."""
     account = await factory.account()

@@ -60,6 +60,20 @@ def test_it_announces_every_stage(standard: Policy, stage: Stage, code: str, sev
     assert "Paying" in words(found)
 
 
+def test_it_calls_no_backups_locked_that_staff_lets_be_made(standard: Policy) -> None:
+    """What is open is among what works, and what stays locked is said."""
+    locked = AnnouncedStanding(
+        stage=Stage.FINAL_NOTICE, since=T, effects=standard.effects_at(Stage.FINAL_NOTICE)
+    )
+    opened = announcement(replace(locked, backups_open=True), T)
+    assert opened is not None
+    assert "you can make and export some, but neither restore nor delete any." in words(opened)
+    assert "kept and locked" not in words(opened)
+    assert "Creating and exporting backups" in words(opened)
+    unlocked = replace(locked, stage=Stage.PAST_DUE, effects=frozenset(), backups_open=True)
+    assert announcement(unlocked, T) == announcement(replace(unlocked, backups_open=False), T)
+
+
 def test_it_says_nothing_where_there_is_nothing_to_say() -> None:
     """An account in good standing sees no banner."""
     assert announcement(AnnouncedStanding(stage=Stage.CURRENT, since=T), T) is None

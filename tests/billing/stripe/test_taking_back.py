@@ -135,7 +135,7 @@ async def test_it_drops_the_draft_of_a_refund_that_came_back(world, means):
     assert [row.status for row in await adjustments()] == [InvoiceStatus.VOID]
 
 
-async def test_it_mails_what_is_owed_anew(world, wallet, means):
+async def test_it_mails_what_is_owed_anew(world, wallet, means, clock):
     """With its number, amount and day; also when the balance has paid it by then."""
     stripe_id = await paid_invoice(world)
     await wallet.cash(world.account, 2000)
@@ -147,9 +147,9 @@ async def test_it_mails_what_is_owed_anew(world, wallet, means):
     notice = await Notice.get(template="adjustment_issued")
     assert (notice.stage, notice.invoice_ids) == (None, [invoice.id])
     assert f"{invoice.number}: €8.00, due 23 November 2026" in notice.body
-    assert await still_asks(notice)
+    assert await still_asks(notice, clock.now())
     await Invoice.filter(id=invoice.id).update(status=InvoiceStatus.VOID)
-    assert not await still_asks(notice)
+    assert not await still_asks(notice, clock.now())
 
 
 async def test_it_issues_a_draft_once(world, means):

@@ -1,0 +1,168 @@
+"""A letter says of each server what is so of it, and of servers that there are none nothing."""
+
+from datetime import timedelta
+
+import pytest
+
+from billing.accounts import note_fact
+from billing.models import Invoice, Notice
+from billing.rules.terms import Stage
+from reconciler.models import RestorePart, Server
+from reconciler.rules.terms import Power
+
+pytestmark = pytest.mark.usefixtures("sqlite_database")
+
+
+@pytest.fixture
+def remind(settle, newest, clock):
+    """Lets the weekly letter of an account's stage be written, and returns it."""
+
+    async def go(account):
+        clock.advance(timedelta(days=7))
+        await note_fact(account.id, now=clock.now())
+        await settle(account)
+        return await newest()
+
+    return go
+
+
+@pytest.mark.parametrize("known_by", ["its owner's switch", "what we found", "what was read"])
+async def test_it_names_apart_what_was_off_already(delinquent, factory, settle, remind, clock, known_by):
+    """Its owner does not read that we stopped it, and reads that it cannot be started."""
+    account, _, [ran, off] = await delinquent(2)
+    await settle(account)
+    if known_by == "its owner's switch":
+        await factory.hold(off, cause="CUSTOMER", stops_server=True, locks_backups=False)
+    elif known_by == "what we found":
+        for server, power in ((ran, Power.RUNNING), (off, Power.STOPPED)):
+            await factory.observation(server, power=Power.STOPPED)
+            taken = {"server_id": server.id, "site": server.site, "step_id": 1, "taken_at": clock.now()}
+            await RestorePart.create(part="power", found=power.value, **taken)
+    else:
+        await factory.observation(ran)
+        await factory.observation(off, power=Power.STOPPED)
+
+    told = await remind(account)
+
+    assert f"This server is stopped: {ran.name}." in told.body
+    assert (
+        f"This server was off already; it stays off and cannot be started until this is settled: {off.name}."
+        in told.body
+    )
+    assert told.server_ids == [ran.id, off.id]
+
+
+async def test_it_tells_the_whole_story_of_a_server_that_was_off(lite, debtor, platform, clock):
+    """Switched off within, suspended, paid, restored: both letters say so, and only the other one runs again."""
+    account, invoice, [ran, off] = await debtor(2)
+    platform.guests[str(off.guest)].power = "stopped"
+    for hours in (0, 72, 48):
+        clock.advance(timedelta(hours=hours))
+        await lite.settle()
+    told = await Notice.get(stage=Stage.SUSPENDED)
+    said = " ".join(told.body.split())
+    assert f"This server is stopped: {ran.name}." in said
+    assert f"cannot be started until this is settled: {off.name}." in said
+    assert {guest.power for guest in platform.guests.values()} == {"stopped"}
+
+    await Invoice.filter(id=invoice.id).update(status="PAID", amount_due=0)
+    await note_fact(account.id, now=clock.now())
+    await lite.settle()
+
+    said = " ".join((await Notice.get(template="restored")).body.split())
+    assert f"This is about your server {ran.name}. What was running" in said
+    assert f"stays off until you start it: {off.name}." in said
+    assert [platform.guests[str(server.guest)].power for server in (ran, off)] == ["running", "stopped"]
+
+
+@pytest.mark.parametrize("cause", ["ABUSE", "ADMIN", "MAINTENANCE"])
+async def test_it_does_not_claim_what_somebody_else_holds(delinquent, factory, settle, remind, cause):
+    """A payment alone brings that one not back, and the letter says so; an expired hold is none."""
+    account, _, [ours, theirs] = await delinquent(2)
+    await settle(account)
+    await factory.hold(theirs, cause=cause, stops_server=True)
+
+    told = await remind(account)
+
+    assert f"This server is stopped: {ours.name}." in told.body
+    assert f"Server {theirs.name} stays restricted for another reason" in told.body
+    assert told.server_ids == [ours.id, theirs.id]
+
+
+async def test_it_dates_the_stop_of_a_server_that_came_later(delinquent, factory, settle, newest, clock):
+    """A day after the letter, and not stopped now; once it is held, it is named with the others."""
+    account, _, [first] = await delinquent()
+    late = await factory.server(account, joined_at=clock.now(), name="late")
+    await settle(account)
+    told = await newest()
+    assert f"This server is stopped: {first.name}." in told.body
+    assert "This server will be stopped, not before 21 November 2026, 10:00 CET: late." in told.body
+    await Notice.filter(id=told.id).update(state="DELIVERED", delivered_at=clock.now())
+    clock.advance(timedelta(days=7))
+
+    await settle(account)
+
+    assert f"These servers are stopped: {first.name}, {late.name}." in (await newest()).body
+
+
+async def test_it_says_that_staff_lets_backups_be_made(delinquent, factory, remind, clock):
+    """What is open is not called locked: until when, and what stays locked."""
+    account, _, _ = await delinquent()
+    await factory.override(account, kind="ALLOW_BACKUPS", expires_at=clock.now() + timedelta(days=20))
+
+    told = await remind(account)
+
+    assert "You can make and export some until 10 December 2026, 10:00 CET;" in told.body
+    assert "you cannot restore or delete any." in told.body
+    assert "you cannot make" not in told.body
+    assert "Creating and exporting backups" in told.body
+
+
+async def test_it_says_of_which_servers_backups_can_be_made(delinquent, factory, remind, clock):
+    """One server of two: the others' stay locked."""
+    account, _, [_, opened] = await delinquent(2)
+    await factory.override(account, kind="ALLOW_BACKUPS", server_id=opened.id)
+
+    told = await remind(account)
+
+    assert "you cannot make, restore, export or delete any." in told.body
+    assert f"All the same you can make and export backups of this server: {opened.name}." in told.body
+    assert "Creating and exporting backups" not in told.body
+
+
+@pytest.mark.parametrize(("days", "stays_open"), [(90, True), (1, False)])
+async def test_it_does_not_announce_locks_that_do_not_come(
+    lite, debtor, factory, newest, clock, days, stays_open
+):
+    """Where staff lets backups be made beyond the next stage, that stage locks less."""
+    account, _, _ = await debtor()
+    await factory.override(account, kind="ALLOW_BACKUPS", expires_at=clock.now() + timedelta(days=days))
+
+    await lite.settle()
+
+    told = await newest()
+    assert told.stage is Stage.PAST_DUE
+    assert ("Making and exporting them stays open for now." in told.body) is stays_open
+    assert ("you cannot make, restore, export or delete any." in told.body) is not stays_open
+
+
+@pytest.mark.parametrize("spared", ["retired", "exempt"])
+async def test_it_stops_nothing_where_there_is_nothing_to_stop(
+    delinquent, factory, settle, remind, clock, spared
+):
+    """An account whose servers are gone, or all spared, is locked, and no server or backup is mentioned as taken."""
+    account, _, [server] = await delinquent()
+    await settle(account)
+    if spared == "retired":
+        await Server.filter(id=server.id).update(retired_at=clock.now())
+    else:
+        await factory.override(account, server_id=server.id, expires_at=clock.now() + timedelta(days=90))
+
+    told = await remind(account)
+
+    assert told.subject.startswith("Your account is suspended:")
+    assert "Changes to your account" in told.body
+    assert "stopped" not in told.body
+    assert "you cannot make" not in told.body
+    assert ("Your servers keep running" in told.body) is (spared == "exempt")
+    assert ("whether your servers are removed" in told.body) is (spared == "exempt")
