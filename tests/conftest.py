@@ -28,6 +28,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 import structlog
+from hypothesis import HealthCheck, settings
 
 from api.database import open_database, upgrade
 from billing.clock import ManualClock
@@ -40,6 +41,9 @@ _numbers = count(1)
 # The usual one shows every variable of every frame. Nothing else of the process goes on meanwhile, which on a busy
 # machine is longer than some deadlines.
 structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
+# How long an example takes is the machine's affair: Hypothesis would call one of 0.2 s a failure.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def _lacking(reason: str) -> NoReturn:

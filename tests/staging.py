@@ -28,7 +28,7 @@ from reconciler.rules.terms import Mode
 from simulators.proxmox.sample import ACCOUNTS, STORY, TOKEN_SECRET
 
 #: How long any one turn may take; a busy machine is slow, a wrong product never gets there.
-PATIENCE_SECONDS = 75.0
+PATIENCE_SECONDS = 200.0
 #: Back-offs and settling times are twenty times shorter, looking is done every few seconds.
 BRISK = Pace(tick=1.0, observe=15.0, sweep=3.0, scale=20.0)
 #: Looks more often: for what is seen only by looking.
@@ -50,15 +50,19 @@ PLAN = "{ plan { mode text steps(first: 100) { edges { node { kind state heldBac
 
 
 def ladder(
-    *, final: float = 0.6, suspended: float = 1.2, effects: Sequence[str] = ALL_EFFECTS, early: bool = True
-) -> dict[str, str]:
-    """Return policy files with one ladder, its spans in seconds; `early`: backups are locked at the final notice."""
+    *, final: float = 0.6, suspended: float = 1.2, told: float = 0.2, effects: Sequence[str] = ALL_EFFECTS,
+    early: bool = True,
+) -> dict[str, str]:  # fmt: skip
+    """Return policy files with one ladder, its spans in seconds.
+
+    `told`: how long the final notice has been delivered before a suspension; `early`: it locks backups.
+    """
     stages: dict[str, dict[str, object]] = {
         "past_due": {"after": "PT0S", "notice": "payment_overdue", "remind_every": "P7D"},
         "final_notice": {"after": f"PT{final:g}S", "min_notice": "PT0.2S", "notice": "final_notice"},
         "suspended": {
             "after": f"PT{suspended:g}S",
-            "min_notice": "PT0.2S",
+            "min_notice": f"PT{told:g}S",
             "notice": "suspended",
             "effects": list(effects),
         },

@@ -39,7 +39,7 @@ from simulators.proxmox import sample as proxmox_sample
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOKEN_VARIABLE = "ABEYANCE_DEMO_TOKEN"  # noqa: S105 - the name of a variable
 SITE = "demo"
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

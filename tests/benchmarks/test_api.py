@@ -14,7 +14,6 @@ def small() -> Fleet:
 
 @pytest.mark.postgres
 @pytest.mark.nightly
-@pytest.mark.timeout(300)
 async def test_it_measures_every_ratio_without_an_error(
     small: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,7 +34,6 @@ def test_it_wants_every_target_met(less: dict[str, float]) -> None:
 
 @pytest.mark.postgres
 @pytest.mark.nightly
-@pytest.mark.timeout(300)
 async def test_it_sends_every_attack(capsys: pytest.CaptureFixture[str]) -> None:
     """Each is sent to a real server, and refused."""
     done = await run(Fleet(accounts=60, servers=300), 2)

@@ -34,7 +34,6 @@ def _texts(place: Path) -> dict[str, str]:
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("prepared")
 def test_they_write_what_is_committed(tmp_path: Path) -> None:
     """The operations, both clients and the record, byte for byte."""
@@ -44,7 +43,6 @@ def test_they_write_what_is_committed(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("prepared")
 def test_the_typescript_compiles_and_refuses_what_is_wrong(tmp_path: Path) -> None:
     """The strictest `tsc` has nothing to say about the example, and much about a wrong variable and a wrong field."""
@@ -79,7 +77,6 @@ def test_the_typescript_compiles_and_refuses_what_is_wrong(tmp_path: Path) -> No
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(300)
 def test_the_python_is_typed_and_refuses_what_is_wrong(tmp_path: Path) -> None:
     """Strict mypy finds a forgotten key and a field that nobody asked for."""
     wrong = tmp_path / "wrong.py"

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.slow
 
 USUAL_PORT = 8080
 #: What an operator of a real installation may have around; nothing of it may reach the demo.

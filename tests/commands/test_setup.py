@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.slow
 
 SETUP = ("sh", "scripts/setup.sh", "run")
 #: Wherever the packages are on this machine, nothing is found.

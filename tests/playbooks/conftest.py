@@ -77,7 +77,7 @@ class Player:
             env=self._environment(collected),
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=280,
             check=False,
         )
         return _result(ended, collected)

@@ -107,7 +107,7 @@ def localstripe(
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(timeout=10)
+        server.wait(timeout=60)
 
 
 @dataclass(kw_only=True)
@@ -161,7 +161,7 @@ async def peer(
     localstripe: str, sqlite_database: str, clock: ManualClock, factory: Any
 ) -> AsyncIterator[Peer]:
     """A fresh account, which has no customer there yet."""
-    http = stripe.HTTPXClient(timeout=10)
+    http = stripe.HTTPXClient(timeout=60)
     http._client_async = httpx.AsyncClient(transport=Translator())
     gateway = StripeGateway(KEY, api_base=localstripe, retries=0, http_client=http)
     sdk = stripe.StripeClient(KEY, base_addresses={"api": localstripe}, http_client=stripe.HTTPXClient())
@@ -268,7 +268,7 @@ async def test_it_waits_for_3d_secure_at_localstripe(peer: Peer, success: bool) 
 async def _webhook_about(payment: str, received: "asyncio.Queue[tuple[bytes, str]]") -> dict[str, Any]:
     """The signed event about this payment; those of earlier tests may come first."""
     while True:
-        body, signature = await asyncio.wait_for(received.get(), 10)
+        body, signature = await asyncio.wait_for(received.get(), 60)
         stripe.Webhook.construct_event(body, signature, SECRET)
         event: dict[str, Any] = json.loads(body)
         if event["data"]["object"]["id"] == payment:

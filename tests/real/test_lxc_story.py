@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-pytestmark = [pytest.mark.lxc, pytest.mark.slow, pytest.mark.timeout(118)]
+pytestmark = [pytest.mark.lxc, pytest.mark.slow]
 NEEDED = ("lxc-create", "lxc-start", "lxc-stop", "lxc-info", "lxc-ls", "lxc-destroy", "busybox")
 SITE, NODE = "lab", "lab1"
 
@@ -180,7 +180,6 @@ class Containers:
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(300)
 async def test_the_launch_policy_keeps_what_it_promises_on_real_containers(
     machine: Machine, situation: Any, validation: Any
 ) -> None:

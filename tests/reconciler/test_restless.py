@@ -1,7 +1,5 @@
 """A customer who keeps throwing switches keeps nothing of theirs from being restricted."""
 
-import pytest
-
 from billing.models import Account
 from reconciler import holds
 from reconciler.models import Server, Step
@@ -10,7 +8,6 @@ from reconciler.rules.terms import StepState
 PATIENCE = 12
 
 
-@pytest.mark.timeout(60)
 async def test_switching_a_free_server_shields_no_other(stand, delinquent, clock):
     """Between any two looks the owner switches another server: the delinquent ones are stopped all the same."""
     account, _, (server, free) = await delinquent(2)

@@ -21,7 +21,6 @@ def _told(table: str, out: Path) -> dict[str, str | None]:
     return told
 
 
-@pytest.mark.timeout(300)
 def test_a_test_turns_red_for_every_guard_that_is_taken_out(tmp_path: Path) -> None:
     """The table names each guard with the test that notices; a row that names nothing real is as bad as a green one."""
     told = _told("GUARDS", tmp_path / "told.json")
@@ -30,7 +29,6 @@ def test_a_test_turns_red_for_every_guard_that_is_taken_out(tmp_path: Path) -> N
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(300)
 def test_a_play_turns_red_for_every_guard_beside_a_guest(tmp_path: Path) -> None:
     """In real plays against the simulated cluster, whose files are copied without the guard."""
     told = _told("PLAYS", tmp_path / "told.json")

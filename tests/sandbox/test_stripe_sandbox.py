@@ -38,7 +38,6 @@ pytestmark = [
     pytest.mark.skipif(
         not KEY, reason="set ABEYANCE_TEST_STRIPE_KEY to a test-mode key to run against Stripe"
     ),
-    pytest.mark.timeout(300),
 ]
 
 

@@ -4,13 +4,10 @@ import asyncio
 import shutil
 from typing import Any
 
-import pytest
-
 from api import tokens
 from api.demo.portal import Portal
 from api.models import Role
 
-pytestmark = pytest.mark.timeout(110)
 _HEALTH = "{ reconciler { safeMode safeModeReason } }"
 _DECISION = "approval { state votes { person } }"
 

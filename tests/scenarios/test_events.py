@@ -6,14 +6,12 @@ import random
 from typing import Any
 
 import httpx
-import pytest
 from tortoise import Tortoise
 
 from billing.models import AuditEntry, Episode, Invoice, Notice, StripeEvent
 from reconciler.models import Admission, Hold, RestorePart, Step
 from simulators.stripe.delivery import signature
 
-pytestmark = pytest.mark.timeout(110)
 TIMES = 50
 TABLES = (StripeEvent, Notice, Episode, Admission, Hold, Step, RestorePart, Invoice, AuditEntry)
 

@@ -12,7 +12,6 @@ from api.models import Role
 from api.runtime import Pace
 from billing.models import AuditEntry
 
-pytestmark = pytest.mark.timeout(110)
 #: What destroys, what restricts, what nobody knows, and what would be more than a name to Ansible or a shell.
 NAMES = (
     "delete_suspended_server",

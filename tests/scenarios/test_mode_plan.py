@@ -3,14 +3,11 @@
 import asyncio
 from typing import Any
 
-import pytest
-
 from api.models import Role
 from billing.models import Episode, Notice
 from reconciler.models import Admission, Hold, Step
 from reconciler.rules.terms import Mode
 
-pytestmark = pytest.mark.timeout(110)
 _DEBT = (
     "query($id: String!) { account(externalId: $id) { invoices(first: 5) { edges { node { status } } } } }"
 )

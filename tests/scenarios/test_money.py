@@ -4,13 +4,10 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
 from api.models import Role
 from api.runtime import Pace
 from billing import ledger
 
-pytestmark = pytest.mark.timeout(110)
 START = datetime(2026, 11, 20, 9, tzinfo=UTC)
 #: The end of November and of the day on which its invoice is due, in Zurich.
 MONTH_END = datetime(2026, 11, 30, 23, tzinfo=UTC)

@@ -2,11 +2,8 @@
 
 from typing import Any
 
-import pytest
-
 from api.models import Role
 
-pytestmark = pytest.mark.timeout(110)
 _TROUBLE = "{ workQueue(first: 20) { edges { node { kind state detail } } } }"
 
 

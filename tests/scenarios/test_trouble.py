@@ -11,7 +11,6 @@ from billing import notices
 from reconciler import observe
 from simulators.proxmox.sample import SUSPENDED_ROLE, customer_token, pool_of
 
-pytestmark = pytest.mark.timeout(110)
 _WORK = "{ workQueue(first: 10, state: OPEN) { edges { node { kind title } } } }"
 _NOTICES = "{ notices(first: 10, state: FAILED) { edges { node { id stage } } } }"
 

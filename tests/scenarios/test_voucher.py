@@ -2,11 +2,7 @@
 
 from typing import Any
 
-import pytest
-
 from api.models import Role
-
-pytestmark = pytest.mark.timeout(110)
 
 
 async def test_a_voucher_gives_a_suspended_customer_everything_back(theatre: Any) -> None:

@@ -41,7 +41,7 @@ from billing.rules.money import Money
 from billing.rules.voucher_codes import new_code
 from billing.vouchers import PER_ACCOUNT, Batch, TooManyGuessesError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.nightly]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 K, T = LedgerKind, TransactionKind
 START = datetime(2026, 11, 20, 9, tzinfo=UTC)

@@ -246,9 +246,7 @@ def lives(sqlite_database: str, clock: ManualClock, factory: Any, wallet: Any) -
     return Lives(clock=clock, factory=factory, wallet=wallet, policies={"standard": standard, "whole": whole})
 
 
-@pytest.mark.parametrize(
-    "seeds", [range(6), pytest.param(range(6, 100), marks=[pytest.mark.nightly, pytest.mark.timeout(600)])]
-)
+@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(6, 100), marks=pytest.mark.nightly)])
 async def test_it_never_ends_worse(lives: Lives, seeds: range) -> None:
     """Vouchers, transfers with and without a name, cards with limits, lost disputes; on every day of forty."""
     pairs = [A_REST, A_SMALLER_ONE, *map(at_random, seeds)]

@@ -92,7 +92,6 @@ async def _fuzzed(door: Any, factory: Any, many: int) -> Counter[str]:
 
 
 @pytest.mark.usefixtures("sqlite_database")
-@pytest.mark.timeout(300)
 async def test_no_generated_operation_finds_a_fault(door: Any, factory: Any) -> None:
     """It answers or refuses every one of a hundred with a code, and some of each."""
     seen = await _fuzzed(door, factory, 100)

@@ -70,7 +70,6 @@ async def test_the_browser_of_these_tests_reaches_nothing_else(door: Any, page: 
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(300)
 def test_the_bundle_is_what_the_locked_packages_come_to(
     tmp_path: Path, require: Callable[[str], NoReturn]
 ) -> None:

@@ -19,7 +19,6 @@ VALUE = 600
 _RANDOM = random.Random(4)
 NOW = datetime(2026, 11, 20, 9, tzinfo=UTC)
 
-pytestmark = pytest.mark.timeout(240)
 nightly = pytest.mark.nightly
 
 

@@ -18,7 +18,6 @@ NAIVE_ROUNDS = 40
 CARD, TRANSFER, VOUCHER = 400, 300, 500
 TOP_UP = 100
 
-pytestmark = pytest.mark.timeout(240)
 nightly = pytest.mark.nightly
 
 Orders = Callable[[int, int], list[dict[str, Any]]]

@@ -19,7 +19,7 @@ from billing.rules.terms import InvoiceStatus
 from simulators.stripe import Account as Simulator
 from simulators.stripe import serve_in_thread
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.postgres
 nightly = pytest.mark.nightly
 
 PROCESSES, ROUNDS, NAIVE_ROUNDS = 4, 200, 40

@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(400)
 def test_it_does_what_the_suite_for_stripe_expects() -> None:
     """All but what needs a test clock, which is skipped."""
     account = Account(SystemClock(), random.Random(3), api_key="sk_test_suite")
