@@ -9,6 +9,7 @@ import ctypes
 import importlib.util
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -207,12 +209,10 @@ def _postgres_server() -> Iterator[str]:
     environment = {"PATH": os.defpath, "LC_ALL": "C"}
     made = subprocess.run(
         [programs / "initdb", "-D", home / "data", "-U", "abeyance", "-A", "trust", "-E", "UTF8", "--no-sync"],
-        cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=False, **person,
+        cwd=home, env=environment, capture_output=True, text=True, timeout=200, check=False, **person,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     settings = {
         "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
         "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 60, "autovacuum": "off",
@@ -230,8 +230,23 @@ def _postgres_server() -> Iterator[str]:
         yield url
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(timeout=30)
+        server.wait(timeout=120)
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Call it for a port of this machine that stays free until a server of another process listens there."""
+    return _free_port
+
+
+def _free_port() -> int:
+    # Below those that the kernel gives to connections and to whoever asks for any: one of them may be gone in a moment.
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _exists(user: str) -> bool:
@@ -244,7 +259,7 @@ def _die_with_parent() -> None:
 
 
 async def _answers(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             await (await asyncpg.connect(url)).close()

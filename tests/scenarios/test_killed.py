@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -167,16 +166,10 @@ class Lives:
         return found
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @asynccontextmanager
-async def _lives(theatre: Any, database_url: str) -> AsyncIterator[tuple[Lives, Any]]:
+async def _lives(theatre: Any, database_url: str, port: int) -> AsyncIterator[tuple[Lives, Any]]:
     """A world, a server that is about to live on it, and the tale of its account."""
-    plot = theatre.plot(database_url=database_url, listen=f"127.0.0.1:{_free_port()}")
+    plot = theatre.plot(database_url=database_url, listen=f"127.0.0.1:{port}")
     async with theatre.world(plot) as world:
         settings = settings_in(theatre.folder, plot, world)
         tokens = await prepare(settings, world.clock)
@@ -221,12 +214,12 @@ async def _nothing_shows(lives: Lives, tale: Any, before: Any) -> None:
     ],
 )
 async def test_it_converges_wherever_it_is_killed(
-    theatre: Any, kind: str, when: str, request: pytest.FixtureRequest
+    theatre: Any, kind: str, when: str, free_port: Callable[[], int], request: pytest.FixtureRequest
 ) -> None:
     """Dead at each point of the story in turn: suspended once, restored once, exactly, with no process left."""
     taking, giving_back = _of(kind, when, TAKING), _of(kind, when, GIVING_BACK)
     url = str(request.getfixturevalue(f"{kind}_url"))
-    async with _lives(theatre, url) as (lives, tale):
+    async with _lives(theatre, url, free_port()) as (lives, tale):
         await lives.begin()
         await tale.begin()
         before = tale.essence()
@@ -247,11 +240,13 @@ async def test_it_converges_wherever_it_is_killed(
 
 
 @pytest.mark.nightly
-async def test_it_converges_when_it_is_killed_at_any_instant(theatre: Any, sqlite_url: str) -> None:
+async def test_it_converges_when_it_is_killed_at_any_instant(
+    theatre: Any, sqlite_url: str, free_port: Callable[[], int]
+) -> None:
     """Four deaths at instants that nobody chose, two on each side of the payment."""
     seed = random.SystemRandom().randrange(2**32)
     rng = random.Random(seed)
-    async with _lives(theatre, sqlite_url) as (lives, tale):
+    async with _lives(theatre, sqlite_url, free_port()) as (lives, tale):
         await lives.begin()
         await tale.begin()
         before = tale.essence()
