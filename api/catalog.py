@@ -15,6 +15,9 @@ from api.database import known_migrations, private_connection, schema_version
 Rows = list[dict[str, Any]]
 #: What brings a database up to this program.
 UPGRADE = "run `abeyance db upgrade`"
+#: What only makes a search quick, and needs an extension that the server may lack.
+SEARCH_INDEXES = ("account_sought", "server_sought")
+_OPTIONAL = tuple(f"index {name}: " for name in SEARCH_INDEXES)
 
 
 def expected_file(dialect: str) -> Path:
@@ -37,7 +40,8 @@ async def check(url: str) -> list[str]:
         return [f"the database is at {version or 'no migration'}, the program at {known[-1]}: {UPGRADE}"]
     dialect, found = await read_catalog(url)
     expected = expected_file(dialect).read_text(encoding="utf-8").splitlines()
-    return [f"missing: {line}" for line in expected if line not in set(found)] + [
+    needed = [line for line in expected if not line.startswith(_OPTIONAL)]
+    return [f"missing: {line}" for line in needed if line not in set(found)] + [
         f"unexpected: {line}" for line in found if line not in set(expected)
     ]
 
@@ -117,7 +121,8 @@ _POSTGRES = {
         WHERE c.relnamespace = current_schema()::regnamespace AND NOT t.tgisinternal""",
     "function {proname}: {prosrc}": """
         SELECT p.proname, p.prosrc FROM pg_proc p
-        WHERE p.pronamespace = current_schema()::regnamespace AND p.prokind = 'f'""",
+        WHERE p.pronamespace = current_schema()::regnamespace AND p.prokind = 'f'
+          AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')""",
     "view {relname}": """
         SELECT relname FROM pg_class
         WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('v', 'm', 'f')""",

@@ -16,7 +16,7 @@ import asyncpg
 import httpx
 
 from api import catalog
-from api.database import DatabaseProblem, open_database, place
+from api.database import DatabaseProblem, open_database, place, private_connection
 from api.jwks import PATIENCE_SECONDS, from_url, usable_keys
 from api.settings import Settings
 from billing import work_queue
@@ -111,7 +111,7 @@ async def _database(settings: Settings, clock: Clock) -> list[Finding]:
         return [_wrong("database", said + more, by_hand if said == differences[0] else catalog.UPGRADE)]
     found = [_ok("database", "answers, and its catalog is as it should be")]
     if url.startswith("postgres"):
-        found.append(await _database_clock(url, clock))
+        found += [await _database_clock(url, clock), *await _search(url)]
     elif url.lower().startswith("sqlite"):
         found += _open_to_others(Path(place(url)))
     return [*found, *await _brakes(settings, clock), await _work(url)]
@@ -155,6 +155,17 @@ async def _database_clock(url: str, clock: Clock) -> Finding:
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
         return _wrong("clock", f"the database's is not known ({type(problem).__name__})", "run this again")
     return _clock("the database's", theirs - clock.now())
+
+
+async def _search(url: str) -> list[Finding]:
+    """Say when nobody can search a large fleet quickly, and how that is mended."""
+    asked = "SELECT COUNT(*) AS many FROM pg_indexes WHERE schemaname = current_schema() AND indexname IN ($1, $2)"
+    async with private_connection(url) as connection:
+        (row,) = await connection.execute_query_dict(asked, list(catalog.SEARCH_INDEXES))
+    if row["many"] == len(catalog.SEARCH_INDEXES):
+        return []
+    said = "PostgreSQL's extension pg_trgm was missing: a search looks at every account or server"
+    return [_note("database", said, "have its owner run what docs/operations.md says under `Search`")]
 
 
 def _clock(whose: str, ahead: timedelta) -> Finding:

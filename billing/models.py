@@ -60,6 +60,7 @@ class Account(Stored):
 
     class Meta:
         table = "account"
+        indexes = (("policy",),)
 
 
 class Invoice(Stored):
@@ -106,7 +107,8 @@ class Invoice(Stored):
 
     class Meta:
         table = "invoice"
-        indexes = (("account_id", "status"),)
+        # The last three for staff's lists.
+        indexes = (("account_id", "status"), ("status", "id"), ("origin",), ("due_on",))
 
 
 class Dispute(Model):

@@ -190,7 +190,7 @@ class Run(Model):
 
     class Meta:
         table = "run"
-        indexes = (("state", "site"),)
+        indexes = (("state", "site"), ("action", "site"))
 
 
 class Step(Model):

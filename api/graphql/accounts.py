@@ -8,27 +8,28 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
-from tortoise.expressions import Q, Subquery
+from tortoise.queryset import QuerySet
 
 from api.graphql import ids
+from api.graphql.account_filter import AccountFilter, each, part
 from api.graphql.audit import AuditEntry, history_of
 from api.graphql.cards import Card, CustomerTask, cards_of, tasks_of
-from api.graphql.connections import Connection, Window, page
-from api.graphql.context import Context, Info, in_force
+from api.graphql.connections import Connection, Rows, Window, page
+from api.graphql.context import Context, Info
 from api.graphql.decommission import Decommission, decommission_of
 from api.graphql.explanation import Reason, explain_account
 from api.graphql.funds import deploy_gate, restoring_payment, runway_of
 from api.graphql.gates import Gate, account_gate
-from api.graphql.invoices import Invoice, InvoiceFilter, invoices_of, overdue_at
+from api.graphql.invoices import Invoice, InvoiceFilter, invoices_of
 from api.graphql.ledger import LedgerEntry, entries_of
-from api.graphql.nodes import GateAction, Node, Stage
+from api.graphql.long_lists import Parted
+from api.graphql.nodes import GateAction, Node
 from api.graphql.notices import Notice, notices_of
 from api.graphql.overrides import Override, show_overrides
 from api.graphql.policies import Policy, policy_named
 from api.graphql.scalars import Money
 from api.graphql.standing import Announcement, Standing, announcement_of, standing_of
 from api.graphql.subjects import account_subject
-from api.graphql.texts import searchable
 from api.graphql.vouchers import Voucher, vouchers_of
 from api.graphql.worked_out import WorkedOut
 from billing import models
@@ -196,17 +197,6 @@ class Account(WorkedOut, Node):
 _MOST_OVERRIDES = 100
 
 
-@strawberry.input
-class AccountFilter:
-    """Narrows a list of accounts; what is left out narrows nothing."""
-
-    stage: list[Stage] | None = None
-    search: str | None = None
-    policy: str | None = None
-    overdue: bool | None = None
-    has_override: bool | None = None
-
-
 async def show_accounts(context: Context, rows: Sequence[models.Account]) -> list[Account]:
     """Return rows as they go on the wire."""
     for row in rows:
@@ -235,41 +225,6 @@ async def accounts_by_key(context: Context, keys: Sequence[int]) -> dict[int, Ac
 async def account_by_key(context: Context, key: int | None) -> Account | None:
     """Return the account of this key if the principal may see it."""
     return (await accounts_by_key(context, [key])).get(key) if key is not None else None
-
-
-def _conditions(context: Context, asked: AccountFilter) -> Q:
-    condition = Q()
-    if asked.stage is not None:
-        condition &= _standing_in(list(asked.stage))
-    if asked.search:
-        condition &= _found_by(context, searchable(asked.search))
-    if asked.policy is not None:
-        condition &= Q(policy=asked.policy)
-    if asked.overdue is not None:
-        owing = Q(id__in=Subquery(models.Invoice.filter(overdue_at(context.now)).values("account_id")))
-        condition &= owing if asked.overdue else ~owing
-    if asked.has_override is not None:
-        decided = Q(id__in=Subquery(models.Override.filter(in_force(context.now)).values("account_id")))
-        condition &= decided if asked.has_override else ~decided
-    return condition
-
-
-def _standing_in(stages: list[Stage]) -> Q:
-    """By the admitted stage of the open episode: every fall lowers it, so it is the standing as of the last pass."""
-    episodes = models.Episode.filter(ended_at__isnull=True, server_id__isnull=True)
-    raised = [stage for stage in stages if stage is not Stage.CURRENT]
-    condition = Q(id__in=Subquery(episodes.filter(admitted__in=raised).values("account_id")))
-    if Stage.CURRENT in stages:
-        condition |= ~Q(id__in=Subquery(episodes.exclude(admitted=Stage.CURRENT).values("account_id")))
-    return condition
-
-
-def _found_by(context: Context, text: str) -> Q:
-    """By external id for everybody; by name and address for those who may read them."""
-    condition = Q(external_id__icontains=text)
-    if context.sees_people:
-        condition |= Q(name__icontains=text) | Q(email__icontains=text)
-    return condition
 
 
 @strawberry.type
@@ -304,12 +259,20 @@ class AccountQueries:
     ) -> Connection[Account]:
         """Accounts, oldest first."""
         context = info.context
-        query = context.scope.accounts()
+        rows: QuerySet[models.Account] | Rows[models.Account] = context.scope.accounts()
         if filter is not None:
-            query = query.filter(_conditions(context, filter))
+            rows = await _narrowed(context, context.scope.accounts(), filter)
 
         async def show(rows: Sequence[models.Account]) -> list[Account]:
             return await show_accounts(context, rows)
 
         window = Window(first=first, after=after, last=last, before=before)
-        return await page(query, window, listing="accounts", show=show)
+        return await page(rows, window, listing="accounts", show=show)
+
+
+async def _narrowed(
+    context: Context, query: QuerySet[models.Account], asked: AccountFilter
+) -> QuerySet[models.Account] | Rows[models.Account]:
+    if context.scope.is_customer:
+        return query.filter(each(context, asked))
+    return Parted(query=query, parts=[await part(context, asked)])

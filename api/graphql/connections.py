@@ -115,17 +115,21 @@ class Rows(Protocol[Row]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfQuery(Generic[Row]):
+class OfQuery(Generic[Row]):
+    """The rows of a query, as they are."""
+
     query: QuerySet[Row]
 
     async def between(
         self, above: int | None, below: int | None, *, descending: bool, most: int
     ) -> list[Row]:
+        """Return the first rows, or the last first, whose ids lie between two; null: no bound."""
         bounds = {"id__gt": above, "id__lt": below}
         narrowed = self.query.filter(**{name: bound for name, bound in bounds.items() if bound is not None})
         return await narrowed.order_by("-id" if descending else "id").limit(most)
 
     async def count(self) -> int:
+        """Return how many rows it has."""
         return await self.query.count()
 
 
@@ -140,7 +144,7 @@ async def page(
     """Return one page of rows in the order of their ids; two statements beside those of `show`, whatever the size."""
     after, before = (key[0] if key is not None else None for key in window.bounds(listing))
     size = window.size
-    source: Rows[Row] = _OfQuery(query=rows) if isinstance(rows, QuerySet) else rows
+    source: Rows[Row] = OfQuery(query=rows) if isinstance(rows, QuerySet) else rows
     above, below = (before, after) if newest_first else (after, before)
     descending = newest_first != window.backward
     found = await source.between(above, below, descending=descending, most=size + 1)

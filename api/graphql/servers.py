@@ -13,11 +13,12 @@ from tortoise.queryset import QuerySet
 from api.graphql import ids
 from api.graphql.audit import AuditEntry, history_of
 from api.graphql.compiled import NotAtHandError, at_hand
-from api.graphql.connections import Connection, Window, page
+from api.graphql.connections import Connection, Rows, Window, page
 from api.graphql.context import Context, Info
 from api.graphql.errors import LIMIT_EXCEEDED, coded
 from api.graphql.explanation import Reason, explain
 from api.graphql.gates import Gate, gates_of, server_gates
+from api.graphql.long_lists import Parted
 from api.graphql.nodes import (
     BackupAccess,
     Deployment,
@@ -34,7 +35,7 @@ from api.graphql.pages import Asked
 from api.graphql.policies import in_order
 from api.graphql.scalars import Rate
 from api.graphql.server_facts import ServerFacts, load_facts
-from api.graphql.server_filter import ServerFilter, conditions
+from api.graphql.server_filter import ServerFilter, each, parts
 from api.graphql.server_rows import servers_with_accounts
 from api.graphql.standing import Standing, standing_of
 from api.graphql.subjects import coverage_subject
@@ -203,8 +204,12 @@ async def page_of_servers(
     async def show(rows: Sequence[models.Server]) -> list[Server]:
         return await show_servers(context, rows)
 
-    narrowed = query.filter(conditions(context, asked)) if asked else query
-    return await page(narrowed, window, listing="servers", show=show)
+    rows: QuerySet[models.Server] | Rows[models.Server] = query
+    if asked and (context.scope.is_customer or asked.account_id is not None):
+        rows = query.filter(each(context, asked))
+    elif asked:
+        rows = Parted(query=query, parts=await parts(context, asked))
+    return await page(rows, window, listing="servers", show=show)
 
 
 async def servers_of(
@@ -214,7 +219,7 @@ async def servers_of(
 
     def rows() -> QuerySet[models.Server]:
         query = context.scope.servers()
-        return query.filter(conditions(context, asked)) if asked else query
+        return query.filter(each(context, asked)) if asked else query
 
     async def show(found: Sequence[models.Server]) -> list[Server]:
         return await show_servers(context, found)

@@ -14,6 +14,7 @@ from api.migrations._sql import (
     only_row,
     REFUSAL_FUNCTION,
     refused,
+    trigrams,
     unique_while,
 )
 
@@ -124,7 +125,7 @@ class Migration(migrations.Migration):
                 ('next_change_at', fields.DatetimeField(null=True, db_index=True)),
                 ('created_at', fields.DatetimeField()),
             ],
-            options={'table': 'account', 'app': 'abeyance', 'pk_attr': 'id'},
+            options={'table': 'account', 'app': 'abeyance', 'indexes': [Index(fields=['policy'])], 'pk_attr': 'id'},
         ),
         ops.CreateModel(
             name='AuditEntry',
@@ -197,7 +198,7 @@ class Migration(migrations.Migration):
                 ('payments', fields.JSONField(default=list)),
                 ('fetched_at', fields.DatetimeField(null=True)),
             ],
-            options={'table': 'invoice', 'app': 'abeyance', 'indexes': [Index(fields=['account_id', 'status'])], 'pk_attr': 'id'},
+            options={'table': 'invoice', 'app': 'abeyance', 'indexes': [Index(fields=['account_id', 'status']), Index(fields=['status', 'id']), Index(fields=['origin']), Index(fields=['due_on'])], 'pk_attr': 'id'},
         ),
         ops.CreateModel(
             name='Dispute',
@@ -335,6 +336,10 @@ class Migration(migrations.Migration):
         unique_while("episode_open_server", "episode", "server_id", "ended_at IS NULL AND server_id IS NOT NULL"),
         unique_while("work_item_open", "work_item", "dedupe_key", "state <> 'RESOLVED'"),
         indexed_while("episode_shielded", "episode", "id", "shielded_since IS NOT NULL"),
+        indexed_while("invoice_owed", "invoice", "id, overdue_at, account_id", "status = 'OPEN' AND amount_due > 0"),
+        indexed_while("override_standing", "override", "account_id, expires_at", "revoked_at IS NULL"),
+        indexed_while("notice_about_account", "notice", "state", "account_id IS NOT NULL"),
+        trigrams("account_sought", "account", "external_id name email"),
         indexed_while("audit_entry_unsealed", "audit_entry", "id", "position IS NULL"),
         never_deleted("stripe_event"),
         never_deleted("stripe_mirror"),

@@ -7,9 +7,11 @@ from tortoise.migrations import operations as ops
 
 from api.migrations._sql import (
     checks,
+    indexed_while,
     never_deleted,
     one_of,
     only_row,
+    trigrams,
     unique_while,
 )
 
@@ -145,7 +147,7 @@ class Migration(migrations.Migration):
                 ('log', fields.TextField(default='')),
                 ('problem', fields.TextField(null=True)),
             ],
-            options={'table': 'run', 'app': 'abeyance', 'indexes': [Index(fields=['state', 'site'])], 'pk_attr': 'id'},
+            options={'table': 'run', 'app': 'abeyance', 'indexes': [Index(fields=['state', 'site']), Index(fields=['action', 'site'])], 'pk_attr': 'id'},
         ),
         ops.CreateModel(
             name='Server',
@@ -271,6 +273,17 @@ class Migration(migrations.Migration):
             "site, guest, COALESCE(site_node, '')",
             "guest IS NOT NULL AND retired_at IS NULL",
         ),
+        indexed_while(
+            "server_there",
+            "server",
+            "id",
+            "retired_at IS NULL AND missing_since IS NULL AND deployment = 'SUCCEEDED'",
+        ),
+        trigrams("server_sought", "server", "external_id guest name"),
+        indexed_while("hold_stopping", "hold", "server_id, cause, expires_at", "lifted_at IS NULL AND stops_server"),
+        indexed_while("hold_locking", "hold", "server_id, expires_at", "lifted_at IS NULL AND locks_backups"),
+        indexed_while("observation_off", "observation", "server_id", "power = 'STOPPED'"),
+        indexed_while("observation_locked", "observation", "server_id", "unprotected_backups = '[]'"),
         unique_while("hold_open", "hold", "server_id, cause", "lifted_at IS NULL"),
         unique_while(
             "restore_part_of_server",

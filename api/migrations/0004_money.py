@@ -352,6 +352,9 @@ class Migration(migrations.Migration):
         unique_while("ledger_account_house", "ledger_account", "kind, currency", "account_id IS NULL"),
         unique_while("card_default", "card", "account_id", "is_default AND removed_at IS NULL"),
         indexed_while("card_to_settle", "card", "account_id", "to_settle AND removed_at IS NULL"),
+        indexed_while("voucher_unused", "voucher", "expires_at", "redeemed_at IS NULL AND revoked_at IS NULL"),
+        indexed_while("voucher_redeemed", "voucher", "id", "redeemed_at IS NOT NULL"),
+        indexed_while("voucher_revoked", "voucher", "id", "redeemed_at IS NULL AND revoked_at IS NOT NULL"),
         unique_while("card_of_account", "card", "account_id, fingerprint", "removed_at IS NULL"),
         unique_while(
             "charge_in_flight", "charge", "invoice_id", "invoice_id IS NOT NULL AND state IN ('INTENDED', 'PROCESSING')"

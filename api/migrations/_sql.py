@@ -70,6 +70,23 @@ def indexed_while(name: str, table: str, columns: str, condition: str) -> PerDia
     return PerDialect(sqlite=[statement], postgres=[statement])
 
 
+def trigrams(name: str, table: str, columns: str) -> PerDialect:
+    """Find texts anywhere in the columns, separated by blanks, in large letters or small: PostgreSQL's pg_trgm.
+
+    The extension comes with the server, mostly, and its owner may keep it away: then there is no index, and whoever
+    searches waits longer.
+    """
+    listed = ", ".join(f"upper({column}) gin_trgm_ops" for column in columns.split())
+    statement = f"""
+        DO $$ BEGIN
+            CREATE EXTENSION IF NOT EXISTS pg_trgm;
+            CREATE INDEX "{name}" ON "{table}" USING gin ({listed});
+        EXCEPTION
+            WHEN insufficient_privilege OR undefined_file OR feature_not_supported OR undefined_object THEN NULL;
+        END $$;"""
+    return PerDialect(sqlite=[], postgres=[statement])
+
+
 #: Created once, by the first migration; the trigger's argument is the message.
 _FUNCTION = """
 CREATE FUNCTION abeyance_refuse() RETURNS trigger LANGUAGE plpgsql AS

@@ -3,7 +3,7 @@
 import pytest
 
 from api.catalog import check, read_catalog
-from api.database import private_connection
+from api.database import private_connection, upgrade
 
 
 async def _run(url: str, statement: str) -> None:
@@ -93,3 +93,32 @@ async def test_it_lists_the_same_tables_on_both_databases(sqlite_url, postgres_u
     ]
     assert columns[0] == columns[1]
     assert len(columns[0]) > 150
+
+
+@pytest.mark.postgres
+async def test_it_asks_for_no_extension(postgres_url):
+    """An index that needs one may be missing; another in its place may not."""
+    await _run(postgres_url, "DROP INDEX server_sought")
+    assert await check(postgres_url) == []
+    await _run(postgres_url, "CREATE INDEX server_sought ON server (name)")
+    [line] = await check(postgres_url)
+    assert line.startswith("unexpected: index server_sought: ")
+
+
+@pytest.mark.postgres
+async def test_a_database_is_migrated_without_the_right_to_extensions(empty_postgres_url):
+    """Whoever may only make tables gets all of them, and no index of trigrams."""
+    async with private_connection(empty_postgres_url) as connection:
+        await connection.execute_script(
+            "DROP ROLE IF EXISTS maker; CREATE ROLE maker LOGIN; GRANT ALL ON SCHEMA public TO maker"
+        )
+    url = empty_postgres_url.replace("abeyance@", "maker@")
+    try:
+        await upgrade(url)
+        assert await check(url) == []
+        _, lines = await read_catalog(url)
+        assert not [line for line in lines if "_sought" in line]
+        assert any("hold_stopping" in line for line in lines)
+    finally:
+        async with private_connection(empty_postgres_url) as connection:
+            await connection.execute_script("DROP OWNED BY maker; DROP ROLE maker")

@@ -148,6 +148,19 @@ async def test_it_compares_the_clock_with_the_databases(postgres_url: str, there
         assert found["clock"].verdict is verdict
 
 
+@pytest.mark.postgres
+async def test_it_says_when_a_search_is_slow(postgres_url: str, there: Any) -> None:
+    """Without the index of trigrams it names what is missing and where it is told how to mend it; with it, nothing."""
+    world, settings = there
+    settings = settings.model_copy(update={"database_url": SecretStr(postgres_url)})
+    assert not [one for one in await doctor._database(settings, world.clock) if "pg_trgm" in one.said]
+    async with private_connection(postgres_url) as connection:
+        await connection.execute_query("DROP INDEX server_sought")
+    (told,) = [one for one in await doctor._database(settings, world.clock) if "pg_trgm" in one.said]
+    assert told.verdict is Verdict.NOTE
+    assert "operations.md" in (told.remedy or "")
+
+
 async def test_it_says_what_holds_restrictions_back(there: Any) -> None:
     """A pause that somebody forgot and an open breaker: each with its reason and what ends it."""
     world, settings = there

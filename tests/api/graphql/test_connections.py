@@ -1,6 +1,7 @@
 """Paging: every list is walked by cursors that stand still while rows come and go."""
 
 import base64
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from api.graphql import ids
 from api.graphql.connections import LARGEST_PAGE
 from api.models import Role
-from billing.models import Invoice
+from billing.audit import record
+from billing.audit_seal import seal
+from billing.models import AuditEntry, Invoice
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
 
@@ -128,6 +131,22 @@ def test_no_text_makes_reading_fail(text: str) -> None:
     )
     key = ids.read_cursor("servers", text)
     assert key is None or text == ids.cursor("servers", *key)
+
+
+async def test_the_trail_is_counted_whole_whether_sealed_or_not(door: Any, factory: Any) -> None:
+    """It counts what was sealed by its place, and what was not yet, from the first row on."""
+    query = "{ audit(first: 2) { totalCount edges { node { kind } } } }"
+    before = (await door.data(Role.ADMIN, query))["audit"]["totalCount"]
+    assert before == await AuditEntry.all().count()
+    for written in (3, 2):
+        account = await factory.account()
+        for number in range(written):
+            await record(f"x{number}", ("Account", account.id), at=account.created_at, actor="a", reason="r")
+        assert (await door.data(Role.ADMIN, query))["audit"]["totalCount"] == await AuditEntry.all().count()
+        await seal(Random(1), limit=2)
+        assert (await door.data(Role.ADMIN, query))["audit"]["totalCount"] == await AuditEntry.all().count()
+    assert await AuditEntry.filter(position=None).exists()
+    assert await AuditEntry.all().count() >= before + 5
 
 
 @given(raw=st.binary(max_size=40))

@@ -231,6 +231,13 @@ async def test_accounts_are_found(door: Any, factory: Any, clock: Any) -> None:
     assert await found(search=f"{late.external_id[-1]}@example.org") == {late.external_id}
     assert await found(search="%") == set()
     assert await found(overdue=True, stage=["PAST_DUE"]) == {late.external_id}
+    assert await found(overdue=True, stage=["PAST_DUE", "SUSPENDED"], hasOverride=True) == {late.external_id}
+    assert await found(overdue=False, hasOverride=False) == {calm.external_id}
+    assert await found(stage=["CURRENT", "PAST_DUE"], overdue=False, policy="considerate") == {
+        calm.external_id
+    }
+    assert await found(stage=["CURRENT", "PAST_DUE"], overdue=False, policy="standard") == set()
+    assert await found(stage=["SUSPENDED", "PAST_DUE"], search=late.external_id) == {late.external_id}
 
 
 async def test_an_account_is_asked_for_consistently(door: Any, factory: Any) -> None:
