@@ -91,7 +91,7 @@ async def find(text: str, *, now: datetime) -> ApiToken | None:
     connection = get_connection("default")
     mark = "?" if connection.capabilities.dialect == "sqlite" else "$1"
     _, rows = await connection.execute_query(_find(mark), [digest(text)])
-    token = ApiToken.of_row(tuple(rows[0])) if rows else None
+    token = ApiToken.of_row(rows[0]) if rows else None
     return token if token is not None and (token.expires_at is None or token.expires_at > now) else None
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from tortoise.fields import BooleanField, DatetimeField
 from tortoise.fields.base import Field
 from tortoise.models import Model
 
@@ -34,7 +35,9 @@ class Stored(Model):
         row = cls.__new__(cls)
         told = vars(row)  # the ORM watches what is set in any other way
         told.update(zip(shape.columns, values, strict=True))
-        for name, convert in shape.conversions:
+        # PostgreSQL's driver has read instants and flags already; SQLite's, and JSON, tell texts and numbers.
+        read = shape.instant is not None and told[shape.instant].__class__ is datetime
+        for name, convert in shape.left_by_postgres if read else shape.conversions:
             value = told[name]
             if value is not None:
                 told[name] = convert(value)
@@ -60,6 +63,10 @@ class _Shape:
     columns: tuple[str, ...]
     #: By its name, what makes the field's value of a column that is not null.
     conversions: tuple[tuple[str, Callable[[Any], Any]], ...]
+    #: Those of them that a row of PostgreSQL's driver still needs.
+    left_by_postgres: tuple[tuple[str, Callable[[Any], Any]], ...]
+    #: An instant that every row has; null where there is none.
+    instant: str | None
     #: Whether somebody else than the database chooses the key.
     chosen_key: bool
 
@@ -69,12 +76,15 @@ def _shape(model: type[Stored]) -> _Shape:
     meta = model._meta  # noqa: SLF001  # the ORM's only account of a model
     columns = model.columns()
     # Of every field, whatever the driver of the database that is open now converts itself: another may be opened next.
+    fields = [(name, meta.fields_map[name]) for name in columns if not _as_stored(meta.fields_map[name])]
     return _Shape(
         columns=columns,
-        conversions=tuple(
-            (name, _conversion(meta.fields_map[name]))
-            for name in columns
-            if not _as_stored(meta.fields_map[name])
+        conversions=tuple((name, _conversion(field)) for name, field in fields),
+        left_by_postgres=tuple(
+            (name, _conversion(field)) for name, field in fields if not _read_by_postgres(field)
+        ),
+        instant=next(
+            (name for name, field in fields if isinstance(field, DatetimeField) and not field.null), None
         ),
         chosen_key=meta.db_pk_column not in meta.generated_db_fields,
     )
@@ -84,6 +94,14 @@ def _as_stored(field: Field[Any]) -> bool:
     """Return whether both drivers tell a field's values as they are."""
     plain = type(field).to_python_value is Field.to_python_value
     return plain and field.field_type in (int, str)
+
+
+def _read_by_postgres(field: Field[Any]) -> bool:
+    """Return whether asyncpg tells a field's values as the ORM would.
+
+    Source: https://magicstack.github.io/asyncpg/current/usage.html#type-conversion; instants come in UTC.
+    """
+    return isinstance(field, BooleanField | DatetimeField)
 
 
 def _conversion(field: Any) -> Callable[[Any], Any]:

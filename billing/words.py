@@ -69,7 +69,7 @@ class Words:
         found = _locale(locale)
         self.language = found.language if found.language in languages() else FALLBACK
         self._catalog = catalog(self.language)
-        self._amounts = found
+        self._locale = locale
         self._dates = found if found.language == self.language else _locale(self.language)
         self._zone = _zone(time_zone)
 
@@ -89,8 +89,7 @@ class Words:
 
     def amount(self, amount: Money) -> str:
         """Return an amount to the last digit that is owed, whatever the locale's tables think of its currency."""
-        exact = Decimal(format_amount(amount.minor, amount.currency))
-        return format_currency(exact, amount.currency, locale=self._amounts, decimal_quantization=False)
+        return _amount(self._locale, amount.minor, amount.currency)
 
     def day(self, day: date) -> str:
         """Return a day; of an instant the one that it falls on in the reader's zone."""
@@ -137,6 +136,13 @@ class Words:
                 return self.span(value)
             case _:
                 return str(value)
+
+
+@lru_cache(maxsize=4096)
+def _amount(locale: str, minor: int, currency: str) -> str:
+    """Prices are few, and each is told again with every page."""
+    exact = Decimal(format_amount(minor, currency))
+    return format_currency(exact, currency, locale=_locale(locale), decimal_quantization=False)
 
 
 @lru_cache(maxsize=512)

@@ -5,7 +5,8 @@ Owns when a loader begins; what it loads is said where it is declared. Most requ
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from strawberry.dataloader import DataLoader
@@ -14,10 +15,29 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+class Loader(DataLoader[K, V]):
+    """A loader that waits for many answers without a task for them: most are there already."""
+
+    async def load_many(self, keys: Iterable[K]) -> list[V]:
+        """Return the answers in the order of their keys; raises the first fault."""
+        asked = [asyncio.ensure_future(self.load(key)) for key in keys]  # they are futures already
+        try:
+            return [await one for one in asked]
+        except BaseException:
+            for one in asked:
+                one.add_done_callback(_seen)  # else the loop would complain of those that nobody waited for
+            raise
+
+
+def _seen(answer: asyncio.Future[Any]) -> None:
+    if not answer.cancelled():
+        answer.exception()
+
+
 class Bulk(Generic[K, V]):
     """Decorates a method that returns what there is about each of many keys, in their order.
 
-    Read of an instance it is a `DataLoader` of that instance, which remembers what it was asked.
+    Read of an instance it is a `Loader` of that instance, which remembers what it was asked.
     """
 
     def __init__(self, load: Callable[[Any, list[K]], Awaitable[Sequence[V]]]) -> None:
@@ -27,8 +47,8 @@ class Bulk(Generic[K, V]):
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, instance: Any, owner: type | None = None) -> DataLoader[K, V]:
+    def __get__(self, instance: Any, owner: type | None = None) -> Loader[K, V]:
         """Begin the loader of this instance."""
-        loader: DataLoader[K, V] = DataLoader(load_fn=self._load.__get__(instance))
+        loader: Loader[K, V] = Loader(load_fn=self._load.__get__(instance))
         vars(instance)[self._name] = loader
         return loader

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import strawberry
@@ -95,7 +96,7 @@ def gates_of(
         shared = (words, *rest.values(), *actions)
         known = context.gates.get(shared)
         if known is None:
-            answers = (rules.gate(GateQuestion(action=action, **rest)) for action in actions)
+            answers = _answers(tuple(actions), tuple(rest.items()))
             known = context.gates[shared] = [Gate.of(answer, context.now, words) for answer in answers]
         context.gates[own] = known
     return known
@@ -106,7 +107,13 @@ async def server_answers(
 ) -> list[rules.Gate]:
     """Return the answers of the rules for actions on one server."""
     rest = _rest_of_question(facts, await context.subjects.load(facts.row.account_id), context.now)
-    return [rules.gate(GateQuestion(action=action, **rest)) for action in actions]
+    return list(_answers(tuple(actions), tuple(rest.items())))
+
+
+@lru_cache(maxsize=1024)
+def _answers(actions: tuple[GateAction, ...], rest: tuple[tuple[str, Any], ...]) -> tuple[rules.Gate, ...]:
+    """Return the answers of the rules. Nearly all customers are in one of a few situations, so most are known."""
+    return tuple(rules.gate(GateQuestion(action=action, **dict(rest))) for action in actions)
 
 
 def _rest_of_question(facts: ServerFacts, subjects: Sequence[Subject], now: datetime) -> dict[str, Any]:

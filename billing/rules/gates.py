@@ -178,7 +178,7 @@ def gate(question: GateQuestion) -> Gate:
 
 def _held(question: GateQuestion) -> Gate | None:
     """Return the refusal of the first column of other causes whose holds cover the action."""
-    for causes in _COLUMNS:
+    for causes in _COLUMNS if question.holds else ():
         refusing = [
             hold for hold in question.holds if hold.cause in causes and _covers(hold, question.action)
         ]

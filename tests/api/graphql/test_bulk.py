@@ -1,6 +1,9 @@
 """Loaders begin when they are asked, and are forgotten with what they loaded."""
 
 import asyncio
+import gc
+
+import pytest
 
 from api.graphql.bulk import Bulk
 from api.graphql.context import Context
@@ -11,6 +14,11 @@ class Shelf:
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
+
+    @Bulk
+    async def lost(self, keys: list[int]) -> list[int]:
+        """What cannot be read."""
+        raise OSError(str(keys))
 
     @Bulk
     async def doubled(self, keys: list[int]) -> list[int]:
@@ -25,6 +33,26 @@ async def test_it_asks_once_for_what_is_wanted_together() -> None:
     assert await asyncio.gather(*(shelf.doubled.load(key) for key in (1, 2, 1))) == [2, 4, 2]
     assert await shelf.doubled.load(2) == 4
     assert shelf.asked == [[1, 2]]
+
+
+async def test_it_answers_many_in_their_order() -> None:
+    """It waits for those that are not there yet, together, and tells what it knows again."""
+    shelf = Shelf()
+    await shelf.doubled.load(2)
+    assert await shelf.doubled.load_many([3, 2, 1, 3]) == [6, 4, 2, 6]
+    assert shelf.asked == [[2], [3, 1]]
+    assert await shelf.doubled.load_many([]) == []
+
+
+async def test_it_tells_a_fault_once() -> None:
+    """It raises the fault of many, and leaves none behind for the loop to complain of."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    with pytest.raises(OSError, match=r"\[1, 2, 3\]"):
+        await Shelf().lost.load_many([1, 2, 3])
+    await asyncio.sleep(0)
+    gc.collect()
+    assert complaints == []
 
 
 async def test_it_keeps_instances_apart() -> None:
