@@ -156,7 +156,10 @@ def _told(content: Content, words: Words) -> Mapping[str, object]:
         names = getattr(told, kind)
         values[kind] = words.names([_own(name) for name in names]) if names else None
         values[f"how_many_{kind}"] = len(names)
+    stopped = (*content.servers, *told.uncovered)
     return values | {
+        "stopped": words.names([_own(name) for name in stopped]),
+        "how_many_stopped": len(stopped),
         "named": words.names([_own(name) for name in named]),
         "how_many_named": len(named),
         "later_at": told.later_at and words.instant(told.later_at),

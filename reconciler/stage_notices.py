@@ -58,7 +58,7 @@ async def queue_due(
             await _ask_for_address(subject.account, now)
         for due in await _due(current, stage, now):
             if not (told and due.kind is NoticeKind.STAGE):
-                await _queue(current, due, stage, now)
+                await _queue(current, due, stage, account_restricts=account_restricts, now=now)
         at = rules.next_notice_at(facts, subject.policy, stage, now)
         later += [at] if at else []
     return min(later, default=None)
@@ -132,10 +132,12 @@ async def _for_latecomers(subject: Subject, stage: Stage, now: datetime) -> list
     ]
 
 
-async def _queue(subject: Subject, due: NoticeDue, stage: Stage, now: datetime) -> None:
+async def _queue(
+    subject: Subject, due: NoticeDue, stage: Stage, *, account_restricts: bool, now: datetime
+) -> None:
     episode = f"episode:{subject.episode.id if subject.episode else 'none'}"
     scope = episode if due.kind is not NoticeKind.BEFORE_DUE else "account"
-    named = await told_servers.under_stage(subject, now)
+    named = await told_servers.under_stage(subject, account_restricts=account_restricts, now=now)
     letter = await letters.about(subject, named, due.template, f"{scope}:{due.dedupe}")
     letter = letters.with_stage(letter, subject, stage, now)
     invoices = await Invoice.filter(id__in=list(due.invoice_ids)).order_by("overdue_at", "id")

@@ -4,7 +4,7 @@ Reads the holds of the same transaction, the restore record and the last reading
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from billing.models import Episode, Override
@@ -26,12 +26,13 @@ class _Seen:
 
     subject: Subject
     now: datetime
+    account_restricts: bool
     exemptions: Mapping[int, Sequence[Override]]
     #: The billing holds in force, by server.
     billed: Mapping[int, Hold]
     #: Those whose billing hold is lifted in this transaction.
     just_lifted: Collection[int]
-    #: Those whose own subscription has ended.
+    #: Those that are restricted because their own subscription has ended.
     uncovered: Collection[int | None]
     #: Those that neither billing nor their owner holds, but somebody else.
     others: Collection[int]
@@ -55,10 +56,13 @@ async def reached(subject: Subject, now: datetime) -> list[Server]:
     return [server for server in servers if server.id not in spared and server.missing_since is None]
 
 
-async def under_stage(subject: Subject, now: datetime) -> list[NamedServer]:
-    """Return the servers as the letter of a stage names them, with what is so of each."""
+async def under_stage(subject: Subject, *, account_restricts: bool, now: datetime) -> list[NamedServer]:
+    """Return the servers as the letter of a stage names them, with what is so of each.
+
+    `account_restricts` tells whether the account's own stage takes something.
+    """
     servers = await reached(subject, now)
-    seen = await _look(subject, servers, now)
+    seen = await _look(subject, servers, account_restricts=account_restricts, now=now)
     return [_under_stage(server, seen) for server in servers]
 
 
@@ -70,22 +74,18 @@ async def given_back(
     `account_restricts` tells whether the account's own stage still takes something. One that was never held, because it
     came too late, is left out.
     """
-    seen = await _look(subject, servers, now)
-    named = []
-    for server in servers:
-        if subject.server is None and _is_late(server, seen) and server.id not in seen.just_lifted:
-            continue
-        fate = _fate(server, seen)
-        if server.id in seen.billed and fate is not Fate.KEPT:
-            if subject.server is None and server.id in seen.uncovered:
-                fate = Fate.UNCOVERED
-            elif subject.server is not None and account_restricts:
-                fate = Fate.OWING
-        named.append(NamedServer(id=server.id, name=server.name, fate=fate))
-    return named
+    seen = await _look(subject, servers, account_restricts=account_restricts, now=now)
+    return [
+        # Nobody starts what is held on, whatever it was before.
+        _named(server, _held_on(server, seen) or _fate(server, seen), seen)
+        for server in servers
+        if subject.server is not None or not _is_late(server, seen) or server.id in seen.just_lifted
+    ]
 
 
-async def _look(subject: Subject, servers: Sequence[Server], now: datetime) -> _Seen:
+async def _look(
+    subject: Subject, servers: Sequence[Server], *, account_restricts: bool, now: datetime
+) -> _Seen:
     ids = [server.id for server in servers]
     holds = await Hold.filter(in_force(now), server_id__in=ids)
     lifted = Hold.filter(server_id__in=ids, cause=HoldCause.BILLING, lifted_at=now)
@@ -93,10 +93,11 @@ async def _look(subject: Subject, servers: Sequence[Server], now: datetime) -> _
     return _Seen(
         subject=subject,
         now=now,
+        account_restricts=account_restricts,
         exemptions=await exemptions_of(subject.account.id),
         billed={hold.server_id: hold for hold in holds if hold.cause is HoldCause.BILLING},
         just_lifted={hold.server_id for hold in await lifted},
-        uncovered={episode.server_id for episode in await episodes},
+        uncovered={one.server_id for one in await episodes if subject.policy.effects_at(one.admitted)},
         others={
             hold.server_id for hold in holds if hold.cause not in (HoldCause.BILLING, HoldCause.CUSTOMER)
         },
@@ -111,9 +112,18 @@ async def _found_off(server_ids: Sequence[int]) -> set[int]:
     return {id_ for id_ in server_ids if (found.get(id_) or read.get(id_)) is Power.STOPPED}
 
 
-def _fate(server: Server, seen: _Seen) -> Fate:
+def _held_on(server: Server, seen: _Seen) -> Fate | None:
+    """Return what goes on to restrict a server when what the letter is about is settled; null where nothing does."""
     if server.id in seen.others:
         return Fate.KEPT
+    if server.id not in seen.billed:
+        return None
+    if seen.subject.server is not None:
+        return Fate.OWING if seen.account_restricts else None
+    return Fate.UNCOVERED if server.id in seen.uncovered else None
+
+
+def _fate(server: Server, seen: _Seen) -> Fate:
     return Fate.OFF if server.id in seen.off else Fate.ALIKE
 
 
@@ -125,22 +135,25 @@ def _is_late(server: Server, seen: _Seen) -> bool:
 
 
 def _under_stage(server: Server, seen: _Seen) -> NamedServer:
+    held_on = _held_on(server, seen)
+    if not _is_late(server, seen):
+        fate = _fate(server, seen)
+        # A letter about one server says that it was off before it says what else holds it.
+        off_first = seen.subject.server is not None and fate is Fate.OFF
+        return _named(server, fate if off_first else held_on or fate, seen)
+    own = seen.exemptions.get(server.id, ())
+    due = may_hold_from(server, seen.subject, own, seen.billed.get(server.id), now=seen.now)
+    # What is not on its way yet counts from its delivery, which is not before now.
+    later_at = due or seen.now + LATECOMER_NOTICE
+    return replace(_named(server, held_on or Fate.LATER, seen), later_at=later_at)
+
+
+def _named(server: Server, fate: Fate, seen: _Seen) -> NamedServer:
     opened = _opened(server, seen)
-    late = _is_late(server, seen)
-    due = (
-        may_hold_from(
-            server, seen.subject, seen.exemptions.get(server.id, ()), seen.billed.get(server.id), now=seen.now
-        )
-        if late
-        else None
-    )
-    fate = _fate(server, seen)
     return NamedServer(
         id=server.id,
         name=server.name,
-        fate=Fate.LATER if late and fate is not Fate.KEPT else fate,
-        # What is not on its way yet counts from its delivery, which is not before now.
-        later_at=(due or seen.now + LATECOMER_NOTICE) if late else None,
+        fate=fate,
         backups_open=opened is not None,
         backups_open_until=ends_at(opened) if opened else None,
     )

@@ -311,7 +311,7 @@ def test_it_speaks_german():
         "Sie keine anlegen, wiederherstellen, exportieren oder löschen.\n"
         "Nichts wird gelöscht.\n"
         "\n"
-        "Ihr Konto und Ihre anderen Server sind nicht betroffen.\n"
+        "Ihr Konto und Ihre anderen Server betrifft das nicht.\n"
         "\n"
         "Wenn die Sache offen bleibt, folgt als Nächstes, nicht vor dem\n"
         "22. November 2026, 09:30 Uhr MEZ:\n"

@@ -33,28 +33,6 @@ async def pay(invoice, left=0):
     )
 
 
-async def uncover(server, factory, clock):
-    """Let a server's subscription have ended, and the server be suspended for that alone; return the subscription."""
-    ended = clock.now() - timedelta(days=10)
-    covered_by = f"sub_{server.id}"
-    await Server.filter(id=server.id).update(
-        stripe_subscription_id=covered_by, joined_at=ended - timedelta(days=30)
-    )
-    account = await Account.get(id=server.account_id)
-    found = await Subscription.create(
-        account=account, stripe_subscription_id=covered_by, status="canceled",
-        current_period_end=ended, ended_at=ended, fetched_at=clock.now(),
-    )  # fmt: skip
-    episode = await factory.episode(
-        account, server_id=server.id, started_at=ended, admitted=Stage.SUSPENDED, admitted_at=ended
-    )
-    await factory.notice(
-        account, stage=Stage.SUSPENDED, episode_id=episode.id, server_ids=[server.id], created_at=ended,
-        state=NoticeState.DELIVERED, delivered_at=ended,
-    )  # fmt: skip
-    return found
-
-
 # -- the end of an episode --------------------------------------------------------------------------------------------
 
 
@@ -147,11 +125,11 @@ async def test_good_news_says_that_a_server_that_was_off_stays_off(
     assert f"This server was off before, and stays off until you start it: {off.name}." in told
 
 
-async def test_good_news_of_a_server_alone_says_that_it_stays_off(factory, settle, newest, clock):
+async def test_good_news_of_a_server_alone_says_that_it_stays_off(factory, settle, newest, uncover):
     """The same where a subscription had ended."""
     account = await factory.account()
     server = await factory.server(account)
-    subscription = await uncover(server, factory, clock)
+    subscription = await uncover(server)
     await settle(account)
     await factory.observation(server, power=Power.STOPPED)
     await Subscription.filter(id=subscription.id).update(ended_at=None)
@@ -165,11 +143,11 @@ async def test_good_news_of_a_server_alone_says_that_it_stays_off(factory, settl
 
 
 async def test_good_news_promises_nothing_of_a_server_whose_subscription_has_ended(
-    suspended, factory, settle, newest, clock
+    suspended, factory, settle, newest, clock, uncover
 ):
     """What the account owed is paid; this one stays stopped for a reason of its own."""
     account, invoice, [back, server] = await suspended(2)
-    await uncover(server, factory, clock)
+    await uncover(server)
     await pay(invoice)
 
     await settle(account)
@@ -182,11 +160,11 @@ async def test_good_news_promises_nothing_of_a_server_whose_subscription_has_end
 
 
 async def test_good_news_to_a_server_says_what_its_account_still_owes(
-    suspended, factory, settle, newest, clock
+    suspended, factory, settle, newest, clock, uncover
 ):
     """Its subscription is well again, and it stays stopped with the account's other servers."""
     account, _, [_, server] = await suspended(2)
-    subscription = await uncover(server, factory, clock)
+    subscription = await uncover(server)
     await settle(account)
     await Subscription.filter(id=subscription.id).update(ended_at=None)
 
@@ -291,6 +269,21 @@ async def test_an_extension_is_told_with_its_end_and_with_what_comes_after(
         ),
     }[locale]:
         assert said in told.body
+
+
+async def test_more_time_announces_no_lock_of_backups_that_staff_lets_be_made(
+    suspended, factory, settle, newest, clock
+):
+    """What comes after the extension is told as it will be."""
+    account, _, _ = await suspended()
+    await factory.override(account, kind="ALLOW_BACKUPS", expires_at=clock.now() + timedelta(days=60))
+    await factory.override(account, kind="EXTEND_GRACE", expires_at=clock.now() + timedelta(days=10))
+
+    await settle(account)
+
+    told = (await newest()).body
+    assert "Making and exporting them stays open for now." in told
+    assert "you cannot make" not in told
 
 
 async def test_an_extension_and_a_payment_at_once_are_told_once(suspended, factory, settle, clock):

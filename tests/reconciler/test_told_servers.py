@@ -166,3 +166,39 @@ async def test_it_stops_nothing_where_there_is_nothing_to_stop(
     assert "you cannot make" not in told.body
     assert ("Your servers keep running" in told.body) is (spared == "exempt")
     assert ("whether your servers are removed" in told.body) is (spared == "exempt")
+
+
+async def test_it_says_that_a_payment_brings_no_server_without_a_subscription_back(
+    delinquent, settle, remind, uncover
+):
+    """It is stopped for both reasons, and the letter about the one does not promise the other."""
+    account, _, [paid_for, ended] = await delinquent(2)
+    await settle(account)
+    await uncover(ended)
+    await remind(account)
+
+    told = await Notice.filter(template="suspended", server_id=None).order_by("-id").first()
+
+    body = " ".join(told.body.split())
+    assert f"These servers are stopped: {paid_for.name}, {ended.name}." in body
+    assert f"Server {ended.name} stays restricted because its subscription has ended." in body
+
+
+async def test_it_promises_a_server_nothing_that_its_account_takes(delinquent, settle, remind, uncover):
+    """The letter about an ended subscription knows that the account is suspended, too."""
+    account, invoice, [server] = await delinquent()
+    await settle(account)
+    await uncover(server)
+    await remind(account)
+    told = await Notice.filter(template="suspended", server_id=server.id).order_by("-id").first()
+    assert f"Server {server.name} stays restricted until what your account owes is settled." in " ".join(
+        told.body.split()
+    )
+    assert "This does not affect your account and your other servers." in " ".join(told.body.split())
+
+    await Invoice.filter(id=invoice.id).update(status="PAID", amount_due=0)
+    await remind(account)
+
+    told = await Notice.filter(template="suspended", server_id=server.id).order_by("-id").first()
+    assert "The server is stopped." in told.body
+    assert "your account owes" not in told.body
