@@ -19,7 +19,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-_SECONDS = 30.0
+_SECONDS = 120.0
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--lang=en",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",

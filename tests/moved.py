@@ -188,7 +188,7 @@ class Situation(staging.Tale):  # type: ignore[misc]
             env=staging.environment(self.scene.settings),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        said, _ = await asyncio.wait_for(process.communicate(), 60)
+        said, _ = await asyncio.wait_for(process.communicate(), 200)
         return process.returncode or 0, " ".join(said.decode().split())
 
     async def server(self, vmid: int) -> dict[str, Any]:

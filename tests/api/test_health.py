@@ -27,6 +27,12 @@ STANDARD = Policy(
 )
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried is what a check finds; a busy machine may take longer over it than a prober waits."""
+    monkeypatch.setattr(healths, "PATIENCE", timedelta(minutes=1))
+
+
 def _health(clock: ManualClock, **given: Any) -> Health:
     return Health(clock=clock, **({"policies": lambda: {"standard": STANDARD}, "mode": Mode.APPLY} | given))
 

@@ -51,7 +51,7 @@ def test_the_typescript_compiles_and_refuses_what_is_wrong(tmp_path: Path) -> No
         cwd=TYPESCRIPT,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=500,
         check=False,
     )
     assert (said.returncode, said.stdout) == (0, "")
@@ -68,7 +68,7 @@ def test_the_typescript_compiles_and_refuses_what_is_wrong(tmp_path: Path) -> No
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=500,
         check=False,
     )
     assert refused.returncode != 0
@@ -89,7 +89,7 @@ def test_the_python_is_typed_and_refuses_what_is_wrong(tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", str(tmp_path / "cache"), wrong],
         cwd=CHECKOUT, env={"MYPYPATH": str(FOLDER / "python"), "PATH": ""}, capture_output=True, text=True,
-        timeout=200, check=False,
+        timeout=500, check=False,
     )  # fmt: skip
     assert 'wrong.py:3: error: Missing positional argument "key"' in said.stdout
     assert 'wrong.py:4: error: "PayInvoicePay" has no attribute "nothing"' in said.stdout

@@ -14,7 +14,7 @@ def _told(table: str, out: Path) -> dict[str, str | None]:
     """Return what came of taking out each guard of a table; null where its test turned red."""
     done = subprocess.run(
         [sys.executable, str(HERE / "saboteur.py"), str(out), table],
-        cwd=HERE.parents[1], capture_output=True, text=True, timeout=280, check=False,
+        cwd=HERE.parents[1], capture_output=True, text=True, timeout=560, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     told: dict[str, str | None] = json.loads(out.read_text())

@@ -111,5 +111,5 @@ async def _abeyance(environment: dict[str, str], *arguments: str) -> tuple[int, 
         env=environment,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    said, _ = await asyncio.wait_for(process.communicate(), 200)
     return process.returncode or 0, said.decode()

@@ -81,7 +81,7 @@ def test_the_bundle_is_what_the_locked_packages_come_to(
             shutil.copyfile(file, tmp_path / file.name)
     (tmp_path / "out").mkdir()
     for command in (["npm", "ci", "--ignore-scripts"], ["node", "build.mjs", "out"]):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
         assert done.returncode == 0, done.stderr
     for name in FILES:
         assert (tmp_path / "out" / name).read_bytes() == (BUNDLED / name).read_bytes(), f"{name}: make ide"
