@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -17,14 +17,17 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from api import operations, tokens
+from api.auth import Principal
 from api.graphql import connected, endpoint, feed, ids, stream, websocket
 from api.models import Role
 from api.rates import Allowances
+from billing.audit import record
 from billing.models import Account
 from billing.rules.terms import HoldCause, Stage
 from reconciler.models import Hold, Run, Server, Step
 from reconciler.rules.outcome import Outcome
 from reconciler.rules.terms import Lane, RunState, StepKind, StepState
+from reconciler.transfer import transfer
 
 pytestmark = pytest.mark.usefixtures("sqlite_database", "_hasty")
 
@@ -548,3 +551,115 @@ async def test_holds_and_facts_alike_make_a_mark_differ(factory: Any) -> None:
     seen.append((await marks_of([key]))[key])
     assert len(set(seen)) == 5
     assert await marks_of([("Account", 999), ("Run", 999)]) == {}
+
+
+THEIRS = """subscription { accountChanged { externalId name servers { totalCount edges { node { externalId name status
+  holds { cause } explanation { text } history { edges { node { kind } } } } } } } }"""
+
+
+async def test_a_server_that_went_to_another_account_is_seen_there_alone(
+    served: Served, factory: Any
+) -> None:
+    """It leaves the events of its old account with the transfer, and comes to the new one without its past."""
+    old, new = await factory.account(), await factory.account()
+    server = await factory.server(old, name="before")
+    now = served.door.clock.now()
+    await record("server.named", ("Server", server.id), at=now, actor="a", reason="r", account_id=old.id)
+    giver = await served.door.token(Role.CUSTOMER, old.external_id)
+    taker = await served.door.token(Role.CUSTOMER, new.external_id)
+    async with served.client(giver) as theirs, served.client(taker) as ours:
+        for client, many in ((theirs, 1), (ours, 0)):
+            await client.subscribe(THEIRS)
+            assert (await client.next())["servers"]["totalCount"] == many
+        await transfer(server.id, new.id, reason="sold", actor="control:x", now=now)
+        await Server.filter(id=server.id).update(name="secret")
+        served.door.ports.changes.ring()
+        (got,) = (await ours.next())["servers"]["edges"]
+        assert got["node"]["name"] == "secret"
+        assert [edge["node"]["kind"] for edge in got["node"]["history"]["edges"]] == ["server.received"]
+        left = await theirs.next()
+        assert left["servers"] == {"totalCount": 0, "edges": []}
+        await factory.hold(server, cause=HoldCause.ABUSE, stops_server=True)
+        await _rename(served.door, new, "secret too")
+        assert (await ours.next())["servers"]["edges"][0]["node"]["status"] == "HELD"
+        await _rename(served.door, old, "mine")
+        told = await theirs.next()
+        assert told == {
+            "externalId": old.external_id,
+            "name": "mine",
+            "servers": {"totalCount": 0, "edges": []},
+        }
+
+
+@dataclass
+class Portal:
+    """An identity provider that may change its mind about what a credential stands for."""
+
+    says: Principal
+
+    async def authenticate(self, bearer: str, now: datetime) -> Principal | None:
+        """Return whom it stands for by now."""
+        return self.says
+
+
+@pytest.mark.parametrize("way", ["socket", "events"])
+async def test_an_account_that_left_the_claim_is_seen_no_longer(door: Any, factory: Any, way: str) -> None:
+    """It ends when the credential stands for fewer accounts, before anything of the one that left is told."""
+    mine, other = await factory.account(), await factory.account()
+    both = Principal(role=Role.CUSTOMER, name="c", accounts=frozenset({mine.external_id, other.external_id}))
+    portal = Portal(both)
+    door.ports = replace(door.ports, authenticators=(portal,))
+    with operations.listen("127.0.0.1:0") as listener:
+        async with operations.answering(door.app(), listener) as url:
+            served = Served(door, url)
+            if way == "socket":
+                async with served.client("x") as client:
+                    await client.subscribe(CHANGED)
+                    assert [(await client.next())["externalId"] for _ in "12"] == [
+                        mine.external_id,
+                        other.external_id,
+                    ]
+                    portal.says = replace(both, accounts=frozenset({mine.external_id}))
+                    await _rename(door, other, "secret")
+                    told = []
+                    with suppress(ConnectionClosed):
+                        while True:
+                            told.append(await client.hear())
+                    assert client.socket.close_code == 4401
+            else:
+                async with served.events(CHANGED, "x") as lines:
+                    told = []
+                    async for line in lines:
+                        told.append(line)
+                        if len([one for one in told if one.startswith("data: {")]) == 2:
+                            portal.says = replace(both, accounts=frozenset({mine.external_id}))
+                            await _rename(door, other, "secret")
+                    told = told[6:]  # but for the first two
+                    assert "UNAUTHENTICATED" in json.dumps(told)
+            assert "secret" not in json.dumps(told)
+            assert other.external_id not in json.dumps(told)
+
+
+async def test_a_run_is_shown_no_longer_to_who_may_not_see_runs(door: Any, factory: Any) -> None:
+    """It ends with the role that may watch runs."""
+    now = door.clock.now()
+    run = await Run.create(
+        tag="t", action="stop_guests", site="demo", lane=Lane.RESTRICT, plan_digest="d", requested_by="x",
+        started_at=now,
+    )  # fmt: skip
+    server = await factory.server(name="secret")
+    portal = Portal(Principal(role=Role.INFRA, name="i"))
+    door.ports = replace(door.ports, authenticators=(portal,))
+    with operations.listen("127.0.0.1:0") as listener:
+        async with operations.answering(door.app(), listener) as url, Served(door, url).client("x") as client:
+            await client.subscribe(PROGRESS, id=ids.global_id("Run", run.id))
+            assert (await client.next("runProgress"))["state"] == "RUNNING"
+            owner = (await server.account).external_id
+            portal.says = Principal(role=Role.CUSTOMER, name="i", accounts=frozenset({owner}))
+            await Run.filter(id=run.id).update(state=RunState.FINISHED, finished_at=now)
+            told = []
+            with suppress(ConnectionClosed):
+                while True:
+                    told.append(await client.hear())
+            assert client.socket.close_code == 4401
+            assert "FINISHED" not in json.dumps(told)
