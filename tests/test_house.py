@@ -34,6 +34,8 @@ _AN_INDEX = re.compile(
     r"--(?:extra-)?index-url|--find-links|https?://[^\s\"'`)]*/simple\b|\b(?:files\.)?pythonhosted\.org"
 )
 _NOW = re.compile(r"\b(?:datetime\.(?:now|utcnow|today)|date\.today|time\.time)\(")
+#: Tells how fast this machine is at this moment.
+_A_SPEED = re.compile(r"\b(?:perf_counter|process_time|thread_time|getrusage)(?:_ns)?\(")
 
 
 @cache
@@ -120,6 +122,11 @@ def test_only_the_clock_knows_what_time_it_is() -> None:
     assert _found(_NOW, code=True, except_in=CLOCKS) == []
 
 
+def test_no_test_measures_the_machine() -> None:
+    """A slow or busy one makes no test red; how fast something is, the benchmarks tell."""
+    assert [one for one in _found(_A_SPEED, code=True) if one.startswith("tests/")] == []
+
+
 def test_nothing_speaks_of_a_machine() -> None:
     """No path of a developer's own folder, no package index: a checkout is the same everywhere."""
     # The set-up's tests name an index that does not answer, and this file the patterns themselves.
@@ -130,7 +137,7 @@ def test_nothing_speaks_of_a_machine() -> None:
 def test_no_generated_file_is_committed() -> None:
     """What is made from the rest stays out."""
     made = re.compile(
-        r"(?:^|/)(?:__pycache__|\.venv|\.abeyance|[^/]*\.egg-info)/|\.pyc$|\.db$|(?:^|/)abeyance\.toml$"
+        r"(?:^|/)(?:__pycache__|\.venv|\.abeyance|[^/]*\.egg-info)(?:/|$)|\.pyc$|\.db$|(?:^|/)abeyance\.toml$"
     )
     assert [name for name in _tracked() if made.search(name)] == []
 
