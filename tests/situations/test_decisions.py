@@ -89,6 +89,19 @@ async def test_where_one_person_is_all_there_is_a_vote_counts_alone_after_its_de
         assert (await tale.stage(), await tale.work()) == ("CURRENT", [])
 
 
+async def test_more_time_gives_servers_back_and_writes_so_once(situation: Any) -> None:
+    """The server runs again, one letter says until when it may, and the payment is thanked for without a second one."""
+    async with situation() as tale:
+        await tale.suspended()
+        told = len(tale.letters())
+        await tale.decides("EXTEND_GRACE", 5 * DAY, Role.SUPPORT)
+        await tale.after(HOUR, step=HOUR)
+        assert (await tale.stage(), tale.power(1101)) == ("PAST_DUE", "running")
+        assert tale.letters()[told:] == ["What we had restricted comes back to you"]
+        await tale.pays()
+        assert tale.letters()[told + 1 :] == ["Everything is open again"]
+
+
 async def test_a_freeze_lets_every_fall_go_on(situation: Any) -> None:
     """Suspended it stays suspended and reminded every week, and what is paid is given back at once."""
     async with situation() as tale:
