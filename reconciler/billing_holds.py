@@ -106,12 +106,15 @@ def _of(subject: Subject, standings: Mapping[int | None, Stage]) -> Verdict:
     effects = subject.effects_at(stage)
     debt = subject.eligibility.debt
     since = f" since {debt.anchor_overdue_at:%Y-%m-%d}" if debt else ""
-    what = "its subscription has ended" if subject.server else f"payment is overdue{since}"
+    if subject.server:
+        reason = f"its subscription has ended; by itself it stands at {stage}"
+    else:
+        reason = f"payment is overdue{since}; the account stands at {stage}"
     return Verdict(
         subject=subject,
         stage=stage,
         effects=effects - {Effect.LOCK_ACCOUNT} if subject.server else effects,
-        reason=f"{what}; the account stands at {stage}",
+        reason=reason,
     )
 
 

@@ -34,7 +34,8 @@ async def about(subject: Subject, named: Sequence[NamedServer], template: str, k
 def with_stage(letter: NoticeRequest, subject: Subject, stage: Stage, now: datetime) -> NoticeRequest:
     """Return the letter with what the stage does to those whom it names, and what follows."""
     coming = subject.eligibility.next
-    follows = coming if coming and coming.stage.rank > stage.rank else None
+    # A stage that is due already is held back by the guard, and nobody hears of that.
+    follows = coming if coming and coming.stage.rank > stage.rank and coming.at > now else None
     return replace(
         letter,
         effects=shown(subject.effects_at(stage), letter),

@@ -98,9 +98,11 @@ async def _due(subject: Subject, stage: Stage, now: datetime) -> Sequence[Notice
         due = list(rules.due_notices(subject.facts, subject.policy, stage, now))
     else:
         due = list(rules.due_coverage_notices(subject.facts, subject.policy, stage, now))
-    if not any(one.kind is NoticeKind.STAGE for one in due):
-        due += await _for_latecomers(subject, stage, now)
-    return due
+    if any(one.kind is NoticeKind.STAGE for one in due):
+        return due
+    late = await _for_latecomers(subject, stage, now)
+    # The stage's letter reminds as well: nobody gets the same one twice.
+    return [*(one for one in due if not (late and one.kind is NoticeKind.REMINDER)), *late]
 
 
 async def _for_latecomers(subject: Subject, stage: Stage, now: datetime) -> list[NoticeDue]:

@@ -82,9 +82,15 @@ async def server_reasons(context: Context, facts: ServerFacts) -> list[rules.Rea
         gates=tuple(await server_answers(context, facts, GateAction)),
         account=_standing(context, subject, waiting),
         coverage=_standing(context, coverage, waiting) if coverage is not None else None,
+        account_restricts=_restricts(subject),
+        coverage_restricts=coverage is not None and _restricts(coverage),
         anchor=(Noun.INVOICE, debt.anchor_id) if debt is not None else None,
     )
     return tree.explain(story)
+
+
+def _restricts(subject: Subject) -> bool:
+    return bool(subject.effects_at(subject.standing))
 
 
 async def account_reasons(context: Context, account_id: int) -> list[rules.Reason]:

@@ -89,6 +89,9 @@ class ServerStory:
     #: Why its account, and the server by itself where its subscription ended, stand where they do.
     account: Reason
     coverage: Reason | None = None
+    #: Which of the two asks for the billing hold that stands.
+    account_restricts: bool = False
+    coverage_restricts: bool = False
     #: The invoice that a billing hold goes back to, for those who may see it.
     anchor: tuple[Noun, int] | None = None
 
@@ -111,6 +114,10 @@ _UNDONE_BY = {
     HoldCause.ADMIN: phrase("Staff lifts it; a payment does not."),
 }
 _ENDED = phrase("Renewing its subscription, or naming it under another one, lifts it at once.")
+_BOTH = phrase(
+    "It takes both to lift it: paying the overdue invoices, and renewing its subscription or naming it under"
+    " another one."
+)
 
 
 _FOUND = {
@@ -164,8 +171,9 @@ def _state(story: ServerStory) -> Iterator[Reason]:
 
 def _hold(hold: HoldTold, story: ServerStory) -> Reason:
     billing = hold.cause is HoldCause.BILLING
-    alone = billing and story.coverage is not None and story.account.value == Stage.CURRENT
-    undone = _ENDED if alone else _UNDONE_BY[hold.cause]
+    undone = _UNDONE_BY[hold.cause]
+    if billing and story.coverage_restricts:
+        undone = _BOTH if story.account_restricts else _ENDED
     ladder = [
         one for one in (story.account, story.coverage) if one is not None and one.value != Stage.CURRENT
     ]

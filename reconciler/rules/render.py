@@ -136,7 +136,7 @@ def _sum(plan: Plan, names: Names) -> str:
 
 
 def _cells(step: Step, names: Names, *, waits: bool) -> list[str]:
-    cells = [_what(step), _whom(step, names), f"{step.site}/{step.node}" if step.site else "", step.reason]
+    cells = [_what(step), _whom(step, names), _where(step), step.reason]
     if waits:
         until = _instant(step.held_back_until) if step.held_back_until else ""
         cells += [f"{step.held_back_by}: {step.held_back_reason}", until]
@@ -185,7 +185,7 @@ def _entry(step: Step, names: Names) -> dict[str, object]:
 
 
 def _line(step: Step, names: Names) -> str:
-    where = f" on {step.site}/{step.node}" if step.site else ""
+    where = f" on {_where(step)}" if step.site else ""
     mark = {StepState.HELD_BACK: "·", StepState.SKIPPED: "-", StepState.DRIFT: "!"}.get(state_of(step), "+")
     line = f"{mark} {_what(step)} {_whom(step, names)}{where}: {step.reason}"
     if step.held_back_by:
@@ -193,6 +193,11 @@ def _line(step: Step, names: Names) -> str:
         what = "skipped" if step.state is StepState.SKIPPED else "waits"
         line += f"\n    {what} ({step.held_back_by}){until}: {step.held_back_reason}"
     return line
+
+
+def _where(step: Step) -> str:
+    """Return the site and the node; the site alone while no node is known."""
+    return "/".join(part for part in (step.site, step.node) if part)
 
 
 def _what(step: Step) -> str:

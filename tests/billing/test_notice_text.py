@@ -165,7 +165,7 @@ def test_it_tells_what_is_owed_what_holds_and_what_comes():
         "What goes on working:\n"
         "  - Paying, cards, vouchers and topping up\n"
         "  - Reading and downloading your files\n"
-        "  - Your servers keep running\n"
+        "  - Your running servers keep running\n"
         "  - Your backups are kept\n"
         "  - Changing your account and your servers' files\n"
         "\n"

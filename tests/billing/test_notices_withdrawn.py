@@ -142,7 +142,7 @@ async def test_what_belongs_to_an_episode_is_not_sent_after_it(
         await queue(asked, now=clock.now())
     await Episode.filter(id=episode.id).update(ended_at=clock.now())
     assert await deliver() == 1
-    assert [letter["Subject"] for letter in postbox.letters] == ["Everything is open again"]
+    assert [letter["Subject"] for letter in postbox.letters] == [f"Server {server.name}: this is settled"]
 
 
 @pytest.mark.parametrize("moved", [False, True])

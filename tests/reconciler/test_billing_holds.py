@@ -192,3 +192,15 @@ async def test_keeps_the_account_s_hold_when_a_subscription_ends_too(delinquent,
 
     assert await Hold.filter(server_id=server.id).count() == 1
     assert await held(server) is Stage.SUSPENDED
+
+
+async def test_says_of_a_server_alone_that_it_stands_so_by_itself(factory, uncover, settle, sqlite_database):
+    """Whoever asks why it is off does not read that its account is suspended, which owes nothing."""
+    account = await factory.account()
+    server = await factory.server(account)
+    await uncover(server)
+
+    await settle(await Account.get(id=account.id))
+
+    hold = await Hold.get(server_id=server.id)
+    assert hold.reason == "its subscription has ended; by itself it stands at SUSPENDED"

@@ -137,7 +137,7 @@ async def test_good_news_of_a_server_alone_says_that_it_stays_off(factory, settl
     await settle(account)
 
     told = await newest()
-    assert told.template == "restored"
+    assert (told.template, told.subject) == ("restored", f"Server {server.name}: this is settled")
     assert f"stays off until you start it: {server.name}." in told.body
     assert "started again" not in told.body
 

@@ -88,6 +88,18 @@ async def test_names_a_latecomer_once(delinquent, factory, settle, clock):
     assert (await latest()).server_ids == [first.id, late.id]
 
 
+async def test_a_letter_that_names_a_latecomer_reminds_as_well(delinquent, factory, settle, clock):
+    """Where both are due nobody gets the same letter twice."""
+    account, _, [first] = await delinquent()
+    clock.advance(timedelta(days=7))
+    late = await factory.server(account, joined_at=clock.now())
+
+    await settle(account)
+
+    assert await Notice.all().count() == 4
+    assert ((await latest()).stage, (await latest()).server_ids) == (Stage.SUSPENDED, [first.id, late.id])
+
+
 @pytest.mark.parametrize("spared", ["free", "missing", "retired"])
 async def test_tells_nobody_of_latecomers_that_cannot_be_held(delinquent, factory, settle, clock, spared):
     """A server that takes no hold needs no warning."""
@@ -137,6 +149,22 @@ async def test_a_reminder_brings_the_invoice_and_says_when_removal_is_reviewed(
     day = f"{review.day} {review:%B %Y}"
     told = f"servers are removed, not before {day}"
     assert all(told in " ".join(one.body.split()) for one in sent), sent[0].body
+
+
+@pytest.mark.parametrize(("days", "foretold"), [(7, True), (35, False)])
+async def test_a_reminder_names_no_step_that_the_guard_holds_back(
+    delinquent, settle, clock, newest, days, foretold
+):
+    """What could have come ten days ago is not announced for a day that is past."""
+    account, _, _ = await delinquent()
+    clock.advance(timedelta(days=days))
+
+    await settle(account)
+
+    told = await newest()
+    assert (told.stage, told.template) == (None, "suspended")
+    assert ("Nothing else changes before 14 December 2026" in told.body) is foretold
+    assert ("Nothing else changes" in told.body) is foretold
 
 
 async def test_a_review_is_not_announced_before_the_warnings_on_the_way_to_it(

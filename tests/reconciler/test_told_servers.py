@@ -164,7 +164,7 @@ async def test_it_stops_nothing_where_there_is_nothing_to_stop(
     assert "Changes to your account" in told.body
     assert "stopped" not in told.body
     assert "you cannot make" not in told.body
-    assert ("Your servers keep running" in told.body) is (spared == "exempt")
+    assert ("Your running servers keep running" in told.body) is (spared == "exempt")
     assert ("whether your servers are removed" in told.body) is (spared == "exempt")
 
 

@@ -264,6 +264,18 @@ async def uncovered(case: Case) -> None:
     await case.read(power=Power.STOPPED, unprotected_backups=[])
 
 
+async def uncovered_and_past_due(case: Case) -> None:
+    """Its own subscription ended, and its account owes what restricts nothing yet."""
+    await uncovered(case)
+    await case.owes(Stage.PAST_DUE)
+
+
+async def uncovered_and_suspended(case: Case) -> None:
+    """Its own subscription ended, and its account is suspended as well."""
+    await uncovered(case)
+    await case.owes(Stage.SUSPENDED)
+
+
 async def latecomer(case: Case) -> None:
     """The account is suspended, and the server came later: no notice has named it in time."""
     await case.owes(Stage.SUSPENDED)
@@ -394,6 +406,27 @@ async def test_a_customer_is_told_nothing_that_the_guard_holds_back(case: Case, 
     assert not [path for path in paths(told) if "guard" in path or "held_back" in path]
     assert not any(word in words(told) for word in ("the guard", "waits", "node1"))
     assert "ladder.next" not in " ".join(paths(told)) or happens not in (climbing_held, window_closed)
+
+
+@pytest.mark.parametrize(
+    ("happens", "said"),
+    [
+        (uncovered, "Renewing its subscription, or naming it under another one, lifts it at once."),
+        (
+            uncovered_and_past_due,
+            "Renewing its subscription, or naming it under another one, lifts it at once.",
+        ),
+        (uncovered_and_suspended, "It takes both to lift it: paying the overdue invoices, and renewing"),
+    ],
+)
+async def test_a_billing_hold_says_what_really_lifts_it(case: Case, happens: Any, said: str) -> None:
+    """Paying is no way back for a server whose own subscription has ended."""
+    await case.begin()
+    await happens(case)
+    for role in (Role.SUPPORT, Role.CUSTOMER):
+        told = words(await case.explained(role))
+        assert said in told
+        assert "Paying the overdue invoices lifts it at once" not in told
 
 
 async def test_a_customer_is_told_what_keeps_its_server_from_coming_back(case: Case) -> None:

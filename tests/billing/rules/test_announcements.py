@@ -124,7 +124,7 @@ def test_it_promises_only_what_the_gates_keep(standard: Policy, stage: Stage) ->
     holds = (GateHold(cause=HoldCause.BILLING, effects=effects),)
     behind = {
         "Reading and downloading your files": GateAction.READ_FILES,
-        "Your servers keep running": GateAction.START,
+        "Your running servers keep running": GateAction.START,
         "Creating, restoring and exporting backups": GateAction.CREATE_BACKUP,
         "Changing your account and your servers' files": GateAction.EDIT_ACCOUNT,
     }
@@ -162,7 +162,7 @@ def test_it_announces_servers_whose_subscription_ended(
     assert found is not None
     assert (found.code, found.severity, found.since) == ("SUBSCRIPTION_ENDED", severity, T)
     assert said in words(found)
-    assert ("Your servers keep running" in words(found)) is (severity is Severity.WARNING)
+    assert ("Your running servers keep running" in words(found)) is (severity is Severity.WARNING)
     assert found.action is AnnouncementAction.RENEW
     one = announcement(replace(standing, uncovered=1), T)
     assert one is not None
@@ -222,7 +222,7 @@ def test_it_tells_when_the_money_ends_and_what_follows() -> None:
     assert "12.50 EUR, pay for your servers until 2026-11-22 12:00 UTC" in words(found)
     assert "stopped on 2026-11-22 12:00 UTC at the earliest" in words(found)
     assert "After 2026-11-22 12:00 UTC our staff may decide to remove them" in words(found)
-    assert "Your servers keep running" in {english(one) for one in found.still_works}
+    assert "Your running servers keep running" in {english(one) for one in found.still_works}
     assert (found.action, english(found.title)) == (AnnouncementAction.ADD_MONEY, "Your money runs out soon")
 
 

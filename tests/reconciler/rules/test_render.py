@@ -48,6 +48,14 @@ def test_tells_until_when_a_step_waits_where_that_is_known(plan, build):
     assert "| WINDOW: closed | 2026-11-20 09:00 UTC |" in render.markdown(waiting, NAMES)
 
 
+def test_names_the_site_alone_while_no_node_is_known(plan):
+    """In the text and in the table."""
+    nowhere = replace(plan, steps=tuple(replace(step, node=None) for step in plan.steps))
+
+    assert "· STOP acct-1/srv-1 on zrh1: payment is overdue" in render.text(nowhere, NAMES)
+    assert "| STOP | acct-1/srv-1 | zrh1 |" in render.markdown(nowhere, NAMES)
+
+
 def test_says_so_when_there_is_nothing_to_do(build):
     """An empty plan is a sentence."""
     assert render.text(Plan(at=build.now, mode=Mode.PLAN, steps=()), NAMES) == "Nothing to do (mode plan).\n"
