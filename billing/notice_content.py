@@ -43,6 +43,8 @@ class NextStage:
     stage: Stage
     at: datetime
     effects: frozenset[Effect] = frozenset()
+    #: Whether only a dispute keeps it from coming sooner: it comes when that ends, and `at` is the latest end.
+    disputed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -141,6 +141,7 @@ def _values(content: Content, words: Words) -> Mapping[str, object]:
             # Only what is new: a reader must not think that something is taken twice.
             **_flags(upcoming.effects - content.effects),
             "at": words.instant(upcoming.at),
+            "disputed": upcoming.disputed,
             "review": upcoming.stage is Stage.DECOMMISSION_REVIEW,
             "backups_open": _open_at(content.told, upcoming.at),
         },
@@ -269,6 +270,7 @@ def _samples(language: str) -> tuple[Content, ...]:
         relief=Relief(why=ReliefReason.EXTENDED, until=at, returned=frozenset(Effect)),
     )
     least = Content(reader=reader, invoices=(invoice,), next_stage=NextStage(stage=Stage.RETAINED, at=at))
+    disputed = replace(every, effects=frozenset(), next_stage=replace(upcoming, disputed=True))
     used_up = Content(reader=reader, ahead=Ahead(runway=NamedRunway(until=at, ended=True)))
     ended = Content(reader=reader, ended_server="web", effects=frozenset({Effect.STOP_SERVERS}))
     reasons = tuple(
@@ -279,7 +281,7 @@ def _samples(language: str) -> tuple[Content, ...]:
     )
     single = replace(ended, told=replace(_each(at), all_backups_open=True))
     landlord = replace(every, told=ServersTold(exist=False), effects=frozenset({Effect.LOCK_ACCOUNT}))
-    return every, least, used_up, ended, single, landlord, *reasons
+    return every, least, disputed, used_up, ended, single, landlord, *reasons
 
 
 def _each(at: datetime) -> ServersTold:

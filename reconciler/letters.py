@@ -14,6 +14,8 @@ from billing.rules.terms import Effect, Stage
 from reconciler.models import Server
 from reconciler.subjects import Subject
 
+#: What a climb waits for that other debts are disputed beside; its end is the bank's to say.
+_DISPUTE = "dispute"
 #: What there must be a server for.
 _OF_SERVERS = frozenset({Effect.STOP_SERVERS, Effect.LOCK_BACKUPS})
 
@@ -43,6 +45,7 @@ def with_stage(letter: NoticeRequest, subject: Subject, stage: Stage, now: datet
             stage=follows.stage,
             at=follows.at,
             effects=shown(subject.policy.effects_at(follows.stage), letter),
+            disputed=follows.waiting_for == _DISPUTE,
         )
         if follows
         else None,
@@ -65,8 +68,8 @@ def _review(subject: Subject, stage: Stage, now: datetime) -> datetime | None:
         return None
     found = debt.age_from + subject.policy.earliest(review, standing=stage, age=_age(debt, now))
     coming = subject.eligibility.next
-    if coming is None or coming.stage.rank <= stage.rank:
-        return found
+    if coming is None or coming.stage.rank <= stage.rank or coming.waiting_for == _DISPUTE:
+        return found  # a dispute may end at any time, and then nothing holds the rest back
     # What holds the next stage back, such as an extension, holds back all that follow.
     held = subject.policy.earliest(review, standing=coming.stage, age=_age(debt, coming.at))
     return max(found, debt.age_from + held)

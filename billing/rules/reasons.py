@@ -87,7 +87,7 @@ _WAITS = {
         "“%(stage)s” follows on %(at)s if nothing is paid, once the override is over and a fresh notice was delivered."
     ),
     "dispute": phrase(
-        "“%(stage)s” follows on %(at)s if nothing is paid, unless the dispute is settled before."
+        "“%(stage)s” follows on %(at)s if nothing is paid, or once the dispute is over if that is sooner."
     ),
     "guard": phrase("“%(stage)s” follows on %(at)s if nothing is paid, as soon as the guard lets it."),
 }

@@ -106,7 +106,7 @@ _STATES = {
 }
 _UNDONE_BY = {
     HoldCause.BILLING: phrase(
-        "Paying the overdue invoices lifts it at once and brings the server back by itself."
+        "Paying the overdue invoices lifts it at once; what was stopped for it comes back by itself."
     ),
     HoldCause.CUSTOMER: phrase("Its owner switches it on again."),
     HoldCause.ABUSE: phrase("Staff lifts it once the matter is settled; a payment does not."),

@@ -167,6 +167,36 @@ async def test_a_reminder_names_no_step_that_the_guard_holds_back(
     assert ("Nothing else changes" in told.body) is foretold
 
 
+@pytest.mark.parametrize("locale", ["en", "de"])
+async def test_a_letter_promises_no_day_that_the_end_of_a_dispute_undoes(
+    delinquent, factory, settle, clock, newest, locale
+):
+    """What a dispute about another payment holds back comes when that is over, however soon the bank decides."""
+    account, _, _ = await delinquent(locale=locale)
+    await Episode.filter(account_id=account.id).update(admitted=Stage.FINAL_NOTICE)
+    clock.advance(timedelta(days=40))
+    await factory.dispute(await factory.invoice(account, amount_due=0, amount_paid=500, status="PAID"))
+    await note_fact(account.id, now=clock.now())
+
+    await settle(account)
+
+    told = await newest()
+    assert told.template == "final_notice"
+    for said in {
+        "en": (
+            "this comes next, once the dispute about your payment is over or has lasted until 28 February 2027,",
+            "- Your servers will be stopped.",
+            "whether your servers are removed, not before 12 February 2027.",
+        ),
+        "de": (
+            "sobald der Einspruch gegen Ihre Zahlung entschieden ist oder bis zum 28. Februar 2027,",
+            "- Ihre Server werden angehalten.",
+            "nicht vor dem 12. Februar 2027.",
+        ),
+    }[locale]:
+        assert said in told.body
+
+
 async def test_a_review_is_not_announced_before_the_warnings_on_the_way_to_it(
     delinquent, factory, settle, clock
 ):

@@ -345,7 +345,7 @@ CASES: list[tuple[Any, set[str], str]] = [
     (frozen, standing(("ladder.overdue", "ladder.frozen")) | {"gate.payment_overdue", "override.freeze"},
      "once the freeze is over"),
     (exempt, {"override.exempt"}, "EXEMPT: agreed on the phone. Until"),
-    (disputed, STANDING | OVERDUE, "unless the dispute is settled"),
+    (disputed, STANDING | OVERDUE, "or once the dispute is over if that is sooner"),
     (is_suspended, HELD | CLOSED, "Paying the overdue invoices lifts it at once"),
     (node_down, HELD | CLOSED | {"not_in_sync.power", "held_back.node_silent"}, "STOP waits: node node1"),
     (migrating, HELD | CLOSED | {"not_in_sync.power", "held_back.busy"}, "working on it (migrate)"),
