@@ -71,25 +71,28 @@ STAGES = {
     Stage.RETAINED: phrase("retained"),
     Stage.DECOMMISSION_REVIEW: phrase("decommission review"),
 }
-_FOLLOWS = phrase("“%(stage)s” follows on %(at)s if nothing is paid.")
+_FOLLOWS = phrase("“%(stage)s” follows on %(at)s if this is not settled.")
 _WAITS = {
     "notice_delivery": phrase(
-        "“%(stage)s” follows on %(at)s if nothing is paid, once a notice of the present stage was delivered in time."
+        "“%(stage)s” follows on %(at)s if this is not settled,"
+        " once a notice of the present stage was delivered in time."
     ),
     "address": phrase(
-        "“%(stage)s” follows on %(at)s if nothing is paid, but the account has no address that a notice could go to,"
-        " and nothing follows without one."
+        "“%(stage)s” follows on %(at)s if this is not settled, but the account has no address"
+        " that a notice could go to, and nothing follows without one."
     ),
     "freeze": phrase(
-        "“%(stage)s” follows on %(at)s if nothing is paid, once the freeze is over and a fresh notice was delivered."
+        "“%(stage)s” follows on %(at)s if this is not settled,"
+        " once the freeze is over and a fresh notice was delivered."
     ),
     "override": phrase(
-        "“%(stage)s” follows on %(at)s if nothing is paid, once the override is over and a fresh notice was delivered."
+        "“%(stage)s” follows on %(at)s if this is not settled,"
+        " once the override is over and a fresh notice was delivered."
     ),
     "dispute": phrase(
-        "“%(stage)s” follows on %(at)s if nothing is paid, or once the dispute is over if that is sooner."
+        "“%(stage)s” follows on %(at)s if this is not settled, or once the dispute is over if that is sooner."
     ),
-    "guard": phrase("“%(stage)s” follows on %(at)s if nothing is paid, as soon as the guard lets it."),
+    "guard": phrase("“%(stage)s” follows on %(at)s if this is not settled, as soon as the guard lets it."),
 }
 
 

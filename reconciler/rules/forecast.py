@@ -261,7 +261,8 @@ class _Walk:
         before = shadow.admitted(self._facts[index])
         breaker = "BREAKER" if self._brakes.holds(climb) else None
         held = walker.held_by or breaker or (walker.held_larger_by if climb.larger else None)
-        self._reaches(index, at, before, climb.to_stage, held or self._waits.pop(index, None))
+        waited = self._waits.pop(index, None)  # of this climb alone, whatever else holds it
+        self._reaches(index, at, before, climb.to_stage, held or waited)
         self._granted.pop(index, None)
         self._forget(index)
         self._facts[index] = self._shapes.climbed(self._facts[index], climb.to_stage, at - self._later[index])

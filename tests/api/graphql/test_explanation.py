@@ -429,6 +429,15 @@ async def test_a_billing_hold_says_what_really_lifts_it(case: Case, happens: Any
         assert "Paying the overdue invoices lifts it at once" not in told
 
 
+async def test_a_server_without_a_subscription_is_not_told_to_pay(case: Case) -> None:
+    """What follows is told of what is not settled, which no payment does."""
+    await case.begin()
+    await uncovered(case)
+    told = words(await case.explained(Role.CUSTOMER))
+    assert "“retained” follows on 14 December 2026" in told
+    assert "nothing is paid" not in told
+
+
 async def test_a_customer_is_told_what_keeps_its_server_from_coming_back(case: Case) -> None:
     """What is given back is told to everybody, with what it waits for."""
     await case.begin()

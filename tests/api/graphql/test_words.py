@@ -122,7 +122,7 @@ async def test_an_explanation_is_in_the_language_of_the_account(door: Any, suspe
         "ladder.age": "Gezählt wird ab dem 15. November 2026, 00:00 Uhr MEZ; "
         "„gesperrt“ kommt frühestens nach 120 Stunden.",
         "ladder.notice": "Eine Nachricht darüber wurde zugestellt.",
-        "ladder.next": "„Aufbewahrung“ folgt am 15. Dezember 2026, 00:00 Uhr MEZ, wenn nichts gezahlt wird.",
+        "ladder.next": "„Aufbewahrung“ folgt am 15. Dezember 2026, 00:00 Uhr MEZ, wenn die Sache offen bleibt.",
     }
     [edge] = seen["servers"]["edges"]
     told = {one["rule"]: one["text"] for one in edge["node"]["explanation"]}
