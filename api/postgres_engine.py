@@ -6,13 +6,14 @@ has several. Whoever begins a transaction, and whoever is outside of such a bloc
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
 import asyncpg
 from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
 from tortoise.backends.base.client import TransactionalDBClient, TransactionContext, TransactionContextPooled
+from tortoise.connection import get_connections
 
 #: Seconds without a statement after which the connection is given back: what is worked out meanwhile needs none.
 IDLE = 0.1
@@ -64,10 +65,12 @@ class Shared:
             raise
         return self.connection
 
-    def leave(self) -> None:
-        """End a statement's turn."""
+    async def leave(self) -> None:
+        """End a statement's turn; the last one of a block that is over gives the connection back."""
         self._used = asyncio.get_running_loop().time()
         self._turn.release()
+        if self.over:
+            await self.give_back()
 
     async def give_back(self) -> None:
         """Give the connection back as soon as no statement is under way; the next one takes another."""
@@ -75,9 +78,10 @@ class Shared:
             await self._give_back()
 
     async def end(self) -> None:
-        """Give it back for good."""
+        """Give it back for good; waits for no statement, for that may wait for a lock of somebody else."""
         self.over = True
-        await self.give_back()
+        if not self._turn.locked():
+            await self._give_back()
 
     async def _give_back(self) -> None:
         connection, self.connection = self.connection, None
@@ -118,7 +122,7 @@ class _Turn:
         return await self._shared.take(self._client)
 
     async def __aexit__(self, *_: object) -> None:
-        self._shared.leave()
+        await self._shared.leave()
 
 
 class SharingClient(AsyncpgDBClient):
@@ -140,7 +144,17 @@ class _Transaction(TransactionContextPooled):
         shared = _sharing.get()
         if shared is not None:
             await shared.give_back()
-        return await super().__aenter__()
+        try:
+            return await super().__aenter__()
+        except BaseException:
+            token = getattr(self, "token", None)
+            if token is not None:
+                # It did not begin, so nobody will end it: whoever goes on is outside of it, and the pool has its place
+                # again. Nothing was done, and a server that does not answer is not asked to take it back.
+                get_connections().reset(token)
+                with suppress(asyncpg.InterfaceError):
+                    self.client._connection.terminate()  # noqa: SLF001
+            raise
 
 
 client_class: Any = SharingClient

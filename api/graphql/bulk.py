@@ -19,12 +19,14 @@ class Loader(DataLoader[K, V]):
     """A loader that waits for many answers without a task for them: most are there already."""
 
     async def load_many(self, keys: Iterable[K]) -> list[V]:
-        """Return the answers in the order of their keys; raises the first fault."""
+        """Return the answers in the order of their keys; raises the first fault. Given up, it asks for none of them."""
         asked = [asyncio.ensure_future(self.load(key)) for key in keys]  # they are futures already
         try:
             return [await one for one in asked]
-        except BaseException:
+        except BaseException as fault:
             for one in asked:
+                if isinstance(fault, asyncio.CancelledError):
+                    one.cancel()  # a statement goes on as long as a single one of its keys is waited for
                 one.add_done_callback(_seen)  # else the loop would complain of those that nobody waited for
             raise
 

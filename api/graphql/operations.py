@@ -43,6 +43,8 @@ from billing.words import Words
 LARGEST_BODY = 128 * 1024
 
 BAD, UNAUTHORIZED, TOO_SLOW, TOO_LARGE, TOO_MANY = 400, 401, 408, 413, 429
+#: So long the caller's language is looked up for an error; the database may be why there is one.
+_LANGUAGE_SECONDS = 1.0
 _ONCE = (OperationType.QUERY, OperationType.MUTATION)
 
 
@@ -236,7 +238,8 @@ def failed(error: GraphQLError, words: Words | None = None) -> dict[str, Any]:
 async def _words(context: Context) -> Words:
     """Return the words of the caller; what it asked for itself counts while its account cannot be looked up."""
     try:
-        return await words_to(context)
+        async with asyncio.timeout(_LANGUAGE_SECONDS):
+            return await words_to(context)
     except Exception:  # noqa: BLE001 - a database that is away must not hide what went wrong
         return words_for(context.languages)
 

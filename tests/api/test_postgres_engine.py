@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -84,6 +86,14 @@ async def test_an_idle_block_keeps_nothing_from_others(narrow: str) -> None:
         await backend()
 
 
+async def _elsewhere(url: str, statement: str) -> int:
+    server = await asyncpg.connect(url)
+    try:
+        return int(await server.fetchval(statement))
+    finally:
+        await server.close()
+
+
 async def _of_somebody_else() -> None:
     postgres_engine._sharing.set(None)
     await backend()
@@ -130,6 +140,36 @@ async def test_a_statement_that_is_given_up_spoils_nothing_for_the_next(narrow: 
                 await backend("SELECT pg_backend_pid() AS pid, pg_sleep(600)")
         await backend()
     await backend()
+
+
+async def test_the_end_of_a_block_waits_for_no_statement(narrow: str, never_idle: None) -> None:
+    """It leaves the connection to whoever still uses it, and that one gives it back."""
+    async with asyncio.timeout(PATIENCE):
+        async with one_connection():
+            late = asyncio.create_task(backend("SELECT pg_backend_pid() AS pid, pg_sleep(600)"))
+            asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            while not await _elsewhere(narrow, asleep):  # noqa: ASYNC110 - it has no event for it
+                await asyncio.sleep(0.01)
+        assert not late.done()
+        late.cancel()
+        await backend()
+
+
+async def test_a_transaction_that_cannot_begin_keeps_nothing(narrow: str) -> None:
+    """It leaves the pool as it was, and whoever gave it up outside of it, while the server does not answer."""
+    async with asyncio.timeout(PATIENCE):
+        stuck = await backend()
+        os.kill(stuck, signal.SIGSTOP)
+        try:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2), in_transaction():
+                    raise AssertionError
+            assert await backend() != stuck
+        finally:
+            os.kill(stuck, signal.SIGCONT)
+        async with in_transaction():
+            await backend()
+        await backend()
 
 
 async def test_a_connection_that_broke_is_replaced(wide: str) -> None:

@@ -14,11 +14,21 @@ class Shelf:
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
+        self.begun, self.given_up = asyncio.Event(), asyncio.Event()
 
     @Bulk
     async def lost(self, keys: list[int]) -> list[int]:
         """What cannot be read."""
         raise OSError(str(keys))
+
+    @Bulk
+    async def slow(self, keys: list[int]) -> list[int]:
+        """What takes for ever."""
+        self.begun.set()
+        try:
+            return await asyncio.Future()
+        finally:
+            self.given_up.set()
 
     @Bulk
     async def doubled(self, keys: list[int]) -> list[int]:
@@ -53,6 +63,16 @@ async def test_it_tells_a_fault_once() -> None:
     await asyncio.sleep(0)
     gc.collect()
     assert complaints == []
+
+
+async def test_it_ends_what_is_loaded_for_nobody() -> None:
+    """It gives the loading up with the only one who waits for it, however many keys there are."""
+    shelf = Shelf()
+    waiting = asyncio.create_task(shelf.slow.load_many([1, 2, 3]))
+    await asyncio.wait_for(shelf.begun.wait(), 60)
+    waiting.cancel()
+    await asyncio.wait_for(shelf.given_up.wait(), 60)
+    assert await shelf.doubled.load(1) == 2
 
 
 async def test_it_keeps_instances_apart() -> None:
