@@ -75,4 +75,6 @@ async def test_it_tells_all_of_them_the_strongest_first(clock: Any) -> None:
     told = brakes.text(found).splitlines()
     assert [line.startswith(f"{brakes.MARK} ") for line in told] == [True] * 4
     assert "by infra:ida, we move" in told[1]
-    assert told[3].endswith("two persons let it go on by `breakerRelease`.")
+    assert told[3].endswith(
+        "(`{ plan { digest text } }`); two persons let it go on by `breakerRelease` of that digest."
+    )
