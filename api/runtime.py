@@ -163,6 +163,8 @@ class Runtime:
             dispatcher=self.dispatcher,
             freshness=Freshness(stripe=self.gateway is not None, facts_max_age=settings.facts_max_age),
             refetch=self.stripe.refetch if self.gateway else None,
+            hurry=self.loop.woken,
+            wake=self.loop.wake,
             second_person=settings.approval_rule,
             safety=Safety(
                 clock=self.clock,

@@ -1,7 +1,7 @@
 """Asking Stripe again about accounts that would be restricted on facts that are too old.
 
 Owns how many, how often and for how long. Whatever goes wrong leaves an account stale, which restricts nobody; no
-restore ever waits for Stripe.
+restore ever waits for Stripe, nor does the next step of one: whoever asks for a pass ends the waiting.
 """
 
 import asyncio
@@ -36,20 +36,45 @@ class Asking:
     freshness: Freshness
     refetch: Refetch | None
     patience_seconds: float = PATIENCE_SECONDS
+    #: Set while another pass is asked for; null: nobody is in a hurry.
+    hurry: asyncio.Event | None = None
+    #: Asks for the pass that acts on answers for which nobody waited.
+    wake: Callable[[], None] = lambda: None
     _asked: dict[int, datetime] = field(default_factory=dict)
+    _going: asyncio.Task[None] | None = None
 
     async def about(self, account_ids: Iterable[int]) -> frozenset[int]:
-        """Ask about those of these accounts whose facts are too old; return whom Stripe was asked about."""
-        if self.refetch is None:
+        """Ask about those of these accounts whose facts are too old; return whom Stripe was asked about.
+
+        In a hurry only the waiting ends: the asking goes on beside the next passes, and nobody was asked yet.
+        """
+        if self.refetch is None or (self._going is not None and not self._going.done()):
             return frozenset()
         now = self.clock.now()
         stale = await self.freshness.stale(account_ids, now)
         self._asked = {one: at for one, at in self._asked.items() if now - at < self._interval}
         old = [one for one, (code, _) in stale.items() if code == "FACTS_STALE" and one not in self._asked]
         turn = sorted(old)[:MAX_ASKED]
+        if not turn:
+            return frozenset()
         self._asked |= dict.fromkeys(turn, now)
-        await self._ask(await Account.filter(id__in=turn))
-        return frozenset(turn)
+        self._going = asyncio.create_task(self._ask(await Account.filter(id__in=turn)), name="asking Stripe")
+        if await self._is_over(self._going):
+            return frozenset(turn)
+        self._going.add_done_callback(lambda _: self.wake())
+        return frozenset()
+
+    async def _is_over(self, going: asyncio.Task[None]) -> bool:
+        """Wait for the end of the asking, or until somebody asks for a pass; return whether it ended."""
+        hurry = asyncio.create_task((self.hurry or asyncio.Event()).wait())
+        try:
+            await asyncio.wait((going, hurry), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            going.cancel()
+            raise
+        finally:
+            hurry.cancel()
+        return going.done()
 
     @property
     def _interval(self) -> timedelta:

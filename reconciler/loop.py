@@ -32,6 +32,11 @@ class Loop:
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _alarm: asyncio.TimerHandle | None = None
 
+    @property
+    def woken(self) -> asyncio.Event:
+        """Set while another pass is asked for."""
+        return self._woken
+
     def wake(self) -> None:
         """Ask for a pass; returns at once."""
         self._woken.set()

@@ -65,11 +65,20 @@ class Passes:
     second_person: SecondPerson = field(default_factory=SecondPerson)
     #: Null: nobody doubts the database or the clock.
     safety: Safety | None = None
+    #: Set while another pass is asked for, and what asks for one: nobody waits for Stripe in the meantime.
+    hurry: asyncio.Event | None = None
+    wake: Callable[[], None] = lambda: None
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self._survey = Survey(inventory=self.inventory, freshness=self.freshness)
-        self._asking = Asking(clock=self.clock, freshness=self.freshness, refetch=self.refetch)
+        self._asking = Asking(
+            clock=self.clock,
+            freshness=self.freshness,
+            refetch=self.refetch,
+            hurry=self.hurry,
+            wake=self.wake,
+        )
 
     async def run(self) -> PassResult:
         """Evaluate everything that is due and act on it as far as mode and guard allow."""

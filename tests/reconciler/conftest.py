@@ -385,6 +385,8 @@ class Stand:
     refetch: Any = None
     scale: float = 1.0
     woken: int = 0
+    #: Set while another pass is asked for, as the loop's.
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.actions = Actions(
@@ -421,10 +423,13 @@ class Stand:
             dispatcher=dispatcher,
             freshness=self.freshness,
             refetch=self.refetch,
+            hurry=self.hurry,
+            wake=self._wake,
         )
 
     def _wake(self) -> None:
         self.woken += 1
+        self.hurry.set()
 
     async def turn(self) -> PassResult:
         """Observe, run one pass and wait for its jobs."""
@@ -433,6 +438,7 @@ class Stand:
 
     async def act(self) -> PassResult:
         """Run one pass and wait for its jobs."""
+        self.hurry.clear()
         result = await self.passes.run()
         await self.dispatcher.idle()
         await asyncio.sleep(0)

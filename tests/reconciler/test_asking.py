@@ -93,3 +93,52 @@ async def test_gives_everybody_a_turn(stale, asked_of, clock, monkeypatch):
 async def test_asks_nobody_without_stripe(stale, asked_of):
     """With Stripe off there is nothing to ask."""
     assert await asked_of(None).about(await stale(1)) == set()
+
+
+async def test_a_hurry_ends_the_waiting_and_not_the_asking(stale, asked_of):
+    """It lets the pass go on at once, asks nobody twice meanwhile, and asks for a pass when the answers are there."""
+    ids = await stale(2)
+    asked = []
+    everybody, answers, hurry, woken = (asyncio.Event() for _ in range(4))
+
+    async def refetch(account):
+        asked.append(account.id)
+        if len(asked) == 2:
+            everybody.set()
+        await answers.wait()
+
+    asking_now = asked_of(refetch, hurry=hurry, wake=woken.set, patience_seconds=600.0)
+    async with asyncio.timeout(60):
+        pass_under_way = asyncio.create_task(asking_now.about(ids))
+        await everybody.wait()
+        assert not pass_under_way.done()
+        hurry.set()
+        assert await pass_under_way == frozenset()
+        assert await asking_now.about(ids) == frozenset()
+        assert not woken.is_set()
+        answers.set()
+        await woken.wait()
+    assert sorted(asked) == ids
+
+
+async def test_an_end_of_the_process_ends_the_asking(stale, asked_of):
+    """It leaves nothing running when the pass that waits is given up."""
+    ids = await stale(1)
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hangs(_):
+        begun.set()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.set()
+
+    async with asyncio.timeout(60):
+        waiting = asyncio.create_task(
+            asked_of(hangs, patience_seconds=600.0, hurry=asyncio.Event()).about(ids)
+        )
+        await begun.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await ended.wait()

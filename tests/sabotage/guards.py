@@ -32,6 +32,8 @@ _BETWEEN = (
     ("the open breaker holds larger effects", f"{RULES}.guard:_check_climb",
      "if breaker.open and", "if False and",
      f"{_GUARD}::test_lets_released_climbs_pass_an_open_breaker_and_no_limit"),
+    ("no step of giving back waits for Stripe", "reconciler.asking:Asking._is_over",
+     "(going, hurry)", "(going,)", "reconciler/test_asking.py::test_a_hurry_ends_the_waiting_and_not_the_asking"),
     ("stale facts hold a climb", f"{RULES}.guard:_check_climb",
      "if climb.stale is not None:", "if False:", f"{_GUARD}::test_holds_a_climb_back_on_stale_facts"),
     ("a site in plan holds a climb", f"{RULES}.guard:_sites_apply",
