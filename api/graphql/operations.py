@@ -42,7 +42,7 @@ from billing.words import Words
 #: Bytes; the largest policy fits in, however it is escaped. Telling what is wrong with more costs everybody's time.
 LARGEST_BODY = 128 * 1024
 
-BAD, UNAUTHORIZED, TOO_SLOW, TOO_LARGE, TOO_MANY = 400, 401, 408, 413, 429
+BAD, UNAUTHORIZED, TOO_SLOW, TOO_LARGE, TOO_MANY, UNAVAILABLE = 400, 401, 408, 413, 429, 503
 #: So long the caller's language is looked up for an error; the database may be why there is one.
 _LANGUAGE_SECONDS = 1.0
 _ONCE = (OperationType.QUERY, OperationType.MUTATION)
@@ -118,7 +118,7 @@ class Operations:
     ) -> Caller:
         """Return who sent this header from this address, counted as one operation; raises `BadRequestError`."""
         now = self.ports.clock.now()
-        principal = await principal_of(authorization, self.ports.authenticators, now)
+        principal = await self.known(authorization, languages)
         if principal is None:
             # Counted only without a live token: strangers lock out nobody who shares their address.
             _unless_limited(self.strangers.take(address, self.ports.allowances.strangers, now))
@@ -132,9 +132,18 @@ class Operations:
         _unless_limited(self.wait_of(principal))
         return Caller(principal=principal, authorization=authorization, address=address, languages=languages)
 
-    async def known(self, authorization: str | None) -> Principal | None:
-        """Return who sent this header, if its credential is live now; nothing is counted."""
-        return await principal_of(authorization, self.ports.authenticators, self.ports.clock.now())
+    async def known(self, authorization: str | None, languages: str | None = None) -> Principal | None:
+        """Return who sent this header, if its credential is live now; nothing is counted.
+
+        Raises `BadRequestError` where that cannot be found out, such as while the database is away: nobody is signed
+        out by that.
+        """
+        try:
+            async with asyncio.timeout(self.ports.query_timeout.total_seconds()):
+                return await principal_of(authorization, self.ports.authenticators, self.ports.clock.now())
+        except Exception as fault:  # noqa: BLE001 - whatever it is, it is ours
+            masked = tell(GraphQLError("", original_error=fault), words_for(languages))
+            raise BadRequestError(UNAVAILABLE, masked) from None
 
     def wait_of(self, principal: Principal) -> timedelta | None:
         """Count one operation of a principal; return how long it has to wait when it has none left, else null."""

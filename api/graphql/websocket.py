@@ -15,7 +15,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.graphql.connected import Connected
 from api.graphql.errors import LIMIT_EXCEEDED, UNAUTHENTICATED, coded
-from api.graphql.operations import LARGEST_BODY, TOO_MANY, BadRequestError, Caller, Operations, failed, read
+from api.graphql.operations import (
+    LARGEST_BODY,
+    TOO_MANY,
+    UNAVAILABLE,
+    BadRequestError,
+    Caller,
+    Operations,
+    failed,
+    read,
+)
 from api.graphql.stream import RECHECK_SECONDS
 from api.graphql.words import words_for
 
@@ -30,7 +39,7 @@ MOST_UNKNOWN = 100
 _LONGEST_ID = 100
 
 _INVALID, _UNAUTHORIZED, _FORBIDDEN, _NO_SUBPROTOCOL = 4400, 4401, 4403, 4406
-_INIT_TIMEOUT, _TAKEN, _TOO_MANY = 4408, 4409, 4429
+_INIT_TIMEOUT, _TAKEN, _TOO_MANY, _TROUBLE = 4408, 4409, 4429, 4500
 
 
 class _ClosedError(Exception):
@@ -60,7 +69,7 @@ class WebSocketDoor:
         except _ClosedError as closed:
             await _close(socket, closed)
         except BadRequestError as bad:
-            code = _TOO_MANY if bad.status == TOO_MANY else _FORBIDDEN
+            code = {TOO_MANY: _TOO_MANY, UNAVAILABLE: _TROUBLE}.get(bad.status, _FORBIDDEN)
             await _close(socket, _ClosedError(code, bad.error.message))
         except (WebSocketDisconnect, TimeoutError):
             await _close(socket, _ClosedError(_INVALID, "gone, or too slow"))
@@ -186,7 +195,11 @@ class _Conversation:
         """End the connection soon after its token has ended, whether or not anything goes on."""
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
-            if await self.operations.known(self.caller.authorization) != self.caller.principal:
+            try:
+                principal = await self.operations.known(self.caller.authorization)
+            except BadRequestError:
+                continue  # a fault of ours; whatever is answered meanwhile asks for itself
+            if principal != self.caller.principal:
                 raise _ClosedError(_UNAUTHORIZED, "the token has ended")
 
 

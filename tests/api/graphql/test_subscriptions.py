@@ -527,6 +527,29 @@ async def _eventually(holds: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_a_fault_of_ours_signs_nobody_out(
+    served: Served, factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says by an error with a number, and not by a lost session, that it cannot find out who asks."""
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError("10.0.0.7 went away")
+
+    token, asked = await served.door.token(Role.ADMIN), "{ viewer { role } }"
+    async with served.client(token) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(tokens, "find", away)
+            answer = await served.door.post({"query": asked}, token=token)
+            await client.subscribe(asked)
+            told = [*answer.json()["errors"], *(await client.hear())["payload"]]
+            await asyncio.sleep(0.3)  # its token is looked at several times meanwhile
+        await client.subscribe(asked)
+        assert (await client.hear())["payload"]["data"] == {"viewer": {"role": "ADMIN"}}
+    assert answer.status_code == 503
+    assert [error["extensions"]["code"] for error in told] == ["INTERNAL", "INTERNAL"]
+    assert all(error["extensions"]["id"] and "10.0.0.7" not in str(error) for error in told)
+
+
 async def test_by_plain_post_it_says_how_to_subscribe(door: Any) -> None:
     """It answers no subscription by a single answer."""
     error = (await door.ask(Role.ADMIN, CHANGED))["errors"][0]
