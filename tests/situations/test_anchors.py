@@ -48,6 +48,7 @@ COMPLAINTS: dict[int, tuple[str, tuple[str, ...]]] = {
     8: ("more time for one customer, and never suspend this one", (
         "ladder::an_extension_brings_servers_back_and_ends_with_a_fresh_warning",
         "invoices::the_shorter_of_two_extensions_ends_without_a_trace",
+        "decisions::more_time_gives_servers_back_and_writes_so_once",
         "causes::every_server_is_stopped_for_every_invoice_but_those_that_are_free_or_exempt",
         "decisions::an_exemption_gives_everything_back_and_ends_with_a_fresh_warning",
     )),

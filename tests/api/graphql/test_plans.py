@@ -64,7 +64,8 @@ _MORE = (
         CASE WHEN n % 97 = 0 THEN <now> END, CASE WHEN n % 97 > 0 AND n % 50 > 1 THEN <now> - interval '50 days' END,
         CASE WHEN n % 97 > 0 AND n % 50 > 1 THEN 1 END FROM generate_series(1, 10000) n""",
     "UPDATE audit_entry SET position = id, hash = 'h', digest = 'd', salt = 's' WHERE id < 9990",
-    "VACUUM ANALYZE",
+    # Frozen, so that no page is passed over that somebody happens to write to disk: an index alone would seem dearer.
+    "VACUUM (FREEZE, ANALYZE)",
 )  # fmt: skip
 _STATUS = "filter: {{status: [{}]}}".format
 _DIFFERING = {
@@ -131,12 +132,6 @@ PLANS: dict[tuple[str, str], tuple[set[str], set[str]]] = {
 }  # fmt: skip
 
 
-BY_DAY = (
-    ("servers", _STATUS("FAILED, HELD, DELINQUENT")),
-    ("servers", "filter: {inSync: false}"),
-    ("servers", 'filter: {search: "nobody", status: [ACTIVE]}'),
-    ("accounts", "filter: {overdue: true}"),
-)
 #: A statement and its values.
 Sent = tuple[str, tuple[Any, ...]]
 
@@ -220,22 +215,11 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
     return noted
 
 
-@pytest.mark.parametrize(
-    ("fleet", "asked"),
-    [
-        pytest.param(Fleet(accounts=400, servers=2_000), BY_DAY, id="some"),
-        pytest.param(
-            Fleet(accounts=4_000, servers=20_000), tuple(PLANS), id="all", marks=pytest.mark.nightly
-        ),
-    ],
-)
-async def test_every_filter_has_its_index(
-    door: Any, sent: list[Sent], postgres_url: str, fleet: Fleet, asked: tuple[tuple[str, str], ...]
-) -> None:
+async def test_every_filter_has_its_index(door: Any, sent: list[Sent], postgres_url: str) -> None:
     """It begins each page and each count with the index that is meant for it, and not with the table."""
-    async with _filled(postgres_url, fleet) as connection:
+    async with _filled(postgres_url, Fleet(accounts=4_000, servers=20_000)) as connection:
         planner = Planner(
             door=door, connection=connection, sent=sent, names=dict(await connection.fetch(_NAMES))
         )
-        missing = [told for one in asked for told in await planner.missing(*one, *PLANS[one])]
+        missing = [told for one in PLANS for told in await planner.missing(*one, *PLANS[one])]
     assert not missing, "\n".join(missing)
