@@ -51,7 +51,8 @@ async def _is_over(notice: Notice) -> bool:
 
 
 async def _was_taken_back(notice: Notice, now: datetime) -> bool:
-    """Return whether a decision that gave something back has ended since the letter was written."""
+    """Return whether a decision that gave back what the letter tells of has ended since it was written."""
     ended = Q(revoked_at__gte=notice.created_at) | Q(expires_at__gte=notice.created_at, expires_at__lte=now)
+    about = Q(server_id__isnull=True) | Q(server_id__in=list(notice.server_ids))
     placed = Override.filter(account_id=notice.account_id, kind__in=_MERCIES)
-    return await placed.filter(ended, placed_at__lte=notice.created_at).exists()
+    return await placed.filter(about, ended, placed_at__lte=notice.created_at).exists()

@@ -218,6 +218,26 @@ async def test_what_staff_took_back_is_told_to_nobody(
     assert len(postbox.letters) == sent
 
 
+@pytest.mark.parametrize(("taken_from", "sent"), [("web", False), ("mail", True)])
+async def test_what_staff_took_back_from_another_server_withdraws_nothing(
+    factory: Any, clock: ManualClock, deliver: Any, postbox: Any, taken_from: str, sent: bool
+) -> None:
+    """A letter about one server waits for nothing that happens to another."""
+    account = await factory.account()
+    servers = {name: await factory.server(account, name=name) for name in ("web", "mail")}
+    given = {name: await factory.override(account, server_id=one.id) for name, one in servers.items()}
+    asked = NoticeRequest(
+        account=account, template="server_given_back", dedupe_key="k",
+        episode_id=(await factory.episode(account)).id,
+        servers=[NamedServer(id=servers["web"].id, name="web")],
+    )  # fmt: skip
+    await queue(asked, now=clock.now())
+    clock.advance(timedelta(minutes=5))
+    await Override.filter(id=given[taken_from].id).update(revoked_at=clock.now(), revoked_by="anna")
+    assert await deliver() == sent
+    assert len(postbox.letters) == sent
+
+
 async def test_a_spared_server_is_told_of_though_its_account_climbs_on(
     factory: Any, clock: ManualClock, deliver: Any, postbox: Any
 ) -> None:
