@@ -163,7 +163,6 @@ class Runtime:
             dispatcher=self.dispatcher,
             freshness=Freshness(stripe=self.gateway is not None, facts_max_age=settings.facts_max_age),
             refetch=self.stripe.refetch if self.gateway else None,
-            hurry=self.loop.woken,
             wake=self.loop.wake,
             second_person=settings.approval_rule,
             safety=Safety(
@@ -176,7 +175,7 @@ class Runtime:
         )
 
     async def _pass(self) -> PassResult:
-        return await self.passes.run()
+        return await self.passes.run(hurry=self.loop.woken)
 
     # -- the doors' side ------------------------------------------------------------------------------------------
 

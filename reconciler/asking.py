@@ -36,17 +36,17 @@ class Asking:
     freshness: Freshness
     refetch: Refetch | None
     patience_seconds: float = PATIENCE_SECONDS
-    #: Set while another pass is asked for; null: nobody is in a hurry.
-    hurry: asyncio.Event | None = None
     #: Asks for the pass that acts on answers for which nobody waited.
     wake: Callable[[], None] = lambda: None
     _asked: dict[int, datetime] = field(default_factory=dict)
     _going: asyncio.Task[None] | None = None
 
-    async def about(self, account_ids: Iterable[int]) -> frozenset[int]:
+    async def about(
+        self, account_ids: Iterable[int], *, hurry: asyncio.Event | None = None
+    ) -> frozenset[int]:
         """Ask about those of these accounts whose facts are too old; return whom Stripe was asked about.
 
-        In a hurry only the waiting ends: the asking goes on beside the next passes, and nobody was asked yet.
+        In a `hurry` only the waiting ends: the asking goes on beside the next passes, and nobody was asked yet.
         """
         if self.refetch is None or (self._going is not None and not self._going.done()):
             return frozenset()
@@ -59,22 +59,10 @@ class Asking:
             return frozenset()
         self._asked |= dict.fromkeys(turn, now)
         self._going = asyncio.create_task(self._ask(await Account.filter(id__in=turn)), name="asking Stripe")
-        if await self._is_over(self._going):
+        if await _is_over(self._going, hurry or asyncio.Event()):
             return frozenset(turn)
         self._going.add_done_callback(lambda _: self.wake())
         return frozenset()
-
-    async def _is_over(self, going: asyncio.Task[None]) -> bool:
-        """Wait for the end of the asking, or until somebody asks for a pass; return whether it ended."""
-        hurry = asyncio.create_task((self.hurry or asyncio.Event()).wait())
-        try:
-            await asyncio.wait((going, hurry), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            going.cancel()
-            raise
-        finally:
-            hurry.cancel()
-        return going.done()
 
     @property
     def _interval(self) -> timedelta:
@@ -95,3 +83,16 @@ class Asking:
                 await asyncio.gather(*(one(account) for account in accounts))
         except TimeoutError:
             log.warning("stripe.slow", asked=len(accounts), seconds=self.patience_seconds)
+
+
+async def _is_over(going: asyncio.Task[None], hurry: asyncio.Event) -> bool:
+    """Wait for the end of the asking, or until somebody is in a hurry; return whether it ended."""
+    hurried = asyncio.create_task(hurry.wait())
+    try:
+        await asyncio.wait((going, hurried), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        going.cancel()
+        raise
+    finally:
+        hurried.cancel()
+    return going.done()

@@ -65,8 +65,7 @@ class Passes:
     second_person: SecondPerson = field(default_factory=SecondPerson)
     #: Null: nobody doubts the database or the clock.
     safety: Safety | None = None
-    #: Set while another pass is asked for, and what asks for one: nobody waits for Stripe in the meantime.
-    hurry: asyncio.Event | None = None
+    #: Asks for the next pass.
     wake: Callable[[], None] = lambda: None
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -76,14 +75,16 @@ class Passes:
             clock=self.clock,
             freshness=self.freshness,
             refetch=self.refetch,
-            hurry=self.hurry,
             wake=self.wake,
         )
 
-    async def run(self) -> PassResult:
-        """Evaluate everything that is due and act on it as far as mode and guard allow."""
+    async def run(self, *, hurry: asyncio.Event | None = None) -> PassResult:
+        """Evaluate everything that is due and act on it as far as mode and guard allow.
+
+        `hurry` is set where another pass is asked for meanwhile: then this one waits for Stripe no longer.
+        """
         async with self._one:
-            return await self._run(self.policies())
+            return await self._run(self.policies(), hurry)
 
     async def look(self) -> tuple[Plan, render.Names]:
         """Return the plan as of now with the names to show it, changing and sending nothing."""
@@ -93,7 +94,7 @@ class Passes:
         plan = await self._guarded(propose(view), view, policies)
         return plan, await names(plan)
 
-    async def _run(self, policies: Mapping[str, Policy]) -> PassResult:
+    async def _run(self, policies: Mapping[str, Policy], hurry: asyncio.Event | None) -> PassResult:
         """One pass under the policies of one moment: files that change meanwhile are for the next."""
         mode, now = await modes.in_force(self.mode), self.clock.now()
         await modes.enter(mode, now)
@@ -107,7 +108,8 @@ class Passes:
         view = await self._survey.world(found, mode, now, policies=policies)
         proposed = propose(view)
         self._submit(proposed, mode, restricting=False)
-        if mode is Mode.APPLY and (asked := await self._asking.about(_to_be_restricted(proposed, view))):
+        doubtful = _to_be_restricted(proposed, view) if mode is Mode.APPLY else ()
+        if asked := await self._asking.about(doubtful, hurry=hurry):
             found = await self._again(found, asked, policies)
             view = await self._survey.world(found, mode, self.clock.now(), policies=policies)
             proposed = propose(view)

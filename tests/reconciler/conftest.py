@@ -423,7 +423,6 @@ class Stand:
             dispatcher=dispatcher,
             freshness=self.freshness,
             refetch=self.refetch,
-            hurry=self.hurry,
             wake=self._wake,
         )
 
@@ -439,7 +438,7 @@ class Stand:
     async def act(self) -> PassResult:
         """Run one pass and wait for its jobs."""
         self.hurry.clear()
-        result = await self.passes.run()
+        result = await self.passes.run(hurry=self.hurry)
         await self.dispatcher.idle()
         await asyncio.sleep(0)
         self.last = result

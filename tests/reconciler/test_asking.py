@@ -107,9 +107,9 @@ async def test_a_hurry_ends_the_waiting_and_not_the_asking(stale, asked_of):
             everybody.set()
         await answers.wait()
 
-    asking_now = asked_of(refetch, hurry=hurry, wake=woken.set, patience_seconds=600.0)
+    asking_now = asked_of(refetch, wake=woken.set, patience_seconds=600.0)
     async with asyncio.timeout(60):
-        pass_under_way = asyncio.create_task(asking_now.about(ids))
+        pass_under_way = asyncio.create_task(asking_now.about(ids, hurry=hurry))
         await everybody.wait()
         assert not pass_under_way.done()
         hurry.set()
@@ -117,7 +117,7 @@ async def test_a_hurry_ends_the_waiting_and_not_the_asking(stale, asked_of):
             await asyncio.sleep(0)
         assert pass_under_way.done()
         assert pass_under_way.result() == frozenset()
-        assert await asking_now.about(ids) == frozenset()
+        assert await asking_now.about(ids, hurry=hurry) == frozenset()
         assert not woken.is_set()
         answers.set()
         await woken.wait()
@@ -137,9 +137,7 @@ async def test_an_end_of_the_process_ends_the_asking(stale, asked_of):
             ended.set()
 
     async with asyncio.timeout(60):
-        waiting = asyncio.create_task(
-            asked_of(hangs, patience_seconds=600.0, hurry=asyncio.Event()).about(ids)
-        )
+        waiting = asyncio.create_task(asked_of(hangs, patience_seconds=600.0).about(ids))
         await begun.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

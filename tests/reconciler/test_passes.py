@@ -235,7 +235,7 @@ async def test_dispatches_what_is_given_back_before_it_asks_anybody(lite, delinq
         order.append({step.kind.restricts for step in steps})
         return genuine(self, steps, digest)
 
-    async def ask(*_):
+    async def ask(*_, **__):
         order.append("asked")
         return frozenset()
 
