@@ -5,7 +5,7 @@ _WITHDRAWN, _RETURNS = "billing/test_notices_withdrawn.py", "reconciler/test_ret
 #: What letters say.
 SAID = (
     ("what staff took back is told to nobody", "billing.notice_recheck:_was_taken_back",
-     "return await placed.filter(ended, placed_at__lte=notice.created_at).exists()", "return False",
+     "return await placed.filter(about, ended, placed_at__lte=notice.created_at).exists()", "return False",
      f"{_WITHDRAWN}::test_what_staff_took_back_is_told_to_nobody"),
     ("an extension of before takes no letter away", "billing.notice_recheck:_was_taken_back",
      "revoked_at__gte=notice.created_at", "revoked_at__lte=now",
