@@ -12,6 +12,7 @@ import pytest
 from api.database import open_database
 from api.graphql import ids
 from api.models import Role
+from benchmarks.api import PORTAL_HOME
 from benchmarks.fleet import NOW, Fleet, fill
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
@@ -223,3 +224,28 @@ async def test_every_filter_has_its_index(door: Any, sent: list[Sent], postgres_
         )
         missing = [told for one in PLANS for told in await planner.missing(*one, *PLANS[one])]
     assert not missing, "\n".join(missing)
+
+
+def _most_rows(plan: Any) -> float:
+    """Return how many rows the busiest step of a plan met, those that it passed over included."""
+    if isinstance(plan, list):
+        return max(map(_most_rows, plan), default=0)
+    if not isinstance(plan, dict):
+        return 0
+    met = (plan.get("Actual Rows", 0) + plan.get("Rows Removed by Filter", 0)) * plan.get("Actual Loops", 1)
+    return max(float(met), *(_most_rows(part) for part in plan.values()))
+
+
+async def test_a_start_page_meets_no_more_rows_than_its_own(
+    door: Any, sent: list[Sent], postgres_url: str
+) -> None:
+    """It looks its account and its servers up, however many others are held, or owe something."""
+    async with _filled(postgres_url, Fleet(accounts=40_000, servers=40_000)) as connection:
+        await door.data(Role.CUSTOMER, PORTAL_HOME, account="customer-1")
+        asked = [one for one in sent if one[0].startswith(("SELECT", "WITH")) and "api_token" not in one[0]]
+        met = {}
+        for statement, values in asked:
+            plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *values)
+            met[statement] = _most_rows(json.loads(plan))
+    assert len(met) >= 6
+    assert {statement: rows for statement, rows in met.items() if rows > 100} == {}
