@@ -12,13 +12,17 @@ from billing.rules.overrides import climb_held_until, edges, ends_at, strongest,
 from billing.rules.policy import Policy
 from billing.rules.terms import OverrideKind, Stage
 
+#: The code of the one bar whose end nobody knows beforehand.
+_DISPUTE = "dispute"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NextStage:
     """The climb that follows if nothing is paid."""
 
     stage: Stage
-    #: The earliest instant at which the account becomes eligible for it.
+    #: The earliest instant at which the account becomes eligible for it; where it waits for a `dispute` alone, the
+    #: latest end of that.
     at: datetime
     #: A stable code of what has to happen first beside the passing of time (`notice_delivery`, `address`, `freeze`,
     #: `override`, `dispute`); null when time alone decides.
@@ -126,7 +130,8 @@ def next_climb(climber: Climber, policy: Policy, base: Stage, now: datetime) -> 
         return None
     bars = _bars(climber, rung.stage, now)
     at = climber.age_from + rung.after
-    for bar in bars:
+    # A dispute may be over any day: beside something else that bars the way, its latest end is not the earliest day.
+    for bar in [bar for bar in bars if bar.code != _DISPUTE] or bars:
         if bar.until is None:
             return None
         at = max(at, bar.until)
@@ -151,7 +156,7 @@ def _bars(climber: Climber, stage: Stage, now: datetime, *, forced: bool = False
     if not climber.has_address and stage is not Stage.PAST_DUE:
         bars.append(_Bar(code="address", until=now))
     if climber.shielded_until and stage.rank > Stage.FINAL_NOTICE.rank and not forced:
-        bars.append(_Bar(code="dispute", until=climber.shielded_until))
+        bars.append(_Bar(code=_DISPUTE, until=climber.shielded_until))
     return bars
 
 

@@ -197,6 +197,26 @@ async def test_a_letter_promises_no_day_that_the_end_of_a_dispute_undoes(
         assert said in told.body
 
 
+async def test_a_letter_dates_a_step_by_a_freeze_and_not_by_the_dispute_beside_it(
+    delinquent, factory, settle, clock, newest
+):
+    """The dispute may be over before the freeze ends; a day's notice follows that."""
+    account, _, _ = await delinquent()
+    await Episode.filter(account_id=account.id).update(admitted=Stage.FINAL_NOTICE)
+    clock.advance(timedelta(days=40))
+    await factory.dispute(await factory.invoice(account, amount_due=0, amount_paid=500, status="PAID"))
+    await factory.override(account, kind="FREEZE", expires_at=clock.now() + timedelta(days=20))
+    await note_fact(account.id, now=clock.now())
+
+    await settle(account)
+
+    told = await newest()
+    assert told.template == "final_notice"
+    assert (
+        "this comes next, not before 20 January 2027, 10:00 CET: - Your servers will be stopped." in told.body
+    )
+
+
 async def test_a_review_is_not_announced_before_the_warnings_on_the_way_to_it(
     delinquent, factory, settle, clock
 ):

@@ -414,6 +414,23 @@ def test_it_shields_by_the_whole_of_what_is_disputed(standard: Policy) -> None:
     assert (reached.stage, reached.next and reached.next.waiting_for) == (Stage.FINAL_NOTICE, "dispute")
 
 
+@pytest.mark.parametrize("kind", [OverrideKind.FREEZE, OverrideKind.EXTEND_GRACE])
+def test_it_dates_a_step_by_the_override_where_a_dispute_holds_it_back_as_well(
+    standard: Policy, kind: OverrideKind
+) -> None:
+    """The dispute may be over tomorrow: its latest end is not the earliest day."""
+    now, until = T + timedelta(days=5), T + timedelta(days=12)
+    policy = replace(standard, stages=tuple(s for s in standard.stages if s.stage is not Stage.FINAL_NOTICE))
+    base = Stage.PAST_DUE if kind is OverrideKind.EXTEND_GRACE else Stage.SUSPENDED
+    placed = (override(kind, now - HOUR, until),)
+    facts = account(base, notices=told(Stage.PAST_DUE, base), overrides=placed)
+    disputed = replace(facts, disputes=(DisputeFact(amount=5000, opened_at=T),))
+    alone = eligible(facts, policy, now).next
+    assert alone is not None
+    assert alone.at > until
+    assert eligible(disputed, policy, now).next == alone
+
+
 @pytest.mark.parametrize(
     ("left", "currency", "owed"), [(49, "EUR", 0), (50, "EUR", 50), (9, "KWD", 0), (10, "KWD", 10)]
 )
