@@ -93,6 +93,8 @@ class ServersTold:
     kept: tuple[str, ...] = ()
     #: They stay restricted because their own subscription has ended.
     uncovered: tuple[str, ...] = ()
+    #: The same, of those that were off before anything was stopped.
+    uncovered_off: tuple[str, ...] = ()
     #: Its subscription is well again, and it stays restricted for what the account owes.
     owing: tuple[str, ...] = ()
     #: Staff lets backups of them be made and exported until then, though they are locked.

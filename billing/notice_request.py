@@ -36,6 +36,8 @@ class Fate(StrEnum):
     KEPT = "KEPT"
     #: It stays restricted because its own subscription has ended.
     UNCOVERED = "UNCOVERED"
+    #: The same, and it was off before anything was stopped.
+    UNCOVERED_OFF = "UNCOVERED_OFF"
     #: Its subscription is well again, and it stays restricted for what the account owes.
     OWING = "OWING"
 
@@ -111,6 +113,7 @@ def _told(request: NoticeRequest) -> ServersTold:
         later_at=min((server.later_at for server in named if server.later_at), default=None),
         kept=_names(named, Fate.KEPT),
         uncovered=_names(named, Fate.UNCOVERED),
+        uncovered_off=_names(named, Fate.UNCOVERED_OFF),
         owing=_names(named, Fate.OWING),
         backups_open=tuple(server.name for server in opened),
         backups_open_until=min(ends, default=None),

@@ -150,19 +150,22 @@ def _values(content: Content, words: Words) -> Mapping[str, object]:
 
 
 def _told(content: Content, words: Words) -> Mapping[str, object]:
-    """Return what is so of single servers: of each kind the names, null without any, and how many there are."""
+    """Return what is so of single servers: of each kind the names, empty without any, and how many there are."""
     told, values = content.told, dict[str, object]()
-    named = (*content.servers, *told.off, *told.kept, *told.uncovered)
-    for kind in ("off", "later", "kept", "uncovered", "owing", "backups_open"):
-        names = getattr(told, kind)
-        values[kind] = words.names([_own(name) for name in names]) if names else None
+    kinds = {
+        "stopped": (*content.servers, *told.uncovered),
+        "off": (*told.off, *told.uncovered_off),
+        "later": told.later,
+        "kept": told.kept,
+        "uncovered": (*told.uncovered, *told.uncovered_off),
+        "owing": told.owing,
+        "backups_open": told.backups_open,
+        "named": (*content.servers, *told.off, *told.kept, *told.uncovered, *told.uncovered_off),
+    }
+    for kind, names in kinds.items():
+        values[kind] = words.names([_own(name) for name in names])
         values[f"how_many_{kind}"] = len(names)
-    stopped = (*content.servers, *told.uncovered)
     return values | {
-        "stopped": words.names([_own(name) for name in stopped]),
-        "how_many_stopped": len(stopped),
-        "named": words.names([_own(name) for name in named]),
-        "how_many_named": len(named),
         "later_at": told.later_at and words.instant(told.later_at),
         "all_backups_open": told.all_backups_open,
         "backups_open_until": told.backups_open_until and words.instant(told.backups_open_until),
@@ -291,6 +294,7 @@ def _each(at: datetime) -> ServersTold:
         later_at=at,
         kept=("shop",),
         uncovered=("blog",),
+        uncovered_off=("wiki",),
         owing=("files",),
         backups_open=("db",),
         backups_open_until=at,

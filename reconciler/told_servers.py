@@ -135,9 +135,10 @@ def _is_late(server: Server, seen: _Seen) -> bool:
 
 
 def _under_stage(server: Server, seen: _Seen) -> NamedServer:
-    held_on = _held_on(server, seen)
+    held_on, fate = _held_on(server, seen), _fate(server, seen)
+    if held_on is Fate.UNCOVERED and fate is Fate.OFF:
+        held_on = Fate.UNCOVERED_OFF  # it stays off for that, and nobody stopped it
     if not _is_late(server, seen):
-        fate = _fate(server, seen)
         # A letter about one server says that it was off before it says what else holds it.
         off_first = seen.subject.server is not None and fate is Fate.OFF
         return _named(server, fate if off_first else held_on or fate, seen)

@@ -50,6 +50,7 @@ EACH = ServersTold(
     later_at=FINAL.at,
     kept=("shop", "shop-2"),
     uncovered=("blog",),
+    uncovered_off=("wiki",),
     owing=("files",),
     backups_open=("db",),
     backups_open_until=FINAL.at,

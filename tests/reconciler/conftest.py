@@ -28,10 +28,10 @@ from reconciler.catalogue import load_catalogue
 from reconciler.dispatch import Dispatcher
 from reconciler.freshness import Freshness
 from reconciler.inventory import Inventory, Node, Platform, Site, SiteMode
-from reconciler.models import ReconcilerState, Server, Step
+from reconciler.models import ReconcilerState, RestorePart, Server, Step
 from reconciler.passes import Passes, PassResult
 from reconciler.rules.outcome import Outcome, Retry, TargetReport, fold
-from reconciler.rules.terms import Mode, RunState, StepKind, StepState
+from reconciler.rules.terms import Mode, Power, RunState, StepKind, StepState
 from reconciler.runs.execution import NodeObservation, RunVerdict
 from reconciler.runs.request import Depth, RunRequest, checked
 from reconciler.watch import Watch
@@ -591,6 +591,25 @@ def delinquent(debtor: Any, factory: Any, clock: ManualClock) -> Any:
             )
         await note_fact(account.id, now=clock.now())
         return await type(account).get(id=account.id), invoice, rows
+
+    return make
+
+
+@pytest.fixture
+def known_off(factory: Any, clock: ManualClock) -> Any:
+    """Lets it be known, in one of three ways, that a server was off before anything was stopped, and another ran."""
+
+    async def make(known_by: str, off: Server, *, ran: Server) -> None:
+        if known_by == "its owner's switch":
+            await factory.hold(off, cause="CUSTOMER", stops_server=True, locks_backups=False)
+        elif known_by == "what we found":
+            for server, power in ((ran, Power.RUNNING), (off, Power.STOPPED)):
+                await factory.observation(server, power=Power.STOPPED)
+                taken = {"server_id": server.id, "site": server.site, "step_id": 1, "taken_at": clock.now()}
+                await RestorePart.create(part="power", found=power.value, **taken)
+        else:
+            await factory.observation(ran)
+            await factory.observation(off, power=Power.STOPPED)
 
     return make
 

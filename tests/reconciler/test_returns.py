@@ -7,7 +7,7 @@ import pytest
 from billing.accounts import note_fact
 from billing.models import Account, Episode, Invoice, Notice, Override, Subscription
 from billing.rules.terms import InvoiceStatus, NoticeState, Stage
-from reconciler.models import RestorePart, Server
+from reconciler.models import Server
 from reconciler.rules.terms import Mode, Power
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
@@ -103,19 +103,11 @@ async def test_good_news_names_apart_what_somebody_else_keeps_restricted(
 
 @pytest.mark.parametrize("known_by", ["its owner's switch", "what we found", "what was read"])
 async def test_good_news_says_that_a_server_that_was_off_stays_off(
-    suspended, factory, settle, newest, clock, known_by
+    suspended, settle, newest, known_off, known_by
 ):
     """What its owner had switched off is not promised to be started."""
     account, invoice, [ran, off] = await suspended(2)
-    if known_by == "its owner's switch":
-        await factory.hold(off, cause="CUSTOMER", stops_server=True, locks_backups=False)
-    elif known_by == "what we found":
-        for server, power in ((ran, Power.RUNNING), (off, Power.STOPPED)):
-            await factory.observation(server, power=Power.STOPPED)
-            taken = {"server_id": server.id, "site": server.site, "step_id": 1, "taken_at": clock.now()}
-            await RestorePart.create(part="power", found=power.value, **taken)
-    else:
-        await factory.observation(off, power=Power.STOPPED)
+    await known_off(known_by, off, ran=ran)
     await pay(invoice)
 
     await settle(account)

@@ -7,8 +7,7 @@ import pytest
 from billing.accounts import note_fact
 from billing.models import Invoice, Notice
 from billing.rules.terms import Stage
-from reconciler.models import RestorePart, Server
-from reconciler.rules.terms import Power
+from reconciler.models import Server
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
 
@@ -27,20 +26,11 @@ def remind(settle, newest, clock):
 
 
 @pytest.mark.parametrize("known_by", ["its owner's switch", "what we found", "what was read"])
-async def test_it_names_apart_what_was_off_already(delinquent, factory, settle, remind, clock, known_by):
+async def test_it_names_apart_what_was_off_already(delinquent, settle, remind, known_off, known_by):
     """Its owner does not read that we stopped it, and reads that it cannot be started."""
     account, _, [ran, off] = await delinquent(2)
     await settle(account)
-    if known_by == "its owner's switch":
-        await factory.hold(off, cause="CUSTOMER", stops_server=True, locks_backups=False)
-    elif known_by == "what we found":
-        for server, power in ((ran, Power.RUNNING), (off, Power.STOPPED)):
-            await factory.observation(server, power=Power.STOPPED)
-            taken = {"server_id": server.id, "site": server.site, "step_id": 1, "taken_at": clock.now()}
-            await RestorePart.create(part="power", found=power.value, **taken)
-    else:
-        await factory.observation(ran)
-        await factory.observation(off, power=Power.STOPPED)
+    await known_off(known_by, off, ran=ran)
 
     told = await remind(account)
 
@@ -182,6 +172,25 @@ async def test_it_says_that_a_payment_brings_no_server_without_a_subscription_ba
     body = " ".join(told.body.split())
     assert f"These servers are stopped: {paid_for.name}, {ended.name}." in body
     assert f"Server {ended.name} stays restricted because its subscription has ended." in body
+
+
+async def test_it_claims_no_stop_of_a_server_without_a_subscription_that_was_off(
+    delinquent, settle, remind, uncover, known_off
+):
+    """It cannot be started for both reasons, and nobody stopped it."""
+    account, _, [ran, ended] = await delinquent(2)
+    await settle(account)
+    await known_off("what we found", ended, ran=ran)
+    await uncover(ended)
+    await remind(account)
+
+    told = await Notice.filter(template="suspended", server_id=None).order_by("-id").first()
+
+    body = " ".join(told.body.split())
+    assert f"This server is stopped: {ran.name}." in body
+    assert f"cannot be started until this is settled: {ended.name}." in body
+    assert f"Server {ended.name} stays restricted because its subscription has ended." in body
+    assert told.server_ids == [ran.id, ended.id]
 
 
 async def test_it_promises_a_server_nothing_that_its_account_takes(delinquent, settle, remind, uncover):
