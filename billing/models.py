@@ -235,6 +235,8 @@ class Episode(Stored):
     ended_at = fields.DatetimeField(null=True)
     admitted = fields.CharEnumField(Stage, max_length=32, default=Stage.CURRENT)
     admitted_at = fields.DatetimeField()
+    #: Whether it came to that stage by a fall outside `APPLY`: nobody is told of that later either.
+    fell_silently = fields.BooleanField(default=False)
     #: What the admitted stage does by the policy that it was admitted under: names of effects, sorted, with blanks
     #: between; null: as the policy says. A policy that does more since does it at the next climb, not behind its back.
     granted = fields.CharField(max_length=255, null=True)

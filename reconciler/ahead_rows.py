@@ -41,8 +41,8 @@ _INVOICE = (
     "account_id", "id", "currency", "amount_due", "amount_paid", "disputed_amount", "overdue_at", "overdue_seen_at",
 )  # fmt: skip
 _DISPUTE = ("account_id", "amount", "opened_at", "closed_at")
-_EPISODE = ("account_id", "id", "started_at", "admitted", "admitted_at", "granted", "awaits")
-_NO_EPISODE = (None, None, None, Stage.CURRENT, None, None, None)
+_EPISODE = ("account_id", "id", "started_at", "admitted", "admitted_at", "fell_silently", "granted", "awaits")
+_NO_EPISODE = (None, None, None, Stage.CURRENT, None, False, None, None)
 _NOTICE = (
     "episode_id", "stage", "template", "created_at", "delivered_at", "state", "invoice_ids",
 )  # fmt: skip
@@ -142,7 +142,9 @@ class _Rows:
         disputes = _grouped(self.disputes, _dispute, now)
         found = []
         for key, external_id, currency, free_plan, email, policy, zone, own_void_before in self.accounts:
-            _, episode_id, started_at, stage, admitted_at, granted, awaits = episodes.get(key, _NO_EPISODE)
+            _, episode_id, started_at, stage, admitted_at, silently, granted, awaits = episodes.get(
+                key, _NO_EPISODE
+            )
             facts = AccountFacts(
                 account_id=key,
                 currency=currency,
@@ -150,7 +152,9 @@ class _Rows:
                 has_address=bool(email) or key in self.with_addresses,
                 invoices=tuple(invoices.get(key, ())),
                 overrides=tuple(fact_of(one) for one in overrides.get(key, ()) if one.server_id is None),
-                episode=EpisodeFact(started_at=started_at, admitted=stage, admitted_at=admitted_at)
+                episode=EpisodeFact(
+                    started_at=started_at, admitted=stage, admitted_at=admitted_at, fell_silently=silently
+                )
                 if started_at
                 else None,
                 notices=tuple(notices.get(episode_id, ())),

@@ -69,9 +69,10 @@ def _as_of(subject: Subject, stage: Stage, entered: datetime | None) -> AccountF
     episode = subject.facts.episode
     if episode is None:
         return subject.facts
-    changed = EpisodeFact(
-        started_at=episode.started_at, admitted=stage, admitted_at=entered or episode.admitted_at
-    )
+    if entered is None:
+        return replace(subject.facts, episode=replace(episode, admitted=stage))
+    # Outside `APPLY` no notice of the stage is looked for, so it matters in no other mode that the fall was silent.
+    changed = EpisodeFact(started_at=episode.started_at, admitted=stage, admitted_at=entered)
     return replace(subject.facts, episode=changed)
 
 

@@ -41,7 +41,8 @@ async def settle(subjects: Sequence[Subject], *, mode: Mode, now: datetime) -> b
             return False
         standings: dict[int | None, Stage] = {}
         for subject in subjects:
-            standings[subject.server.id if subject.server else None] = await _settle_one(subject, now)
+            standing = await _settle_one(subject, silently=mode is not Mode.APPLY, now=now)
+            standings[subject.server.id if subject.server else None] = standing
         held_at = await billing_holds.sync(subjects, standings, mode=mode, now=now)
         fallen = [one for one in subjects if _fell(one)]
         told_at = await stage_notices.queue_due(subjects, standings, mode=mode, now=now, moved=fallen)
@@ -67,6 +68,7 @@ async def admit(
         moved = await Episode.filter(id=subject.episode.id, admitted=subject.admitted, ended_at=None).update(
             admitted=to_stage,
             admitted_at=now,
+            fell_silently=False,
             granted=_granted(subject.policy.effects_at(to_stage)),
             **({} if larger else {"awaits": None, "awaits_since": None}),
         )
@@ -163,8 +165,11 @@ def _episode_begins(subject: Subject) -> bool:
     return subject.eligibility.in_episode and subject.episode is None
 
 
-async def _settle_one(subject: Subject, now: datetime) -> Stage:
-    """Begin, lower or end the episode of one subject; return the standing that results."""
+async def _settle_one(subject: Subject, *, silently: bool, now: datetime) -> Stage:
+    """Begin, lower or end the episode of one subject; return the standing that results.
+
+    `silently`: nobody is told of a fall, now or later.
+    """
     episode, eligibility = subject.episode, subject.eligibility
     await decommission.follow(subject, by=ACTOR, now=now)
     if episode is None:
@@ -184,6 +189,7 @@ async def _settle_one(subject: Subject, now: datetime) -> Stage:
         await Episode.filter(id=episode.id, ended_at=None).update(
             admitted=eligibility.stage,
             admitted_at=now,
+            fell_silently=silently,
             granted=_granted(subject.effects_at(eligibility.stage)),
         )
         await _record("stage.fell", subject, episode.admitted, eligibility.stage, eligibility.reason, now)

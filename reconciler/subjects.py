@@ -196,5 +196,8 @@ def _episode_fact(episode: Episode | None) -> EpisodeFact | None:
     if episode is None:
         return None
     return EpisodeFact(
-        started_at=episode.started_at, admitted=episode.admitted, admitted_at=episode.admitted_at
+        started_at=episode.started_at,
+        admitted=episode.admitted,
+        admitted_at=episode.admitted_at,
+        fell_silently=episode.fell_silently,
     )

@@ -159,6 +159,7 @@ class Migration(migrations.Migration):
                 ('ended_at', fields.DatetimeField(null=True)),
                 ('admitted', fields.CharField(default='CURRENT', max_length=32)),
                 ('admitted_at', fields.DatetimeField()),
+                ('fell_silently', fields.BooleanField(default=False)),
                 ('granted', fields.CharField(null=True, max_length=255)),
                 ('awaits', fields.CharField(null=True, max_length=32)),
                 ('awaits_since', fields.DatetimeField(null=True, db_index=True)),

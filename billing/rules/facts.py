@@ -86,6 +86,8 @@ class EpisodeFact:
     started_at: datetime
     admitted: Stage
     admitted_at: datetime
+    #: Whether it came to that stage by a fall outside `APPLY`, which calls for no notice by itself.
+    fell_silently: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

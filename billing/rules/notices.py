@@ -67,17 +67,16 @@ def due_notices(
     policy: Policy,
     stage: Stage,
     now: datetime,
-    *,
-    silent_before: datetime | None = None,
 ) -> tuple[NoticeDue, ...]:
     """Return the notices that the account's standing calls for now; `stage` is the standing's.
 
-    `facts.notices` must hold everything queued in this episode, on its way or not. A fall before `silent_before` (it
-    happened outside `apply`) calls for no notice by itself. Nothing is due while no address is known.
+    `facts.notices` must hold everything queued in this episode, on its way or not. A fall outside `APPLY` calls for no
+    notice by itself; one is due where the stage's earlier ones do not open the climb. Nothing is due while no address
+    is known.
     """
     if not facts.has_address:
         return ()
-    told = _told_of_debt(facts, policy, stage, now, silent_before)
+    told = _told_of_debt(facts, policy, stage, now)
     announced = _announced(facts, policy, now)
     due = [_before_due(invoice_id) for invoice_id, at in announced if at <= now]
     return (*_of_stage(told, now, policy.repeat_every), *due)
@@ -88,13 +87,11 @@ def due_coverage_notices(
     policy: Policy,
     stage: Stage,
     now: datetime,
-    *,
-    silent_before: datetime | None = None,
 ) -> tuple[NoticeDue, ...]:
     """Return the notices that the standing of one uncovered server calls for now, by the same rules."""
     if not facts.has_address:
         return ()
-    told = _told_of_coverage(facts, policy, stage, now, silent_before)
+    told = _told_of_coverage(facts, policy, stage, now)
     return tuple(_of_stage(told, now, policy.repeat_every))
 
 
@@ -108,10 +105,10 @@ def next_notice_at(
     if not facts.has_address:
         return None
     if isinstance(facts, AccountFacts):
-        told = _told_of_debt(facts, policy, stage, now, None)
+        told = _told_of_debt(facts, policy, stage, now)
         instants = [at for _, at in _announced(facts, policy, now)]
     else:
-        told, instants = _told_of_coverage(facts, policy, stage, now, None), []
+        told, instants = _told_of_coverage(facts, policy, stage, now), []
     if told and told.sent:
         if _is_missing(told):
             instants.extend(notice.sent_at + policy.repeat_every for notice in told.of_stage)
@@ -137,25 +134,21 @@ def restored_notice(facts: AccountFacts | CoverageFacts, policy: Policy) -> Noti
     return NoticeDue(kind=NoticeKind.RESTORED, template=RESTORED, server_ids=servers, dedupe="restored")
 
 
-def _told_of_debt(
-    facts: AccountFacts, policy: Policy, stage: Stage, now: datetime, silent_before: datetime | None
-) -> _Told | None:
+def _told_of_debt(facts: AccountFacts, policy: Policy, stage: Stage, now: datetime) -> _Told | None:
     owed, rung = debt(facts, now), policy.at(stage)
     if owed is None or rung is None or facts.episode is None:
         return None
     overrides = tuple(override for override in facts.overrides if override.server_id is None)
     resets = (climb_held_until(overrides, now), facts.notices_void_before)
-    return _told(facts.notices, facts.episode, rung, (*resets, silent_before), frozenset(owed.invoice_ids))
+    return _told(facts.notices, facts.episode, rung, resets, frozenset(owed.invoice_ids))
 
 
-def _told_of_coverage(
-    facts: CoverageFacts, policy: Policy, stage: Stage, now: datetime, silent_before: datetime | None
-) -> _Told | None:
+def _told_of_coverage(facts: CoverageFacts, policy: Policy, stage: Stage, now: datetime) -> _Told | None:
     rung = policy.at(stage)
     if rung is None or facts.episode is None:
         return None
     resets = (climb_held_until(facts.overrides, now), facts.notices_void_before)
-    told = _told(facts.notices, facts.episode, rung, (*resets, silent_before), frozenset())
+    told = _told(facts.notices, facts.episode, rung, resets, frozenset())
     return replace(told, server_ids=frozenset({facts.server_id}))
 
 
@@ -163,17 +156,17 @@ def _told(
     notices: tuple[NoticeFact, ...],
     episode: EpisodeFact,
     rung: StagePolicy,
-    resets: tuple[datetime | None, datetime | None, datetime | None],
+    resets: tuple[datetime | None, datetime | None],
     invoice_ids: frozenset[int],
 ) -> _Told:
-    held_until, void_before, silent_before = resets
-    entered = episode.admitted_at if silent_before is None or episode.admitted_at >= silent_before else None
+    # What was told of the stage before such a fall counts, as it does for the climb.
+    entered = None if episode.fell_silently else episode.admitted_at
     sent = tuple(
         sorted((n for n in notices if n.sent_at >= episode.started_at), key=lambda notice: notice.sent_at)
     )
     return _Told(
         rung=rung,
-        fresh_from=max(at for at in (episode.started_at, entered, held_until, void_before) if at),
+        fresh_from=max(at for at in (episode.started_at, entered, *resets) if at),
         sent=sent,
         of_stage=tuple(notice for notice in sent if notice.stage is rung.stage),
         invoice_ids=invoice_ids,

@@ -66,7 +66,9 @@ def climbed(facts: Facts, stage: Stage, now: datetime) -> Facts:
     """Return the facts after the guard let the subject reach `stage`; settle them to have its notice sent."""
     if facts.episode is None:
         raise ValueError("nobody climbs outside an episode; settle the facts first")
-    return replace(facts, episode=replace(facts.episode, admitted=stage, admitted_at=now))
+    return replace(
+        facts, episode=replace(facts.episode, admitted=stage, admitted_at=now, fell_silently=False)
+    )
 
 
 def looks_again_at(facts: Facts, policy: Policy, found: Eligibility, now: datetime) -> datetime | None:
@@ -114,7 +116,9 @@ def _turned(facts: Facts, found: Eligibility, now: datetime) -> Facts | None:
     if not found.in_episode:
         return replace(facts, episode=None, notices=())
     if found.stage.rank < episode.admitted.rank:
-        return replace(facts, episode=replace(episode, admitted=found.stage, admitted_at=now))
+        return replace(
+            facts, episode=replace(episode, admitted=found.stage, admitted_at=now, fell_silently=False)
+        )
     return None
 
 

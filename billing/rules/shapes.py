@@ -47,7 +47,7 @@ def timeless(facts: Facts, policy: Policy, now: datetime) -> tuple[Facts, bool]:
             for one in facts.notices
         )
         return replace(facts, invoices=invoices, notices=notices), False
-    episode = replace(told[0], started_at=owed.age_from, admitted_at=owed.age_from)
+    episode = replace(told[0], started_at=owed.age_from, admitted_at=owed.age_from, fell_silently=False)
     named = frozenset(names[one] for one in told[1].invoice_ids if one in names)
     warning = replace(told[1], invoice_ids=named)
     return replace(
@@ -221,11 +221,7 @@ def _void_before(facts: Facts, later: timedelta) -> datetime | None:
 def _episode(episode: EpisodeFact | None, later: timedelta) -> EpisodeFact | None:
     if episode is None:
         return None
-    return EpisodeFact(
-        started_at=episode.started_at - later,
-        admitted=episode.admitted,
-        admitted_at=episode.admitted_at - later,
-    )
+    return replace(episode, started_at=episode.started_at - later, admitted_at=episode.admitted_at - later)
 
 
 def _notice(

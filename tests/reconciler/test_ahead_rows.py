@@ -45,6 +45,7 @@ async def population(factory: Any, now: Any) -> None:
                 awaits=Stage.FINAL_NOTICE,
                 awaits_since=now - DAY,
                 granted=[None, "", "LOCK_BACKUPS STOP_SERVERS"][number % 3],
+                fell_silently=number % 2 == 0,
             )
             for state, arrived in ((NoticeState.DELIVERED, now), (NoticeState.FAILED, None)):
                 await factory.notice(

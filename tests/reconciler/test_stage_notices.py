@@ -8,7 +8,7 @@ import pytest
 from billing.accounts import note_fact
 from billing.models import Account, Episode, Invoice, Notice, WorkItem
 from billing.rules.terms import NoticeState, Stage
-from reconciler.models import Server
+from reconciler.models import Hold, Server
 from reconciler.rules.terms import Mode
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
@@ -289,3 +289,91 @@ async def test_dates_no_decision_about_removal_before_the_next_stage(lite, debto
     body = " ".join((await latest()).body.split())
     (removed,) = re.findall(r"are removed, not before (\d+ \w+ \d{4})", body)
     assert datetime.strptime(removed, "%d %B %Y").replace(tzinfo=UTC) > until
+
+
+# -- falls outside `APPLY` ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fall(lite, debtor, factory, clock):
+    """Brings an account with a second debt, two days younger, to the final notice and pays the first one in a mode."""
+
+    async def make(mode):
+        account, first, _ = await debtor()
+        second = await factory.invoice(account, overdue_at=clock.now() + timedelta(days=2))
+        for _ in range(4):
+            await lite.settle()
+            clock.advance(timedelta(days=1))
+        await lite.settle()
+        lite.passes.mode = mode
+        await lite.pay(first)
+        await lite.settle()
+        episode = await Episode.get(account_id=account.id, ended_at=None)
+        assert (episode.admitted, episode.fell_silently) == (Stage.PAST_DUE, mode is not Mode.APPLY)
+        return account, second
+
+    return make
+
+
+async def told_since(at):
+    """Return what customers were told after an instant: the template, the stage that it opens, and the invoices."""
+    rows = Notice.filter(channel="mail", created_at__gt=at).order_by("id")
+    return [(row.template, row.stage, row.invoice_ids) for row in await rows]
+
+
+async def test_a_fall_in_plan_is_told_nobody_after_the_switch_and_stops_no_climb(lite, fall, clock):
+    """Up to a day in `PLAN`: what was told before the fall opens the way up, and each climb has its letter again."""
+    account, invoice = await fall(Mode.PLAN)
+    fell = clock.now()
+    clock.advance(timedelta(hours=2))
+    lite.passes.mode = Mode.APPLY
+    await lite.settle()
+    await lite.settle()
+    assert await told_since(fell) == []
+
+    clock.advance(timedelta(hours=22))
+    await lite.settle()
+    assert await told_since(fell) == [("final_notice", Stage.FINAL_NOTICE, [invoice.id])]
+    assert not await Hold.filter(stops_server=True, lifted_at=None).exists()
+    clock.advance(timedelta(days=2))
+    await lite.settle()
+
+    episode = await Episode.get(account_id=account.id, ended_at=None)
+    assert (episode.admitted, episode.fell_silently) == (Stage.SUSPENDED, False)
+    assert await told_since(fell) == [
+        ("final_notice", Stage.FINAL_NOTICE, [invoice.id]),
+        ("suspended", Stage.SUSPENDED, [invoice.id]),
+    ]
+    assert await Hold.filter(stops_server=True, lifted_at=None).exists()
+
+
+async def test_after_more_than_a_day_in_plan_everybody_is_told_anew(lite, fall, clock):
+    """The climb takes no warning from before that: whoever fell meanwhile is no exception."""
+    account, invoice = await fall(Mode.PLAN)
+    fell = clock.now()
+    clock.advance(timedelta(hours=24, seconds=1))
+    lite.passes.mode = Mode.APPLY
+
+    await lite.settle()
+
+    assert await told_since(fell) == [("payment_overdue", Stage.PAST_DUE, [invoice.id])]
+    assert (await Episode.get(account_id=account.id, ended_at=None)).admitted is Stage.PAST_DUE
+
+
+async def test_a_fall_in_apply_is_told_also_after_one_that_was_silent(lite, fall, factory, clock):
+    """Silence is of one fall and ends with it."""
+    account, invoice = await fall(Mode.PLAN)
+    lite.passes.mode = Mode.APPLY
+    clock.advance(timedelta(hours=23))
+    await lite.settle()
+    clock.advance(timedelta(days=2))
+    await lite.settle()
+    suspended = clock.now()
+    await factory.override(account, kind="EXTEND_GRACE")
+    await note_fact(account.id, now=clock.now())
+    clock.advance(timedelta(hours=1))
+
+    await lite.settle()
+
+    assert await told_since(suspended) == [("given_back", Stage.PAST_DUE, [invoice.id])]
+    assert not (await Episode.get(account_id=account.id, ended_at=None)).fell_silently

@@ -53,10 +53,16 @@ def account(admitted: Stage, *notices: NoticeFact, entered: datetime = T, **more
     return AccountFacts(account_id=1, currency="EUR", **{**known, **more})
 
 
-def due(policy: Policy, facts: AccountFacts, now: datetime, **more: datetime) -> list[NoticeDue]:
+def fell_silently(facts: AccountFacts) -> AccountFacts:
+    """Return the same account as if it had come to its stage by a fall outside `APPLY`."""
+    assert facts.episode is not None
+    return replace(facts, episode=replace(facts.episode, fell_silently=True))
+
+
+def due(policy: Policy, facts: AccountFacts, now: datetime) -> list[NoticeDue]:
     """Return what is due at the admitted stage."""
     assert facts.episode is not None
-    return list(due_notices(facts, policy, facts.episode.admitted, now, **more))
+    return list(due_notices(facts, policy, facts.episode.admitted, now))
 
 
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.CURRENT])
@@ -107,11 +113,40 @@ def test_it_sends_it_anew_after_a_fall(standard: Policy) -> None:
 
 
 def test_it_sends_none_for_a_fall_outside_apply(standard: Policy) -> None:
-    """Notices of falls that happened in another mode are never sent later."""
+    """Notices of falls that happened in another mode are never sent later; reminders go on."""
     climbed = (sent(Stage.PAST_DUE, T), sent(Stage.FINAL_NOTICE, T + 3 * DAY))
-    fallen = account(Stage.PAST_DUE, *climbed, entered=T + 6 * DAY)
-    assert not due(standard, fallen, T + 7 * DAY, silent_before=T + 7 * DAY)
-    assert due(standard, fallen, T + 7 * DAY, silent_before=T + 6 * DAY)
+    told = account(Stage.PAST_DUE, *climbed, entered=T + 6 * DAY)
+    silent = fell_silently(told)
+    assert not due(standard, silent, T + 7 * DAY)
+    assert [one.kind for one in due(standard, told, T + 7 * DAY)] == [NoticeKind.STAGE]
+    assert next_notice_at(silent, standard, Stage.PAST_DUE, T + 7 * DAY) == T + 10 * DAY
+    assert [one.kind for one in due(standard, silent, T + 10 * DAY)] == [NoticeKind.REMINDER]
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"notices_void_before": T + 6 * DAY},
+        {"invoices": (invoice(1), invoice(2, T + DAY))},
+        {"notices": (sent(Stage.PAST_DUE, T, failed=True), sent(Stage.FINAL_NOTICE, T + 3 * DAY))},
+        {"notices": (sent(Stage.FINAL_NOTICE, T + 3 * DAY),)},
+        {
+            "overrides": (
+                OverrideFact(kind=OverrideKind.FREEZE, placed_at=T + 4 * DAY, expires_at=T + 5 * DAY),
+            )
+        },
+    ],
+    ids=["void", "another invoice", "refused", "never sent", "after an override"],
+)
+def test_it_sends_one_after_such_a_fall_where_the_climb_takes_no_earlier_one(
+    standard: Policy, lacking: dict[str, object]
+) -> None:
+    """Nobody waits for ever, and nobody climbs untold, because a fall was silent."""
+    climbed = (sent(Stage.PAST_DUE, T), sent(Stage.FINAL_NOTICE, T + 3 * DAY))
+    fallen = fell_silently(account(Stage.PAST_DUE, *climbed, entered=T + 6 * DAY))
+    assert not due(standard, fallen, T + 7 * DAY)
+    changed = replace(fallen, **lacking)
+    assert [one.kind for one in due(standard, changed, T + 7 * DAY)] == [NoticeKind.STAGE]
 
 
 def test_it_sends_it_anew_for_an_invoice_that_it_does_not_name(standard: Policy) -> None:

@@ -60,12 +60,20 @@ def some_account(dice: random.Random) -> AccountFacts:
         currency="EUR",
         invoices=invoices,
         overrides=tuple(some_override(dice) for _ in range(dice.randrange(0, 2))),
-        episode=dice.choice(
-            [None, EpisodeFact(started_at=began, admitted=dice.choice(list(Stage)), admitted_at=began)]
-        ),
+        episode=dice.choice([None, some_episode(dice, began)]),
         notices=notices,
         notices_void_before=dice.choice([None, None, T - 200 * HOUR]),
         disputes=dice.choice([(), (DisputeFact(amount=contested, opened_at=began),)]) if contested else (),
+    )
+
+
+def some_episode(dice: random.Random, began: datetime) -> EpisodeFact:
+    """Return an open episode at some stage."""
+    return EpisodeFact(
+        started_at=began,
+        admitted=dice.choice(list(Stage)),
+        admitted_at=began + dice.randrange(0, 200) * HOUR,
+        fell_silently=dice.random() < 0.3,
     )
 
 
