@@ -14,14 +14,14 @@ import argparse
 import asyncio
 import hashlib
 import hmac
+import itertools
 import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,22 +152,30 @@ async def script_of(url: str, token: str, body: dict[str, Any]) -> dict[str, Any
     return {"statements": statements, "answer": answer}
 
 
-def _same(sent: bytes, _: int) -> bytes:
-    return sent
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A server, by its port and its process, and what it is asked: `make` returns the request of a number."""
+
+    at: tuple[int, int]
+    make: Callable[[int], bytes]
 
 
-async def in_turn(many: int, *servers: tuple[tuple[int, int], bytes]) -> list[Run]:
-    """Load servers one after the other, several times; return the cheapest run of each.
+async def in_turn(many: int, *servers: Asked, cost: Callable[[Run], float]) -> list[Run]:
+    """Load servers one after the other, several times; return the run of each that cost least.
 
     Whatever else the machine does makes a run dearer and never cheaper, and seldom falls on both alike.
     """
+    numbers = itertools.count(1)
 
     async def loaded(times: int) -> list[Run]:
-        return [await load(*at, times, partial(_same, sent)) for at, sent in servers]
+        return [
+            await load(*one.at, [one.make(number) for number in itertools.islice(numbers, times)])
+            for one in servers
+        ]
 
     await loaded(max(many // 10, 8))
     runs = [await loaded(many) for _ in range(ROUNDS)]
-    return [min(of_one, key=lambda run: run.each) for of_one in zip(*runs, strict=True)]
+    return [min(of_one, key=cost) for of_one in zip(*runs, strict=True)]
 
 
 async def compare_queries(url: str, name: str, token: str, body: dict[str, Any], many: int) -> Result:
@@ -181,7 +189,12 @@ async def compare_queries(url: str, name: str, token: str, body: dict[str, Any],
         json.dump(script, file)
         file.flush()
         async with served("product", url) as product_at, served("plain", url, file.name) as plain_at:
-            ours, plain = await in_turn(many, (product_at, ours_sent), (plain_at, plain_sent))
+            ours, plain = await in_turn(
+                many,
+                Asked(at=product_at, make=lambda _: ours_sent),
+                Asked(at=plain_at, make=lambda _: plain_sent),
+                cost=lambda run: run.each,
+            )
     return Result(
         name=name,
         ours=ours,
@@ -209,13 +222,13 @@ async def compare_webhooks(url: str, many: int) -> Result:
     def plainly(number: int) -> bytes:
         return _event(number).replace(b"/webhooks/stripe", b"/insert", 1)
 
-    warm = max(many // 10, 8)
-    async with served("product", url) as (port, pid):
-        await load(port, pid, warm, lambda number: _event(number + many))
-        ours = await load(port, pid, many, _event)
-    async with served("plain", url) as (port, pid):
-        await load(port, pid, warm, lambda number: plainly(number + many))
-        plain = await load(port, pid, many, plainly)
+    async with served("product", url) as product_at, served("plain", url) as plain_at:
+        ours, plain = await in_turn(
+            many,
+            Asked(at=product_at, make=_event),
+            Asked(at=plain_at, make=plainly),
+            cost=lambda run: run.seconds,
+        )
     return Result(
         name="webhook_vs_insert", ours=ours, plain=plain, ratio=ours.rate / plain.rate, target=">= 0.5"
     )

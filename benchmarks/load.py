@@ -7,7 +7,7 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,18 +55,18 @@ def request(path: str, body: bytes, **headers: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-async def load(port: int, pid: int, many: int, make: Callable[[int], bytes]) -> Run:
-    """Send `many` requests, `CROWD` at a time; `make` returns the one of a number."""
-    numbers = iter(range(many))
+async def load(port: int, pid: int, requests: Sequence[bytes]) -> Run:
+    """Send each of the requests once, `CROWD` at a time."""
+    waiting = iter(requests)
     spans: list[float] = []
     errors = 0
 
     async def one() -> None:
         nonlocal errors
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for number in numbers:
+        for sent in waiting:
             begun = time.perf_counter()
-            writer.write(make(number))
+            writer.write(sent)
             good = await _answered(reader)
             spans.append(time.perf_counter() - begun)
             errors += not good
@@ -77,7 +77,7 @@ async def load(port: int, pid: int, many: int, make: Callable[[int], bytes]) -> 
     seconds = time.perf_counter() - begun
     cut = statistics.quantiles(spans, n=100) if len(spans) > 1 else spans * 99
     return Run(
-        requests=many,
+        requests=len(requests),
         errors=errors,
         seconds=seconds,
         server_seconds=max(_processor_seconds(pid) - before, 1 / _TICKS),  # finer than a tick nothing is told

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 from tortoise.connection import get_connection
-from tortoise.exceptions import IntegrityError
+from tortoise.expressions import Q
 from tortoise.functions import Count, Min
 from tortoise.transactions import in_transaction
 
-from billing.models import Account, EventState, StripeEvent
+from billing.models import Account, EventState, StripeEvent, StripeMirror
 
 MIRROR_ROW = 1
 """The id of the only row of `stripe_mirror`, which the migrations make."""
@@ -48,9 +49,16 @@ _LONGEST_ID = 64
 _COARSE = timedelta(seconds=5)
 """How exactly it is kept when the last webhook arrived."""
 
-_ARRIVED_POSTGRES = """UPDATE stripe_mirror SET last_webhook_at = $1
-    WHERE id = 1 AND (last_webhook_at IS NULL OR last_webhook_at < $2)"""
-_ARRIVED_SQLITE = _ARRIVED_POSTGRES.replace("$1", "?").replace("$2", "?")
+_NAMES = (
+    "event_id", "type", "api_version", "created_at", "object_type", "object_id", "stripe_customer_id", "payload",
+    "source", "received_at", "next_attempt_at", "state", "processed_at", "attempts",
+)  # fmt: skip
+
+_KEEP = f"""INSERT INTO stripe_event ({", ".join(_NAMES)})
+    VALUES ({", ".join(f"${number}" for number in range(1, len(_NAMES) + 1))})
+    ON CONFLICT (event_id) DO NOTHING
+    RETURNING (SELECT last_webhook_at FROM stripe_mirror WHERE id = {MIRROR_ROW}) AS last_webhook_at"""  # noqa: S608 - our own names
+_KEEP_SQLITE = re.sub(r"\$\d+", "?", _KEEP)
 
 _CHUNK = 5_000
 
@@ -86,25 +94,16 @@ async def store(event: Mapping[str, Any], *, source: str, now: datetime) -> bool
     if source == "sweep" and await StripeEvent.exists(event_id=columns["event_id"]):
         return False  # as nearly everything that a sweep finds
     state = EventState.PENDING if subject_kind(columns["type"]) else EventState.IGNORED
-    processed_at = None if state is EventState.PENDING else now
-    try:
-        # Alone, in a transaction of its own: Stripe waits for it, and whatever else is noted may come later.
-        await StripeEvent.create(
-            **columns,
-            source=source,
-            received_at=now,
-            next_attempt_at=now,
-            state=state,
-            processed_at=processed_at,
-        )
-    except IntegrityError:
-        if not await StripeEvent.exists(event_id=columns["event_id"]):
-            raise
-        await _note_delivery(columns["event_id"], source, now)
-        return False
+    at = now.astimezone(UTC)
+    columns |= {"source": source, "received_at": at, "next_attempt_at": at, "attempts": 0}
+    columns |= {"state": state.value, "processed_at": None if state is EventState.PENDING else at}
+    kept = await _kept(columns)
     if source == "webhook":
-        await _webhook_arrived(now)
-    return True
+        if kept is None:
+            await _note_delivery(columns["event_id"], at)
+        else:
+            await _webhook_arrived(at, before=kept["last_webhook_at"])
+    return kept is not None
 
 
 async def pending_for_accounts(account_ids: Iterable[int], *, now: datetime) -> dict[int, Pending]:
@@ -166,21 +165,31 @@ async def _pending(account_ids: Sequence[int], now: datetime) -> dict[int, Pendi
     return found
 
 
-async def _note_delivery(event_id: str, source: str, now: datetime) -> None:
-    if source != "webhook":
-        return
+async def _note_delivery(event_id: str, now: datetime) -> None:
     async with in_transaction():
         if await StripeEvent.filter(event_id=event_id, source="sweep").update(source="webhook"):
             await _webhook_arrived(now)
 
 
-async def _webhook_arrived(now: datetime) -> None:
-    # Not with every event: they would all wait for this one row, each until the one before it is on the disk.
-    # Without the ORM, which would take longer to write this statement than the database takes to see that it is idle.
+async def _kept(columns: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Insert the row unless it is there; return when the last webhook before it arrived, null for one that was there.
+
+    One statement in a transaction of its own: Stripe waits for it, and whatever else is noted may come later. Without
+    the ORM, which would take longer to write it than the database takes to keep the row.
+    """
     connection = get_connection("default")
     sqlite = connection.capabilities.dialect == "sqlite"
-    at = now.astimezone(UTC)
-    await connection.execute_query(_ARRIVED_SQLITE if sqlite else _ARRIVED_POSTGRES, [at, at - _COARSE])
+    statement = _KEEP_SQLITE if sqlite else _KEEP
+    rows = await connection.execute_query_dict(statement, [columns[name] for name in _NAMES])
+    return rows[0] if rows else None
+
+
+async def _webhook_arrived(now: datetime, *, before: datetime | str | None = None) -> None:
+    # Not with every event: they would all wait for this one row, each until the one before it is on the disk.
+    last = datetime.fromisoformat(before) if isinstance(before, str) else before  # a text is SQLite's
+    if last is None or last < now - _COARSE:
+        stale = Q(last_webhook_at=None) | Q(last_webhook_at__lt=now - _COARSE)
+        await StripeMirror.filter(stale, id=MIRROR_ROW).update(last_webhook_at=now)
 
 
 def _columns(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +210,7 @@ def _columns(event: Mapping[str, Any]) -> dict[str, Any]:
         "object_type": subject_kind(kind),
         "object_id": object_id,
         "stripe_customer_id": customer,
-        "payload": _storable(event),
+        "payload": _payload(event),
     }
 
 
@@ -223,12 +232,23 @@ def _reference(value: object) -> str | None:
     return str(found) if usable else None
 
 
+def _payload(event: Mapping[str, Any]) -> str:
+    try:
+        return orjson.dumps(_storable(event)).decode()
+    except (RecursionError, orjson.JSONEncodeError):
+        raise UnstorableError("data is nested too deeply") from None
+
+
 def _storable(value: Any) -> Any:
     """The same JSON without secrets, and without what PostgreSQL's JSON cannot hold.
 
     That is NUL, lone surrogates, huge and non-finite numbers.
     """
+    if value is None or isinstance(value, bool):
+        return value
     if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return value
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
     if isinstance(value, Mapping):
         kept = {key: None if key in _SECRET else item for key, item in value.items()}

@@ -71,6 +71,31 @@ async def test_it_keeps_what_postgresql_cannot(database: str, clock: Any) -> Non
     assert kept["note"] == "a\N{REPLACEMENT CHARACTER}b"
 
 
+async def test_it_notes_now_and_then_that_webhooks_arrive(database: str, clock: Any) -> None:
+    """Each note is a write of the same row, for which all others would wait; and it never goes back."""
+    first = clock.now()
+    for number, (seconds, noted) in enumerate([(0, 0), (4, 0), (5, 0), (6, 6), (3, 6), (10, 6), (12, 12)]):
+        at = first + timedelta(seconds=seconds)
+        assert await store(an_event(number), source="webhook", now=at)
+        assert (await StripeMirror.get(id=1)).last_webhook_at == first + timedelta(seconds=noted)
+    assert await store(an_event(99), source="sweep", now=first + timedelta(hours=1))
+    assert (await StripeMirror.get(id=1)).last_webhook_at == first + timedelta(seconds=12)
+
+
+@pytest.mark.parametrize("levels", [200, 300, 900])
+async def test_it_refuses_what_is_nested_too_deeply(sqlite_database: str, clock: Any, levels: int) -> None:
+    """Whole or not at all, and with a reason."""
+    about: dict[str, Any] = {}
+    for _ in range(levels):
+        about = {"in": about}
+    if levels == 200:
+        assert await store(an_event(data={"object": about}), source="webhook", now=clock.now())
+    else:
+        with pytest.raises(UnstorableError, match="nested"):
+            await store(an_event(data={"object": about}), source="webhook", now=clock.now())
+    assert await StripeEvent.all().count() == (levels == 200)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
