@@ -52,11 +52,11 @@ _STATEMENTS = (
        FROM account a, LATERAL generate_series(1, 1 + (a.id % 5 = 0)::int) m,
         LATERAL (SELECT $1::timestamptz + (m - 1) * interval '9 days'
          + CASE WHEN a.id % 2 = 0 THEN -1 ELSE 1 END * (a.id * 7919 % 2505600) * interval '1 second' AS at) x""",
-    """INSERT INTO episode (account_id, started_at, admitted, admitted_at, shielded_for)
+    """INSERT INTO episode (account_id, started_at, admitted, admitted_at, shielded_for, fell_silently)
        SELECT account_id, overdue_at + (account_id % 60007) * interval '1 millisecond',
         CASE WHEN overdue_at < $1::timestamptz - interval '6 days' THEN 'SUSPENDED'
         WHEN overdue_at < $1::timestamptz - interval '3 days' THEN 'FINAL_NOTICE' ELSE 'PAST_DUE' END,
-        overdue_at + (account_id % 60007) * interval '1 millisecond', 0
+        overdue_at + (account_id % 60007) * interval '1 millisecond', 0, false
        FROM invoice WHERE overdue_at <= $1::timestamptz AND number LIKE '%-1'""",
     """INSERT INTO notice (account_id, episode_id, channel, template, stage, invoice_ids, server_ids, recipient,
         subject, body, dedupe_key, state, attempts, created_at, next_attempt_at, delivered_at)

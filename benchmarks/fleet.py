@@ -51,8 +51,8 @@ _STATEMENTS = (
        FROM account a, LATERAL generate_series(1, CASE WHEN a.id = 1 THEN 12 ELSE $2::int END) m,
         LATERAL (SELECT m = 1 AND a.id % 20 = 1 AS open,
          $1::timestamptz - interval '20 days' - m * interval '30 days' AS at) x""",
-    """INSERT INTO episode (account_id, started_at, admitted, admitted_at, shielded_for)
-       SELECT id, at, 'PAST_DUE', at, 0
+    """INSERT INTO episode (account_id, started_at, admitted, admitted_at, shielded_for, fell_silently)
+       SELECT id, at, 'PAST_DUE', at, 0, false
        FROM account, LATERAL (SELECT $1::timestamptz - interval '30 days' AS at) x WHERE id % 20 = 1""",
     """INSERT INTO hold (server_id, cause, stops_server, locks_backups, locks_account, reason, placed_by, since)
        SELECT id, 'CUSTOMER', true, false, false, 'switched off', 'customer:x', $1::timestamptz - interval '3 days'

@@ -6,7 +6,6 @@ from benchmarks.ahead import run
 
 
 @pytest.mark.postgres
-@pytest.mark.nightly
 async def test_it_walks_everybody_ahead(capsys: pytest.CaptureFixture[str]) -> None:
     """Each of them changes its stage within the month."""
     result = await run(200, 30)
