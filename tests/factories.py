@@ -8,7 +8,7 @@ from tortoise.transactions import in_transaction
 
 from billing import usage
 from billing.clock import Clock
-from billing.models import Account, Dispute, Episode, Invoice, Notice, Override, StripeEvent
+from billing.models import Account, Dispute, Episode, Invoice, Notice, Override, StripeEvent, Subscription
 from billing.money_models import Card, Charge
 from billing.rules.terms import HoldCause, InvoiceOrigin, InvoiceStatus, NoticeState, OverrideKind, Stage
 from reconciler.models import Hold, Observation, Server, Step
@@ -166,6 +166,27 @@ class Factory:
                 created_at=since, delivered_at=since + timedelta(minutes=1),
             )  # fmt: skip
         return invoice
+
+    async def uncovered(self, server: Server) -> Subscription:
+        """The ended subscription of a server that is suspended for that alone; all of it ten days ago."""
+        ended = self._clock.now() - timedelta(days=10)
+        covered_by = f"sub_{server.id}"
+        await Server.filter(id=server.id).update(
+            stripe_subscription_id=covered_by, joined_at=ended - timedelta(days=30)
+        )
+        account = await Account.get(id=server.account_id)
+        found = await Subscription.create(
+            account=account, stripe_subscription_id=covered_by, status="canceled",
+            current_period_end=ended, ended_at=ended, fetched_at=self._clock.now(),
+        )  # fmt: skip
+        episode = await self.episode(
+            account, server_id=server.id, started_at=ended, admitted=Stage.SUSPENDED, admitted_at=ended
+        )
+        await self.notice(
+            account, stage=Stage.SUSPENDED, episode_id=episode.id, server_ids=[server.id], created_at=ended,
+            state=NoticeState.DELIVERED, delivered_at=ended,
+        )  # fmt: skip
+        return found
 
     async def furnished(self) -> Server:
         """A held server, whose account has one of most things that a customer can see."""

@@ -1,6 +1,6 @@
-"""Bulk loaders about the machinery: what is under way on servers, and what the last plan holds back.
+"""Bulk loaders about the machinery: what is under way on servers, what holds them, and what the last plan holds back.
 
-Owns two questions that every explanation asks, in one statement each for all of a page.
+Owns the questions that explanations and announcements ask, in one statement each for all of a page.
 """
 
 from collections import defaultdict
@@ -11,8 +11,10 @@ from typing import Any
 from tortoise.expressions import Q
 
 from api.graphql.bulk import Bulk
+from reconciler import server_groups
 from reconciler.models import PlanSnapshot, Step
 from reconciler.rules.terms import StepState
+from reconciler.server_groups import ServerGroup
 
 
 class MachineryLoaders:
@@ -29,6 +31,12 @@ class MachineryLoaders:
         rows = await Step.filter(under_way | failed, server_id__in=keys).order_by("id")
         latest = {row.server_id: row for row in rows}
         return [latest.get(key) for key in keys]
+
+    @Bulk
+    async def server_groups(self, keys: list[int]) -> list[Sequence[ServerGroup]]:
+        """The live servers of an account in groups of which the same is so; by account id."""
+        found = await server_groups.read(keys)
+        return [found[key] for key in keys]
 
     @Bulk
     async def held_back(self, keys: list[int]) -> list[Sequence[Mapping[str, Any]]]:

@@ -18,6 +18,7 @@ from api.graphql.policies import in_order
 from api.graphql.scalars import Money
 from api.graphql.words import words_about
 from billing.rules import ladder
+from billing.rules.announced_servers import NO_SERVERS
 from billing.rules.announcements import AnnouncedStanding, announcement
 from billing.rules.announcements import Announcement as Said
 from billing.rules.money import Money as Amount
@@ -26,6 +27,7 @@ from billing.rules.terms import OverrideKind
 from billing.rules.words import Phrase, phrase
 from billing.words import Words
 from reconciler.rules.terms import Mode
+from reconciler.server_groups import counts
 from reconciler.subjects import Subject
 
 
@@ -153,7 +155,12 @@ async def announcement_of(context: Context, account_id: int) -> Announcement | N
     worst = max(uncovered, key=lambda one: one.standing.rank, default=None)
     debt = subject.eligibility.debt
     following = next_of(context, subject)
-    trouble, money = await money_trouble_of(context, subject)
+    servers, trouble, money = NO_SERVERS, None, None
+    if worst is None and subject.standing is Stage.CURRENT:
+        trouble, money = await money_trouble_of(context, subject)
+    else:  # only these announcements speak of single servers
+        groups = await context.machinery.server_groups.load(account_id)
+        servers = counts(groups, subjects, context.now)
     said = announcement(
         AnnouncedStanding(
             stage=subject.standing,
@@ -162,6 +169,7 @@ async def announcement_of(context: Context, account_id: int) -> Announcement | N
             debt=Amount(debt.amount, debt.currency) if debt is not None else None,
             next=subject.eligibility.next if following is not None else None,
             next_effects=subject.policy.effects_at(following.stage) if following is not None else frozenset(),
+            servers=servers,
             uncovered=len(uncovered),
             uncovered_stage=worst.standing if worst is not None else Stage.CURRENT,
             uncovered_since=worst.episode.admitted_at if worst is not None and worst.episode else None,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from billing.rules.announced_servers import NO_SERVERS, AnnouncedServers, exceptions_told, stops_told
 from billing.rules.climb import NextStage
 from billing.rules.funds import MoneyTrouble
 from billing.rules.money import Money
@@ -50,6 +51,8 @@ class AnnouncedStanding:
     next: NextStage | None = None
     #: What the next stage does.
     next_effects: frozenset[Effect] = frozenset()
+    #: What is so of its servers; not asked about where there is only something to say of money.
+    servers: AnnouncedServers = NO_SERVERS
     #: How many servers stand on the ladder alone because their subscription ended, the highest of their stages, since
     #: when, and what that stage does to them.
     uncovered: int = 0
@@ -74,37 +77,33 @@ class _Kind:
 
 
 _OF_STAGE = {
-    Stage.PAST_DUE: (
-        _Kind(code="PAYMENT_OVERDUE", severity=Severity.WARNING, title=phrase("A payment is overdue")),
-        phrase("Please pay it, and this is settled."),
+    Stage.PAST_DUE: _Kind(
+        code="PAYMENT_OVERDUE", severity=Severity.WARNING, title=phrase("A payment is overdue")
     ),
-    Stage.FINAL_NOTICE: (
-        _Kind(code="FINAL_NOTICE", severity=Severity.WARNING, title=phrase("Final notice: please pay now")),
-        phrase("This is the last notice before your servers are stopped."),
+    Stage.FINAL_NOTICE: _Kind(
+        code="FINAL_NOTICE", severity=Severity.WARNING, title=phrase("Final notice: please pay now")
     ),
-    Stage.SUSPENDED: (
-        _Kind(code="SUSPENDED", severity=Severity.CRITICAL, title=phrase("Your account is suspended")),
-        phrase("Nothing is deleted, and everything comes back by itself when you pay."),
+    Stage.SUSPENDED: _Kind(
+        code="SUSPENDED", severity=Severity.CRITICAL, title=phrase("Your account is suspended")
     ),
-    Stage.RETAINED: (
-        _Kind(
-            code="RETAINED",
-            severity=Severity.CRITICAL,
-            title=phrase("Your account is suspended; your data is kept"),
-        ),
-        phrase("We keep your data, and everything comes back by itself when you pay."),
+    Stage.RETAINED: _Kind(
+        code="RETAINED",
+        severity=Severity.CRITICAL,
+        title=phrase("Your account is suspended; your data is kept"),
     ),
-    Stage.DECOMMISSION_REVIEW: (
-        _Kind(
-            code="DECOMMISSION_REVIEW",
-            severity=Severity.CRITICAL,
-            title=phrase("Final warning about your servers"),
-        ),
-        phrase(
-            "Our staff now looks at whether your servers can be kept. Your payment ends that at once;"
-            " if you cannot pay, write to us."
-        ),
+    Stage.DECOMMISSION_REVIEW: _Kind(
+        code="DECOMMISSION_REVIEW",
+        severity=Severity.CRITICAL,
+        title=phrase("Final warning about your servers"),
     ),
+}
+_COMES_BACK = {
+    Stage.SUSPENDED: phrase("Nothing is deleted, and everything comes back by itself when you pay."),
+    Stage.RETAINED: phrase("We keep your data, and everything comes back by itself when you pay."),
+}
+_ALL_ELSE_COMES_BACK = {
+    Stage.SUSPENDED: phrase("Nothing is deleted, and everything else comes back by itself when you pay."),
+    Stage.RETAINED: phrase("We keep your data, and everything else comes back by itself when you pay."),
 }
 _ENDED = _Kind(
     code="SUBSCRIPTION_ENDED",
@@ -131,15 +130,11 @@ _ACTIONS = {
     AnnouncementAction.ADD_MONEY: phrase("Add money or a card"),
     AnnouncementAction.ADD_CARD: phrase("Add a card"),
 }
-_EFFECTS = {
-    Effect.LOCK_BACKUPS: phrase("Your backups are kept and locked."),
-    Effect.STOP_SERVERS: phrase("Your servers are stopped."),
-    Effect.LOCK_ACCOUNT: phrase("Changes to the account are closed; paying is always possible."),
-}
+_LOCKED = phrase("Your backups are kept and locked.")
+_CLOSED = phrase("Changes to the account are closed; paying is always possible.")
 _MAKING_OPEN = phrase(
     "Your backups are kept; you can make and export some, but neither restore nor delete any."
 )
-_UNRESTRICTED = phrase("Everything keeps running; new servers and changes of size wait until it is paid.")
 _WORKS_PAYING = phrase("Paying, cards, vouchers and topping up")
 _WORKS_READING = phrase("Reading and downloading your files")
 _WORKS_SERVERS = phrase("Your running servers keep running")
@@ -164,15 +159,18 @@ def announcement(standing: AnnouncedStanding, now: datetime) -> Announcement | N
 
 
 def still_works(
-    effects: frozenset[Effect], *, servers: bool = True, backups_open: bool = False
+    effects: frozenset[Effect], *, servers: bool = True, others: bool = False, backups_open: bool = False
 ) -> tuple[Phrase, ...]:
     """Return what the gates leave open under these effects, in the order of its worth.
 
-    `servers`: whether there is any; `backups_open`: whether staff lets backups of all of them be made and exported.
+    `servers`: whether there is any that a stop would reach; `others`: whether there is one that it does not reach;
+    `backups_open`: whether staff lets backups of all of them be made and exported.
     """
     works = [_WORKS_PAYING, _WORKS_READING]
     if servers and Effect.STOP_SERVERS not in effects:
         works.append(_WORKS_SERVERS)
+    elif others:
+        works.append(_WORKS_OTHERS)
     works.append(_WORKS_KEPT if effects else _WORKS_BACKUPS)
     if effects and backups_open:
         works.append(_WORKS_MAKING)
@@ -182,21 +180,69 @@ def still_works(
 
 
 def _about_stage(standing: AnnouncedStanding, now: datetime) -> Announcement:
-    (kind, what), effects, following = _OF_STAGE[standing.stage], standing.effects, standing.next
-    said = _EFFECTS | ({Effect.LOCK_BACKUPS: _MAKING_OPEN} if standing.backups_open else {})
+    kind, servers, following = _OF_STAGE[standing.stage], standing.servers, standing.next
+    if standing.stage is Stage.DECOMMISSION_REVIEW and not servers.there:
+        kind = replace(kind, title=phrase("Final warning"))
+    effects = servers.felt(standing.effects)
     # A stage that is due already is held back by the guard, and nobody hears of that.
     certain = following if following and following.waiting_for is None and following.at > now else None
+    added = servers.reachable(standing.next_effects - standing.effects)
     body = (
         *([phrase("%(amount)s is overdue.", amount=standing.debt)] if standing.debt else []),
-        *([_UNRESTRICTED] if standing.stage is Stage.PAST_DUE and not effects else []),
-        *(said[effect] for effect in Effect if effect in effects),
-        what,
-        *(_deadline(certain, standing.next_effects - effects) if certain else ()),
+        *_taken(standing, effects),
+        *_outlook(standing),
+        *(_deadline(certain, added) if certain else ()),
     )
-    found = _announcement(
-        kind, body, standing.since, works=still_works(effects, backups_open=standing.backups_open)
+    works = still_works(
+        effects,
+        servers=servers.untouched > 0,
+        others=servers.untouched > 0,
+        backups_open=standing.backups_open,
     )
+    found = _announcement(kind, body, standing.since, works=works)
     return replace(found, deadline=certain.at) if certain else found
+
+
+def _taken(standing: AnnouncedStanding, effects: frozenset[Effect]) -> Iterator[Phrase]:
+    """Yield what is restricted, of all that the stage restricts where there is something to restrict."""
+    if not effects and standing.stage.rank <= Stage.FINAL_NOTICE.rank:
+        yield (
+            phrase(
+                "Your servers and backups go on as before. Only new servers and changes of size wait until the"
+                " payment has arrived."
+            )
+            if standing.servers.there
+            else phrase("Only new servers wait until the payment has arrived.")
+        )
+    if Effect.LOCK_BACKUPS in effects:
+        yield _MAKING_OPEN if standing.backups_open else _LOCKED
+    if Effect.STOP_SERVERS in effects:
+        yield from stops_told(standing.servers)
+    if Effect.LOCK_ACCOUNT in effects:
+        yield _CLOSED
+
+
+def _outlook(standing: AnnouncedStanding) -> Iterator[Phrase]:
+    """Yield what a payment changes at this stage; where something comes back, first what does not."""
+    servers, stage = standing.servers, standing.stage
+    if stage is Stage.FINAL_NOTICE:
+        last = phrase("This is the last notice before your servers are stopped.")
+        yield last if servers.reached else phrase("This is our final notice.")
+    elif stage is Stage.DECOMMISSION_REVIEW:
+        looked_at = phrase(
+            "Our staff now looks at whether your servers can be kept. Your payment ends that at once;"
+            " if you cannot pay, write to us."
+        )
+        alone = phrase(
+            "Our staff now looks into it. Your payment ends that at once; if you cannot pay, write to us."
+        )
+        yield looked_at if servers.there else alone
+    elif stage in _COMES_BACK:
+        exceptions = tuple(exceptions_told(servers))
+        yield from exceptions
+        yield (_ALL_ELSE_COMES_BACK if exceptions else _COMES_BACK)[stage]
+    else:
+        yield phrase("Please pay it, and this is settled.")
 
 
 def _deadline(following: NextStage, added: frozenset[Effect]) -> Iterator[Phrase]:
@@ -225,39 +271,44 @@ def _deadline(following: NextStage, added: frozenset[Effect]) -> Iterator[Phrase
 
 
 def _about_uncovered(standing: AnnouncedStanding) -> Announcement:
-    effects, number = standing.uncovered_effects, standing.uncovered
-    stopped, locked = Effect.STOP_SERVERS in effects, Effect.LOCK_BACKUPS in effects
-    if stopped:
-        what = counted(
+    servers = standing.servers
+    effects = servers.felt(standing.uncovered_effects - {Effect.LOCK_ACCOUNT})
+    exceptions = tuple(exceptions_told(replace(servers, uncovered=0)))
+    renew = phrase(
+        "Renew the subscription, or put each server on another one; then all of it comes back by itself."
+    )
+    all_else = phrase(
+        "Renew the subscription, or put each server on another one; then everything else comes back by itself."
+    )
+    body = (*_ended(standing, effects), *exceptions, all_else if exceptions else renew)
+    stopped = Effect.STOP_SERVERS in effects
+    works = still_works(effects, servers=servers.untouched > 0, others=servers.untouched > 0)
+    found = _announcement(_ENDED, body, standing.uncovered_since or standing.since, works=works)
+    return replace(found, severity=Severity.CRITICAL) if stopped else found
+
+
+def _ended(standing: AnnouncedStanding, effects: frozenset[Effect]) -> Iterator[Phrase]:
+    """Yield of how many servers the subscription has ended, and what that does to them."""
+    servers, number = standing.servers, standing.uncovered
+    if servers.stopped == number:
+        yield counted(
             "The subscription of one of your servers has ended, and it is stopped.",
             "The subscriptions of %(number)s of your servers have ended; servers without one are stopped.",
             number,
         )
-    elif locked:
-        what = counted(
+    elif Effect.LOCK_BACKUPS in effects and Effect.STOP_SERVERS not in effects:
+        yield counted(
             "The subscription of one of your servers has ended, and its backups are locked.",
             "The subscriptions of %(number)s of your servers have ended; backups of servers without one are locked.",
             number,
         )
     else:
-        what = counted(
+        yield counted(
             "The subscription of one of your servers has ended.",
             "The subscriptions of %(number)s of your servers have ended.",
             number,
         )
-    renew = phrase(
-        "Renew the subscription, or put each server on another one; then all of it comes back by itself."
-    )
-    kept = _WORKS_KEPT if stopped or locked else _WORKS_BACKUPS
-    works = (
-        _WORKS_PAYING,
-        _WORKS_READING,
-        _WORKS_OTHERS if stopped else _WORKS_SERVERS,
-        kept,
-        _WORKS_ACCOUNT,
-    )
-    found = _announcement(_ENDED, (what, renew), standing.uncovered_since or standing.since, works=works)
-    return replace(found, severity=Severity.CRITICAL) if stopped else found
+        yield from stops_told(servers)
 
 
 def _about_money(standing: AnnouncedStanding, now: datetime) -> Announcement | None:

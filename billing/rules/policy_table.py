@@ -7,6 +7,7 @@ cannot say anything else than the product does.
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from billing.rules.announced_servers import AnnouncedServers
 from billing.rules.announcements import AnnouncedStanding, announcement
 from billing.rules.gates import GateHold, GateQuestion, gate
 from billing.rules.policy import Policy, StagePolicy
@@ -71,7 +72,10 @@ def _when(rung: StagePolicy) -> str:
 
 
 def _seen(rung: StagePolicy) -> str:
-    said = announcement(AnnouncedStanding(stage=rung.stage, since=_ANY, effects=rung.effects), _ANY)
+    standing = AnnouncedStanding(
+        stage=rung.stage, since=_ANY, effects=rung.effects, servers=AnnouncedServers(there=1)
+    )
+    said = announcement(standing, _ANY)
     again = f", again every {_span(rung.remind_every)}" if rung.remind_every else ""
     banner = f"banner “{english(said.title)}”; " if said else ""
     review = (

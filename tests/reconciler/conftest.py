@@ -15,7 +15,7 @@ import pytest
 
 from billing.accounts import note_fact
 from billing.clock import ManualClock
-from billing.models import Account, Invoice, Notice, Subscription
+from billing.models import Account, Invoice, Notice
 from billing.notices import known_templates
 from billing.policy_files import PolicyBook
 from billing.rules.policy import Policy
@@ -639,27 +639,7 @@ def newest() -> Any:
 
 
 @pytest.fixture
-def uncover(factory: Any, clock: ManualClock) -> Any:
-    """Lets a server's subscription have ended, and the server be suspended for that alone; returns the subscription."""
+def uncover(factory: Any) -> Any:
+    """Lets a server's subscription have ended: see `Factory.uncovered`."""
 
-    async def make(server: Server) -> Subscription:
-        ended = clock.now() - timedelta(days=10)
-        covered_by = f"sub_{server.id}"
-        await Server.filter(id=server.id).update(
-            stripe_subscription_id=covered_by, joined_at=ended - timedelta(days=30)
-        )
-        account = await Account.get(id=server.account_id)
-        found = await Subscription.create(
-            account=account, stripe_subscription_id=covered_by, status="canceled",
-            current_period_end=ended, ended_at=ended, fetched_at=clock.now(),
-        )  # fmt: skip
-        episode = await factory.episode(
-            account, server_id=server.id, started_at=ended, admitted=Stage.SUSPENDED, admitted_at=ended
-        )
-        await factory.notice(
-            account, stage=Stage.SUSPENDED, episode_id=episode.id, server_ids=[server.id], created_at=ended,
-            state=NoticeState.DELIVERED, delivered_at=ended,
-        )  # fmt: skip
-        return found
-
-    return make
+    return factory.uncovered

@@ -142,6 +142,7 @@ async def test_backups_that_staff_opened_are_not_announced_as_locked(
     """Of the whole account, as long as it lasts; one server's are not all of them."""
     account = await _owing(factory, Stage.SUSPENDED, 130)
     server = await factory.server(account)
+    await factory.hold(server)
     placed = {"placed_at": clock.now() - timedelta(days=2)}
     if on == "server":
         placed["server_id"] = server.id
@@ -151,6 +152,57 @@ async def test_backups_that_staff_opened_are_not_announced_as_locked(
     seen = (await _seen(door, account))["announcement"]
     assert ("you can make and export some" in seen["body"]) is said
     assert ("Creating and exporting backups" in seen["stillWorks"]) is said
+
+
+@pytest.mark.parametrize(
+    ("servers", "said"),
+    [
+        ([], ["Changes to the account are closed"]),
+        (["ran"], ["Your backups are kept and locked. Your server is stopped. Changes"]),
+        (
+            ["off"],
+            ["locked. Your server was off already; it stays off and cannot be started", "settled. Changes"],
+        ),
+        (["late"], ["is overdue. Changes to the account are closed"]),
+        (
+            ["ran", "off", "late", "held"],
+            [
+                "One of your servers is stopped. One of your servers was off already;",
+                "One of your servers stays restricted for another reason, which our support can tell you. Nothing",
+                "Nothing is deleted, and everything else comes back by itself when you pay.",
+            ],
+        ),
+        (
+            ["ran", "ended"],
+            [
+                "Your servers are stopped. Changes",
+                "One of your servers stays restricted until it has a subscription again. Nothing is deleted",
+                "Nothing is deleted, and everything else comes back by itself when you pay.",
+            ],
+        ),
+    ],
+    ids=" and ".join,
+)
+async def test_a_suspended_account_is_told_what_is_so_of_its_servers(
+    door: Any, factory: Any, servers: list[str], said: list[str]
+) -> None:
+    """It claims no stop of what nobody stopped, and no way back of what a payment does not bring back."""
+    account = await _owing(factory, Stage.SUSPENDED, 130)
+    for kind in servers:
+        server = await factory.server(account)
+        await factory.observation(server, power="STOPPED" if kind == "off" else "RUNNING")
+        if kind != "late":
+            await factory.hold(server)
+        if kind == "held":
+            await factory.hold(server, cause="ABUSE")
+        if kind == "ended":
+            await factory.uncovered(server)
+    seen = (await _seen(door, account))["announcement"]
+    for sentence in said:
+        assert sentence in seen["body"]
+    assert ("stopped" in seen["body"]) is bool({"ran", "ended"} & set(servers))
+    assert ("backups" in seen["body"]) is bool(set(servers) - {"late"})
+    assert ("everything comes back" in seen["body"]) is not bool({"held", "ended"} & set(servers))
 
 
 async def test_an_unpaid_uncollectible_invoice_closes_deployments(door: Any, factory: Any) -> None:
@@ -184,6 +236,19 @@ async def test_a_server_stands_alone_when_its_subscription_ended(door: Any, fact
     assert seen["standing"]["stage"] == "CURRENT"
     assert seen["announcement"]["code"] == "SUBSCRIPTION_ENDED"
     assert seen["deploy"]["allowed"] is True
+
+
+async def test_a_server_that_was_off_is_not_announced_as_stopped(door: Any, factory: Any) -> None:
+    """Its subscription has ended, and it cannot be started: that is all that became of it."""
+    account = await factory.account()
+    server = await factory.server(account)
+    await factory.uncovered(server)
+    await factory.hold(server)
+    await factory.observation(server, power="STOPPED")
+    seen = (await _seen(door, account))["announcement"]
+    assert (seen["code"], seen["severity"]) == ("SUBSCRIPTION_ENDED", "CRITICAL")
+    assert "Your server was off already; it stays off and cannot be started" in seen["body"]
+    assert "stopped" not in seen["body"]
 
 
 async def test_a_policy_is_told_as_it_was_written(door: Any, factory: Any) -> None:

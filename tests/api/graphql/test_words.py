@@ -11,6 +11,7 @@ from billing.models import Account
 from billing.money_models import ChargeState
 from billing.rules.terms import HoldCause, NoticeState, Stage
 from reconciler.models import Server
+from reconciler.rules.terms import Power
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
 
@@ -28,7 +29,10 @@ GATES = """query($id: String!) { account(externalId: $id) {
 
 @pytest.fixture
 async def suspended(factory: Any, clock: Any) -> Account:
-    """A suspended account in Vienna with a server that its owner's abuse holds, and a payment to confirm."""
+    """A suspended account in Vienna with a payment to confirm.
+
+    Of its servers, its owner's abuse holds the first, one is stopped for the debt, and two were off already.
+    """
     account: Account = await factory.account(locale="de-AT", time_zone="Europe/Vienna")
     since = clock.now() - timedelta(hours=130)
     invoice = await factory.invoice(account, overdue_at=since, total=1234560, amount_due=1234560)
@@ -41,6 +45,10 @@ async def suspended(factory: Any, clock: Any) -> Account:
     )  # fmt: skip
     server = await factory.server(account)
     await factory.hold(server, cause=HoldCause.ABUSE, reason="a report")
+    for power in (Power.RUNNING, Power.STOPPED, Power.STOPPED):
+        delinquent = await factory.server(account)
+        await factory.hold(delinquent)
+        await factory.observation(delinquent, power=power)
     card = await factory.card(account)
     await factory.charge(card, state=ChargeState.REQUIRES_ACTION, amount=500, stripe_payment_intent_id="pi_1")
     return account
@@ -61,8 +69,11 @@ async def test_a_customer_reads_the_language_of_the_account(door: Any, suspended
         "code": "SUSPENDED",
         "title": "Ihr Konto ist gesperrt",
         "body": "Es sind € 12.345,60 überfällig. Ihre Backups bleiben erhalten und sind gesperrt. "
-        "Ihre Server sind angehalten. Änderungen am Konto sind gesperrt; zahlen können Sie jederzeit. "
-        "Nichts wird gelöscht, und mit Ihrer Zahlung kommt alles von selbst zurück.",
+        "Einer Ihrer Server ist angehalten. 2 Ihrer Server waren schon aus; sie bleiben aus und können nicht "
+        "gestartet werden, bis die Sache erledigt ist. "
+        "Änderungen am Konto sind gesperrt; zahlen können Sie jederzeit. Einer Ihrer Server bleibt "
+        "aus einem anderen Grund eingeschränkt, den Ihnen unser Support nennen kann. "
+        "Nichts wird gelöscht, und mit Ihrer Zahlung kommt alles andere von selbst zurück.",
         "action": "PAY",
         "actionLabel": "Jetzt zahlen",
         "stillWorks": [
@@ -148,7 +159,8 @@ async def test_a_refusal_is_in_the_callers_language(door: Any, suspended: Accoun
             "path": ["input", "code"],
         }
     ]
-    server = await Server.get(account_id=suspended.id)
+    server = await Server.filter(account_id=suspended.id).order_by("id").first()
+    assert server is not None
     power = """mutation($id: ID!) { serverPowerSet(input: {serverId: $id, power: RUNNING}) {
       errors { code message gate { code message } } } }"""
     data = await door.data(Role.CUSTOMER, power, {"id": ids.global_id("Server", server.id)}, account=own)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from billing.rules.announced_servers import AnnouncedServers
 from billing.rules.announcements import AnnouncedStanding, Announcement, announcement
 from billing.rules.climb import NextStage
 from billing.rules.funds import MoneyTrouble, Outlook
@@ -19,8 +20,26 @@ T = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LATER = T + timedelta(days=2)
 
 
-def shown(policy: Policy, stage: Stage, following: NextStage | None = None) -> Announcement:
-    """Return the announcement at a stage of a policy."""
+def all_alike(effects: frozenset[Effect], number: int = 2) -> AnnouncedServers:
+    """Return so many servers that ran, and to which a stage does what it does."""
+    stops, locks = Effect.STOP_SERVERS in effects, Effect.LOCK_BACKUPS in effects
+    return AnnouncedServers(
+        there=number,
+        reached=number,
+        untouched=0 if stops else number,
+        stopped=number if stops else 0,
+        locked=number if locks else 0,
+    )
+
+
+def shown(
+    policy: Policy,
+    stage: Stage,
+    following: NextStage | None = None,
+    *,
+    servers: AnnouncedServers | None = None,
+) -> Announcement:
+    """Return the announcement at a stage of a policy, to which all servers stand alike unless told otherwise."""
     standing = AnnouncedStanding(
         stage=stage,
         since=T,
@@ -28,6 +47,7 @@ def shown(policy: Policy, stage: Stage, following: NextStage | None = None) -> A
         debt=Money(1250, "EUR"),
         next=following,
         next_effects=policy.effects_at(following.stage) if following else frozenset(),
+        servers=servers or all_alike(policy.effects_at(stage)),
     )
     found = announcement(standing, T)
     assert found is not None
@@ -62,9 +82,8 @@ def test_it_announces_every_stage(standard: Policy, stage: Stage, code: str, sev
 
 def test_it_calls_no_backups_locked_that_staff_lets_be_made(standard: Policy) -> None:
     """What is open is among what works, and what stays locked is said."""
-    locked = AnnouncedStanding(
-        stage=Stage.FINAL_NOTICE, since=T, effects=standard.effects_at(Stage.FINAL_NOTICE)
-    )
+    effects = standard.effects_at(Stage.FINAL_NOTICE)
+    locked = AnnouncedStanding(stage=Stage.FINAL_NOTICE, since=T, effects=effects, servers=all_alike(effects))
     opened = announcement(replace(locked, backups_open=True), T)
     assert opened is not None
     assert "you can make and export some, but neither restore nor delete any." in words(opened)
@@ -156,7 +175,8 @@ def test_it_announces_servers_whose_subscription_ended(
         uncovered=2,
         uncovered_stage=stage,
         uncovered_since=T,
-        uncovered_effects=effects,
+        uncovered_effects=effects | {Effect.LOCK_ACCOUNT},
+        servers=all_alike(effects),
     )
     found = announcement(standing, T)
     assert found is not None
@@ -164,9 +184,140 @@ def test_it_announces_servers_whose_subscription_ended(
     assert said in words(found)
     assert ("Your running servers keep running" in words(found)) is (severity is Severity.WARNING)
     assert found.action is AnnouncementAction.RENEW
-    one = announcement(replace(standing, uncovered=1), T)
+    assert "Changing your account and your servers' files" in words(found)
+    one = announcement(replace(standing, uncovered=1, servers=all_alike(effects, 1)), T)
     assert one is not None
     assert words(one).count("of one of your servers has ended") == 1
+
+
+def test_it_claims_no_stop_of_an_uncovered_server_that_was_off_or_is_held() -> None:
+    """It cannot be started, or it stays restricted for another reason: neither was stopped by us."""
+    effects = frozenset({Effect.LOCK_BACKUPS, Effect.STOP_SERVERS})
+    standing = AnnouncedStanding(
+        stage=Stage.CURRENT, since=T, uncovered=1, uncovered_stage=Stage.SUSPENDED, uncovered_effects=effects,
+        servers=AnnouncedServers(there=2, untouched=1, reached=1, off=1, locked=1, uncovered=1),
+    )  # fmt: skip
+    off = announcement(standing, T)
+    assert off is not None
+    assert [english(one) for one in off.body] == [
+        "The subscription of one of your servers has ended.",
+        "One of your servers was off already; it stays off and cannot be started until this is settled.",
+        "Renew the subscription, or put each server on another one; then all of it comes back by itself.",
+    ]
+    assert "Your other servers keep running" in words(off)
+    held = announcement(replace(standing, servers=AnnouncedServers(there=1, reached=1, locked=1, kept=1)), T)
+    assert held is not None
+    assert [english(one) for one in held.body] == [
+        "The subscription of one of your servers has ended, and its backups are locked.",
+        "One of your servers stays restricted for another reason, which our support can tell you.",
+        "Renew the subscription, or put each server on another one; then everything else comes back by itself.",
+    ]
+    assert "keep running" not in words(held)
+
+
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.CURRENT])
+def test_it_speaks_of_no_servers_to_an_account_without_any(standard: Policy, stage: Stage) -> None:
+    """It neither claims nor announces a stop or a lock of what there is not."""
+    following = standard.above(stage)
+    found = shown(
+        standard,
+        stage,
+        NextStage(stage=following.stage, at=LATER) if following else None,
+        servers=AnnouncedServers(),
+    )
+    told = " ".join(english(one) for one in (found.title, *found.body)).lower()
+    assert "your servers" not in told
+    assert "stopped" not in told
+    assert "backups" not in told
+    assert "keep running" not in words(found)
+    assert ("Only new servers wait until the payment has arrived." in words(found)) is (
+        stage in (Stage.PAST_DUE, Stage.FINAL_NOTICE)
+    )
+
+
+def test_it_says_of_an_account_without_servers_what_is_closed(standard: Policy) -> None:
+    """Changes to the account are, and come to be."""
+    final = NextStage(stage=Stage.SUSPENDED, at=LATER)
+    found = shown(standard, Stage.FINAL_NOTICE, final, servers=AnnouncedServers())
+    assert [english(one) for one in found.body] == [
+        "12.50 EUR is overdue.",
+        "Only new servers wait until the payment has arrived.",
+        "This is our final notice.",
+        "If nothing is paid, the next step follows on 2026-11-22 12:00 UTC at the earliest.",
+        "Then changes to the account are closed, too; paying is not.",
+    ]
+    suspended = shown(standard, Stage.SUSPENDED, servers=AnnouncedServers())
+    assert [english(one) for one in suspended.body] == [
+        "12.50 EUR is overdue.",
+        "Changes to the account are closed; paying is always possible.",
+        "Nothing is deleted, and everything comes back by itself when you pay.",
+    ]
+    review = shown(standard, Stage.DECOMMISSION_REVIEW, servers=AnnouncedServers())
+    assert english(review.title) == "Final warning"
+    assert english(review.body[-1]).startswith("Our staff now looks into it.")
+
+
+@pytest.mark.parametrize(
+    ("servers", "said"),
+    [
+        (AnnouncedServers(there=1, reached=1, stopped=1), ["Your server is stopped."]),
+        (AnnouncedServers(there=2, reached=2, stopped=2), ["Your servers are stopped."]),
+        (
+            AnnouncedServers(there=2, reached=2, off=2),
+            [
+                "Your servers were off already; they stay off and cannot be started until this is settled.",
+            ],
+        ),
+        (
+            AnnouncedServers(there=1, reached=1, off=1),
+            ["Your server was off already; it stays off and cannot be started until this is settled."],
+        ),
+        (
+            AnnouncedServers(there=3, reached=3, stopped=1, off=2),
+            [
+                "One of your servers is stopped.",
+                "2 of your servers were off already; they stay off and cannot be started until this is settled.",
+            ],
+        ),
+        (
+            AnnouncedServers(there=4, reached=3, untouched=1, stopped=2, off=1),
+            [
+                "2 of your servers are stopped.",
+                "One of your servers was off already; it stays off and cannot be started until this is settled.",
+            ],
+        ),
+        (AnnouncedServers(there=3, reached=3, untouched=3), []),
+    ],
+    ids=["the only one", "all", "all off", "the only one off", "some of each", "one spared", "nobody yet"],
+)
+def test_it_says_of_servers_what_is_so(standard: Policy, servers: AnnouncedServers, said: list[str]) -> None:
+    """Stopped is what ran; what was off already is told apart, and what still runs is among what works."""
+    found = shown(standard, Stage.SUSPENDED, servers=servers)
+    assert [english(one) for one in found.body[1:-2]] == said
+    works = {english(one) for one in found.still_works}
+    assert ("Your other servers keep running" in works) is bool(said and servers.untouched)
+    assert ("Your running servers keep running" in works) is (not said)
+
+
+@pytest.mark.parametrize(
+    ("stage", "promised"),
+    [
+        (Stage.SUSPENDED, "Nothing is deleted, and everything else comes back by itself when you pay."),
+        (Stage.RETAINED, "We keep your data, and everything else comes back by itself when you pay."),
+    ],
+)
+def test_it_promises_nothing_back_that_a_payment_does_not_give_back(
+    standard: Policy, stage: Stage, promised: str
+) -> None:
+    """What somebody else holds, and what has no subscription, is named before everything else is promised."""
+    servers = AnnouncedServers(there=5, reached=5, stopped=3, locked=5, kept=2, uncovered=1)
+    found = shown(standard, stage, servers=servers)
+    assert [english(one) for one in found.body[-3:]] == [
+        "2 of your servers stay restricted for another reason, which our support can tell you.",
+        "One of your servers stays restricted until it has a subscription again.",
+        promised,
+    ]
+    assert "keep running" not in words(found)
 
 
 def test_it_lets_the_accounts_own_debt_go_first(standard: Policy) -> None:
