@@ -18,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from api.app import create_app
+from api.connections import HttpConnection, WebSocketConnection
 from api.database import open_database
 from api.graphql.operations import LARGEST_BODY
 from api.leadership import leadership
@@ -91,6 +92,8 @@ async def answering(
         server_header=False,
         forwarded_allow_ips=trusted_proxies,
         timeout_graceful_shutdown=5,
+        http=HttpConnection,
+        ws=WebSocketConnection,
         ws_max_size=LARGEST_BODY,
         ws_per_message_deflate=False,  # a small message may inflate to any size
     )

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphql import GraphQLError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.graphql.connected import Connected
@@ -132,11 +133,9 @@ class _Conversation:
             message = await _receive(self.socket)
             match message["type"]:
                 case "subscribe":
-                    self._subscribe(message, group)
+                    await self._subscribe(message, group)
                 case "complete":
-                    task = self._running.pop(str(message.get("id")), None)
-                    if task is not None:
-                        task.cancel()
+                    await self._complete(message)
                 case "ping":
                     self._count()
                     await _send(self.socket, {"type": "pong"})
@@ -152,12 +151,28 @@ class _Conversation:
         if self.operations.wait_of(self.caller.principal) is not None:
             raise _ClosedError(_TOO_MANY, "you say too much")
 
-    def _subscribe(self, message: Mapping[str, Any], group: asyncio.TaskGroup) -> None:
+    async def _complete(self, message: Mapping[str, Any]) -> None:
+        task = self._running.pop(str(message.get("id")), None)
+        if task is None:
+            self._count()
+            return
+        task.cancel()
+        # It may have been cancelled before it was counted. Nothing more is read until it can be.
+        while (wait := self.operations.wait_of(self.caller.principal)) is not None:  # noqa: ASYNC110
+            await asyncio.sleep(wait.total_seconds())
+
+    async def _subscribe(self, message: Mapping[str, Any], group: asyncio.TaskGroup) -> None:
         name = message.get("id")
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID:
             raise _ClosedError(_INVALID, "give the operation an id")
         if name in self._running:
             raise _ClosedError(_TAKEN, "this id is taken")
+        if len(self._running) >= MOST_OPERATIONS:
+            self._count()
+            told = f"finish one first; {MOST_OPERATIONS} operations may go on at once"
+            # Here and not beside the reading: whoever does not read its refusals is not read either.
+            await self._refuse(name, coded(told, LIMIT_EXCEEDED))
+            return
         task = group.create_task(self._operate(name, message.get("payload")))
         self._running[name] = task
         task.add_done_callback(lambda ended: self._ended(name, ended))
@@ -168,16 +183,12 @@ class _Conversation:
 
     async def _operate(self, name: str, payload: object) -> None:
         try:
-            if len(self._running) > MOST_OPERATIONS:
-                told = f"finish one first; {MOST_OPERATIONS} operations may go on at once"
-                raise BadRequestError(TOO_MANY, coded(told, LIMIT_EXCEEDED))
             caller = await self.operations.admit(
                 self.caller.authorization, self.caller.address, self.caller.languages
             )
             operation = read(payload)
         except BadRequestError as bad:
-            errors = failed(bad.error, words_for(self.caller.languages))["errors"]
-            await _send(self.socket, {"id": name, "type": "error", "payload": errors})
+            await self._refuse(name, bad.error)
             if (bad.error.extensions or {})["code"] == UNAUTHENTICATED:
                 raise _ClosedError(_UNAUTHORIZED, "the token has ended") from None
             return
@@ -190,6 +201,10 @@ class _Conversation:
                     return
                 await _send(self.socket, {"id": name, "type": "next", "payload": answer.told})
         await _send(self.socket, {"id": name, "type": "complete"})
+
+    async def _refuse(self, name: str, error: GraphQLError) -> None:
+        errors = failed(error, words_for(self.caller.languages))["errors"]
+        await _send(self.socket, {"id": name, "type": "error", "payload": errors})
 
     async def _watch(self) -> None:
         """End the connection soon after its token has ended, whether or not anything goes on."""
