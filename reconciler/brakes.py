@@ -62,8 +62,8 @@ async def standing(*, stripe: bool, now: datetime) -> tuple[Brake, ...]:
                 since=state.breaker_open_at,
                 said=f"the breaker is open since {_instant(state.breaker_open_at)}, {state.breaker_reason}: "
                 "climbs to larger effects wait",
-                remedy="read the plan with its whole digest (`{ plan { digest text } }`); two persons let it go on by "
-                "`breakerRelease` of that digest",
+                remedy="read the last pass's plan (`{ plan { digest text } }`); two persons let it go on by "
+                "`breakerRelease` of its digest, or of the beginning that its first line shows",
             )
         )
     return tuple(found)

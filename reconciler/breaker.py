@@ -4,6 +4,7 @@ The only writer of the breaker in `reconciler_state`, of `breaker_cover` and, wi
 awaits. How many are too many is `rules.guard`'s. It holds back climbs alone: nothing here is asked about a restore.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ AT_ONCE = timedelta(hours=1)
 PLAN_LASTS = timedelta(hours=24)
 RELEASE_LASTS = timedelta(days=7)
 
+#: A digest, or its beginning: at least eight characters, as the head line of a plan shows twelve.
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
 _ITEM = "breaker"
 _STATE = 1
 #: An account, an uncovered server of it or null, and its episode.
@@ -176,7 +179,8 @@ async def trip(reason: str, now: datetime) -> None:
 async def vote(plan_digest: str, voter: Voter, *, reason: str, rule: SecondPerson, now: datetime) -> Approval:
     """Ask to release a plan of the last 24 h, or join who asked; the breaker closes once enough persons did.
 
-    Refuses a plan that is older or unknown (`STALE_PLAN`), and a breaker that is closed (`CONFLICT`).
+    `plan_digest` may be the beginning of a digest. Refuses a plan that is older or unknown (`STALE_PLAN`), what is no
+    digest or begins those of several plans (`INVALID`), and a breaker that is closed (`CONFLICT`).
     """
 
     async def examine() -> Ask:
@@ -219,12 +223,36 @@ async def _examine(plan_digest: str, now: datetime) -> Ask:
     state = await ReconcilerState.filter(id=_STATE).select_for_update().first()
     if state is None or state.breaker_open_at is None:
         raise refusal(RefusalCode.CONFLICT, "the breaker is closed: nothing waits for a release")
+    digest = await _whole(plan_digest)
     return Ask(
         kind=ApprovalKind.BREAKER_RELEASE,
-        subject=("Plan", plan_digest),
-        what=f"release the breaker for plan {plan_digest[:12]}",
-        about=await _looked_at(plan_digest, now),
+        subject=("Plan", digest),
+        what=f"release the breaker for plan {digest[:12]}",
+        about=await _looked_at(digest, now),
     )
+
+
+async def _whole(beginning: str) -> str:
+    """Return the digest that begins so, of the plans that are kept or voted on; as it is given where none does."""
+    told = beginning.strip().lower()
+    if not _DIGEST.fullmatch(told):
+        raise refusal(
+            RefusalCode.INVALID,
+            "a plan's digest is 64 characters from 0-9 and a-f: give all, or at least the first 8",
+            "planDigest",
+        )
+    kept = await PlanSnapshot.filter(digest__startswith=told).distinct().values_list("digest")
+    voted = await Approval.filter(
+        kind=ApprovalKind.BREAKER_RELEASE, state=ApprovalState.PENDING, subject_id__startswith=told
+    ).values_list("subject_id")
+    found = {digest for (digest,) in [*kept, *voted]}
+    if len(found) > 1:
+        raise refusal(
+            RefusalCode.INVALID,
+            f"the digests of {len(found)} plans begin so: give more characters, or the whole digest",
+            "planDigest",
+        )
+    return str(next(iter(found), told))
 
 
 async def _looked_at(plan_digest: str, now: datetime) -> Mapping[str, Any]:

@@ -76,5 +76,6 @@ async def test_it_tells_all_of_them_the_strongest_first(clock: Any) -> None:
     assert [line.startswith(f"{brakes.MARK} ") for line in told] == [True] * 4
     assert "by infra:ida, we move" in told[1]
     assert told[3].endswith(
-        "(`{ plan { digest text } }`); two persons let it go on by `breakerRelease` of that digest."
+        "(`{ plan { digest text } }`); two persons let it go on by `breakerRelease` of its digest, or of the beginning "
+        "that its first line shows."
     )

@@ -311,7 +311,7 @@ async def test_refuses_a_plan_that_is_stale_or_unknown(crowd):
     assert refused.value.problems[0].code is RefusalCode.CONFLICT
     await stand.settle()
     digest = stand.last.plan.digest
-    for unknown in ("0" * 64, "x"):
+    for unknown in ("0" * 64, "0" * 12):
         with pytest.raises(RefusalError) as refused:
             await vote(stand, ANNA, unknown)
         assert refused.value.problems[0].code is RefusalCode.STALE_PLAN
@@ -326,6 +326,47 @@ async def test_refuses_a_plan_that_is_stale_or_unknown(crowd):
 
     assert refused.value.problems[0].code is RefusalCode.STALE_PLAN
     assert await is_open()
+
+
+async def test_takes_the_beginning_of_a_digest_as_its_plan_shows_it(crowd):
+    """Both votes are about the whole one, also when only a vote still knows the plan."""
+    stand = await crowd(4)
+    await stand.settle()
+    digest = stand.last.plan.digest
+    shown = (await PlanSnapshot.get(digest=digest)).text.split()[1]
+
+    waiting = await vote(stand, ANNA, f" {shown.upper()} ")
+    assert (shown, waiting.subject_id) == (digest[:12], digest)
+    await PlanSnapshot.all().delete()
+    given = await vote(stand, BEN, shown[:8])
+
+    assert (given.id, given.state, await is_open()) == (waiting.id, ApprovalState.GIVEN, False)
+    assert await BreakerCover.all().count() == 4
+
+
+@pytest.mark.parametrize(
+    ("others", "given"),
+    [(1, 12), (0, 7), (0, 0)],
+    ids=["of two plans", "too short", "no digest"],
+)
+async def test_takes_no_beginning_that_could_be_another_plans(crowd, others, given):
+    """Nobody releases a plan that was not looked at; the whole digest still names one."""
+    stand = await crowd(4)
+    await stand.settle()
+    digest = stand.last.plan.digest
+    kept = await PlanSnapshot.get(digest=digest)
+    for _ in range(others):
+        other = digest[:12] + digest[12:].translate(str.maketrans("0123456789abcdef", "123456789abcdef0"))
+        values = {"at": kept.at, "mode": kept.mode, "content": kept.content, "text": kept.text}
+        await PlanSnapshot.create(digest=other, **values)
+
+    with pytest.raises(RefusalError) as refused:
+        await vote(stand, ANNA, digest[:given] or "%" * 12)
+
+    assert [(one.code, one.path) for one in refused.value.problems] == [
+        (RefusalCode.INVALID, ("planDigest",))
+    ]
+    assert (await vote(stand, ANNA, digest)).subject_id == digest
 
 
 async def test_lets_the_second_person_join_although_the_plan_is_no_longer_kept(crowd):
