@@ -22,6 +22,7 @@ from reconciler.rules.world import (
     AccessView,
     HoldView,
     ObservedView,
+    OpenStep,
     RecordView,
     ServerView,
     SiteView,
@@ -117,8 +118,8 @@ async def _holds(server_ids: Sequence[int], now: datetime) -> Mapping[int, list[
 class _Steps:
     """What is under way, what must wait, and whose last stop was done, by server and by account and site."""
 
-    open_servers: frozenset[int]
-    open_access: frozenset[Pair]
+    open_servers: Mapping[int, OpenStep]
+    open_access: Mapping[Pair, OpenStep]
     retry_servers: Mapping[int, Mapping[StepKind, datetime]]
     retry_access: Mapping[Pair, Mapping[StepKind, datetime]]
     stopped: set[int] = field(default_factory=set)
@@ -128,8 +129,16 @@ class _Steps:
         under_way = (
             await Step.filter(state__in=[StepState.DISPATCHED, StepState.UNKNOWN])
             .order_by("id")
-            .values_list("server_id", "account_id", "site")
+            .values_list("server_id", "account_id", "site", "kind", "state", "dispatched_at")
         )
+        open_servers: dict[int, OpenStep] = {}
+        open_access: dict[Pair, OpenStep] = {}
+        for server_id, account_id, site, kind, state, since in under_way:
+            step = OpenStep(kind=kind, unknown=state is StepState.UNKNOWN, since=since)
+            if server_id is not None:
+                open_servers[server_id] = step
+            else:
+                open_access[account_id, site] = step
         retry_servers: dict[int, dict[StepKind, datetime]] = defaultdict(dict)
         retry_access: dict[Pair, dict[StepKind, datetime]] = defaultdict(dict)
         waiting = Step.filter(retry_at__gt=now).order_by("id")
@@ -139,8 +148,8 @@ class _Steps:
             of = retry_servers[server_id] if server_id else retry_access[account_id, site]
             of[kind] = retry_at
         return cls(
-            open_servers=frozenset(server_id for server_id, _, _ in under_way if server_id is not None),
-            open_access=frozenset((account, site) for server_id, account, site in under_way if not server_id),
+            open_servers=open_servers,
+            open_access=open_access,
             retry_servers=retry_servers,
             retry_access=retry_access,
         )
@@ -181,7 +190,7 @@ def _server_view(
         observed=observed,
         record=record or NOTHING_TAKEN,
         start_wanted=server.start_wanted_at is not None,
-        step_open=server.id in steps.open_servers,
+        open_step=steps.open_servers.get(server.id),
         stop_done=server.id in steps.stopped,
         retry_at=steps.retry_servers.get(server.id, {}),
     )
@@ -213,7 +222,7 @@ async def _access(
         for row in await RestorePart.filter(part="role", server_id=None, closed_at=None)
     }
     wanted = await access.wanted_closed(now) if patterns or closed else set()
-    pairs = sorted(pair for pair in (wanted ^ closed) | steps.open_access if pair[1] in patterns)
+    pairs = sorted(pair for pair in (wanted ^ closed) | steps.open_access.keys() if pair[1] in patterns)
     account_ids = {account_id for account_id, _ in pairs}
     records: dict[Pair, RecordView] = {}
     external: dict[int, str] = {}
@@ -233,7 +242,7 @@ async def _access(
                 node=_answering_node(patterns[site].node_names, sites[site]),
                 wanted_closed=(account_id, site) in wanted,
                 record=records.get((account_id, site), NOTHING_TAKEN),
-                step_open=(account_id, site) in steps.open_access,
+                open_step=steps.open_access.get((account_id, site)),
                 retry_at=steps.retry_access.get((account_id, site), {}),
             )
         )

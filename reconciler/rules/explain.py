@@ -268,8 +268,11 @@ def _owed(story: ServerStory, effects: frozenset[Effect]) -> Iterator[Reason]:
             number,
         )
         yield Reason(rule="restore.backups", said=(said,), value=str(number))
+    told = set[str]()
     for one in story.waiting:
-        if not one.kind.restricts:
+        # A reader who is not told what waits hears once that something does.
+        if not one.kind.restricts and (sentence := english(_why_it_waits(one))) not in told:
+            told.add(sentence)
             yield _waits(one)
 
 

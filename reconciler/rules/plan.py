@@ -12,7 +12,7 @@ from datetime import datetime
 from billing.rules.terms import HoldCause, Stage
 from reconciler.rules import desired as wish
 from reconciler.rules.terms import Mode, Power, StepKind, StepState
-from reconciler.rules.world import AccessView, Climb, PassedOver, ServerView, SiteView, World
+from reconciler.rules.world import AccessView, Climb, OpenStep, PassedOver, ServerView, SiteView, World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +91,14 @@ def propose(world: World) -> Plan:
     access = [step for view in world.access if (step := _access_step(view, world))]
     closing = {(step.account_id, step.site) for step in access if _about_to_close(step)}
     closing |= {
-        (view.account_id, view.site) for view in world.access if view.step_open and view.wanted_closed
+        (view.account_id, view.site) for view in world.access if view.open_step and view.wanted_closed
     }
     steps += access
     for server in world.servers:
-        step = _server_step(server, world)
-        if step is None:
-            continue
-        if step.kind.restricts and (server.account_id, server.site) in closing and step.billing:
-            step = step.hold_back("ORDER", "access is closed first")
-        steps.append(step)
+        for step in _server_steps(server, world):
+            if step.kind.restricts and (server.account_id, server.site) in closing and step.billing:
+                step = step.hold_back("ORDER", "access is closed first")  # noqa: PLW2901 - the same step, held back
+            steps.append(step)
     steps += map(_skipped, world.passed_over)
     return Plan(at=world.now, mode=world.mode, steps=tuple(sorted(steps, key=_order(world.servers))))
 
@@ -159,10 +157,10 @@ def _skipped(server: PassedOver) -> Step:
 
 
 def _access_step(view: AccessView, world: World) -> Step | None:
-    if view.step_open or view.wanted_closed == (view.record.role is not None):
+    kind = StepKind.CLOSE_ACCESS if view.wanted_closed else StepKind.OPEN_ACCESS
+    if view.wanted_closed == (view.record.role is not None) or not _is_listed(kind, view.open_step):
         return None
     account = world.accounts[view.account_id]
-    kind = StepKind.CLOSE_ACCESS if view.wanted_closed else StepKind.OPEN_ACCESS
     step = Step(
         kind=kind,
         account_id=view.account_id,
@@ -175,19 +173,36 @@ def _access_step(view: AccessView, world: World) -> Step | None:
     step = _retry_later(step, view.retry_at, world.now)
     if view.node is None:
         return step.hold_back("NODE_SILENT", f"no node of site {view.site} answers")
-    return _mode_allows(step, world)
+    return _mode_allows(_waits_for(view.open_step, step), world)
 
 
-def _server_step(server: ServerView, world: World) -> Step | None:
-    """Return the one step that is next for a server: giving back before taking, and one at a time."""
-    if server.step_open:
-        return None
+def _server_steps(server: ServerView, world: World) -> list[Step]:
+    """Return the step that is next for a server, giving back before taking, and all that is owed to it and waits."""
     candidates = [*_give_back(server), *_restrict(server)]
-    if not candidates:
-        return None
-    prepared = [_place(kind, reason, server, world) for kind, reason in candidates]
+    prepared = [
+        _place(kind, reason, server, world)
+        for kind, reason in candidates
+        if _is_listed(kind, server.open_step)
+    ]
     ready = [step for step in prepared if step.held_back_by is None]
-    return ready[0] if ready else prepared[0]
+    owed = [step for step in prepared if step.held_back_by is not None and not step.kind.restricts]
+    return [*ready[:1], *owed] or prepared[:1]
+
+
+def _is_listed(kind: StepKind, beside: OpenStep | None) -> bool:
+    """Return whether a step is listed beside one that is open: what is owed is, unless just that is being done."""
+    return beside is None or (not kind.restricts and (beside.unknown or beside.kind is not kind))
+
+
+def _waits_for(beside: OpenStep | None, step: Step) -> Step:
+    """Return the step behind the one that is open: never two at once."""
+    if beside is None:
+        return step
+    began = f"{beside.since:%Y-%m-%d %H:%M} UTC"
+    if beside.unknown:
+        told = f"how {beside.kind} of {began} ended is not known: that is read first"
+        return step.hold_back("STEP_UNKNOWN", told)
+    return step.hold_back("STEP_UNDER_WAY", f"{beside.kind} is under way since {began} and runs to its end")
 
 
 def _give_back(server: ServerView) -> list[tuple[StepKind, str]]:
@@ -236,7 +251,7 @@ def _place(kind: StepKind, reason: str, server: ServerView, world: World) -> Ste
         drift=kind is StepKind.STOP and server.stop_done and server.record.stopped_by_us,
     )
     step = _retry_later(step, server.retry_at, world.now)
-    step = _guest_allows(step, server, world.sites.get(server.site))
+    step = _waits_for(server.open_step, _guest_allows(step, server, world.sites.get(server.site)))
     return _mode_allows(step, world)
 
 

@@ -58,6 +58,15 @@ NOTHING_TAKEN = RecordView()
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpenStep:
+    """The step that is under way on a server or an access role, or whose end is not known."""
+
+    kind: StepKind
+    unknown: bool
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerView:
     """One live server, deployed to a guest."""
 
@@ -75,8 +84,8 @@ class ServerView:
     record: RecordView = NOTHING_TAKEN
     #: Whether `serverPowerSet(RUNNING)` asked for a start that no record covers.
     start_wanted: bool = False
-    #: Whether a step on it is dispatched or unknown.
-    step_open: bool = False
+    #: The step on it that is dispatched or unknown; no other one comes beside it.
+    open_step: OpenStep | None = None
     #: Whether the last stop of it was done: a running guest is then drift and not an unfinished stop.
     stop_done: bool = False
     #: No step of this kind before this instant (back-off after a refusal or failure).
@@ -94,7 +103,7 @@ class AccessView:
     node: str | None
     wanted_closed: bool
     record: RecordView = NOTHING_TAKEN
-    step_open: bool = False
+    open_step: OpenStep | None = None
     retry_at: Mapping[StepKind, datetime] = field(default_factory=dict)
 
 

@@ -9,6 +9,7 @@ from reconciler import restore_record, world
 from reconciler.models import Hold, Observation, Server
 from reconciler.restore_record import Owner
 from reconciler.rules.terms import Lane, Power, StepKind, StepState
+from reconciler.rules.world import OpenStep
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 TAKEN = [("power", "", "RUNNING"), ("backups", "", "open")]
@@ -97,7 +98,9 @@ async def test_shows_access_while_a_step_on_it_is_open(lite, server_of, factory,
 
     fleet = await world.load(lite.actions.inventory, clock.now())
 
-    assert [(view.step_open, view.wanted_closed) for view in fleet.access] == [(True, True)]
+    assert [(view.open_step, view.wanted_closed) for view in fleet.access] == [
+        (OpenStep(kind=StepKind.CLOSE_ACCESS, unknown=False, since=clock.now()), True)
+    ]
 
 
 async def test_leaves_access_alone_where_no_pool_can_be_called_by_the_account(lite, debtor, factory):
@@ -123,7 +126,8 @@ async def test_tells_what_is_under_way_and_what_waits(lite, server_of, factory, 
 
     (view,) = (await world.load(lite.actions.inventory, clock.now())).servers
 
-    assert (view.step_open, view.stop_done) == (True, True)
+    assert view.open_step == OpenStep(kind=StepKind.UNLOCK_BACKUPS, unknown=True, since=clock.now())
+    assert view.stop_done
     assert dict(view.retry_at) == {StepKind.LOCK_BACKUPS: later}
 
 

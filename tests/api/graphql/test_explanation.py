@@ -216,6 +216,14 @@ async def paid(case: Case) -> None:
     await case.waits("START", "NODE_SILENT", "node node1 does not answer")
 
 
+async def paid_for_all(case: Case) -> None:
+    """The same, and its backups wait as well."""
+    await case.suspended()
+    await case.pays()
+    for kind in ("UNLOCK_BACKUPS", "START"):
+        await case.waits(kind, "NODE_SILENT", "node node1 does not answer")
+
+
 async def paid_but_abused(case: Case) -> None:
     """The money came, and an abuse hold stays."""
     await case.suspended()
@@ -395,6 +403,18 @@ async def test_every_state_says_which_rules_made_it(
         rule for rule in rules if rule.startswith("gate.")
     }
     assert said in words(told)
+
+
+async def test_each_reader_hears_once_of_what_waits(case: Case) -> None:
+    """The staff of each change; the customer, who is told no more than that, a single time."""
+    await case.begin()
+    await paid_for_all(case)
+    staff, customer = words(await case.explained()), words(await case.explained(Role.CUSTOMER))
+    assert [kind for kind in ("UNLOCK_BACKUPS", "START") if f"{kind} waits: node node1" in staff] == [
+        "UNLOCK_BACKUPS",
+        "START",
+    ]
+    assert customer.count("Giving it back has to wait a little.") == 1
 
 
 @pytest.mark.parametrize("happens", [climbing_held, window_closed, node_down, migrating])

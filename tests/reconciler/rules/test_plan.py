@@ -8,12 +8,17 @@ import pytest
 from billing.rules.terms import HoldCause
 from reconciler.rules.plan import propose
 from reconciler.rules.terms import Mode, Power, StepKind, StepState
-from reconciler.rules.world import RecordView, SiteView
+from reconciler.rules.world import OpenStep, RecordView, SiteView
 
 
 def kinds(plan, *, ready=True):
     """Return the kinds of the steps that are not held back."""
     return [step.kind for step in plan.steps if not ready or step.held_back_by is None]
+
+
+def under_way(build, kind, unknown):
+    """Return a step that is open since the instant of the world."""
+    return OpenStep(kind=kind, unknown=unknown, since=build.now)
 
 
 def test_asks_for_nothing_without_a_hold(build):
@@ -125,7 +130,10 @@ def test_starts_the_guest_while_unlocking_has_to_wait(build):
         retry_at={StepKind.UNLOCK_BACKUPS: build.now + timedelta(seconds=30)},
     )
 
-    assert kinds(propose(build.world(server))) == [StepKind.START]
+    plan = propose(build.world(server))
+
+    assert kinds(plan) == [StepKind.START]
+    assert [step.held_back_by for step in plan.steps if step.kind is StepKind.UNLOCK_BACKUPS] == ["RETRY"]
 
 
 def test_keeps_the_server_off_while_another_cause_holds_it(build):
@@ -147,9 +155,65 @@ def test_starts_what_its_owner_asked_for(build):
 
 def test_does_nothing_while_a_step_is_open(build):
     """Never two steps at once on a server."""
-    server = build.server(holds=(build.hold(),), step_open=True)
+    for unknown in (False, True):
+        server = build.server(holds=(build.hold(),), open_step=under_way(build, StepKind.STOP, unknown))
 
-    assert propose(build.world(server)).steps == ()
+        assert propose(build.world(server)).steps == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "unknown", "listed"),
+    [
+        (StepKind.STOP, False, {StepKind.UNLOCK_BACKUPS: "STEP_UNDER_WAY", StepKind.START: "STEP_UNDER_WAY"}),
+        (StepKind.STOP, True, {StepKind.UNLOCK_BACKUPS: "STEP_UNKNOWN", StepKind.START: "STEP_UNKNOWN"}),
+        (StepKind.UNLOCK_BACKUPS, False, {StepKind.START: "STEP_UNDER_WAY"}),
+        (StepKind.UNLOCK_BACKUPS, True, {StepKind.UNLOCK_BACKUPS: "STEP_UNKNOWN", StepKind.START: "STEP_UNKNOWN"}),
+    ],
+)  # fmt: skip
+def test_lists_what_is_owed_behind_the_step_that_is_open(build, kind, unknown, listed):
+    """Who paid is not forgotten because something goes on; what is being done already is not listed again."""
+    server = build.server(
+        observed=build.seen(Power.STOPPED), record=build.taken(), open_step=under_way(build, kind, unknown)
+    )
+
+    steps = propose(build.world(server)).steps
+
+    assert {step.kind: step.held_back_by for step in steps} == listed
+    assert all(
+        f"{kind} " in step.held_back_reason and "2026-11-20 09:00 UTC" in step.held_back_reason
+        for step in steps
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "unknown", "listed"),
+    [
+        (StepKind.OPEN_ACCESS, False, []),
+        (StepKind.OPEN_ACCESS, True, ["STEP_UNKNOWN"]),
+        (StepKind.CLOSE_ACCESS, False, ["STEP_UNDER_WAY"]),
+    ],
+)
+def test_lists_access_that_is_owed_behind_the_step_that_is_open(build, kind, unknown, listed):
+    """As for a server; a role that is to be closed is not listed."""
+    beside = under_way(build, kind, unknown)
+    owed = build.access(wanted_closed=False, record=RecordView(role="Customer"), open_step=beside)
+    taken = build.access(wanted_closed=True, open_step=beside)
+
+    assert [step.held_back_by for step in propose(build.world(access=(owed,))).steps] == listed
+    assert propose(build.world(access=(taken,))).steps == ()
+
+
+def test_lists_all_that_is_owed_while_a_node_is_silent(build):
+    """Whoever looks at the plan at night sees the start that is waited for, and not only the step before it."""
+    silent = SiteView(name="zrh1", mode=Mode.APPLY, silent_nodes=frozenset({"pve1"}))
+    paid = build.server(observed=build.seen(Power.UNKNOWN), record=build.taken())
+
+    steps = propose(build.world(paid, sites={"zrh1": silent})).steps
+
+    assert [(step.kind, step.held_back_by, step.held_back_reason) for step in steps] == [
+        (StepKind.UNLOCK_BACKUPS, "NODE_SILENT", "node pve1 does not answer"),
+        (StepKind.START, "NODE_SILENT", "node pve1 does not answer"),
+    ]
 
 
 def test_restricts_no_missing_guest(build):
