@@ -223,13 +223,14 @@ async def plan_now(settings: Settings) -> PlanView:
 
 async def _look(runtime: Runtime) -> PlanView:
     """Return the plan as of now below what holds restrictions back for everybody."""
-    plan, names = await runtime.passes.look()
+    seen = await runtime.passes.look()
+    plan, names, eased = seen.plan, seen.names, render.eased(seen.eased)
     on = await brakes.standing(stripe=runtime.gateway is not None, now=runtime.clock.now())
-    quoted = "".join(f"> {one.line}\n\n" for one in on)
+    quoted = "".join(f"> {line.strip()}\n\n" for line in [*(one.line for one in on), eased] if line)
     return PlanView(
-        text=brakes.text(on) + render.text(plan, names),
+        text=brakes.text(on) + eased + render.text(plan, names),
         markdown=quoted + render.markdown(plan, names),
-        content={"brakes": brakes.content(on), **render.content(plan, names)},
+        content={"brakes": brakes.content(on), "eased": list(seen.eased), **render.content(plan, names)},
         plan=plan,
     )
 

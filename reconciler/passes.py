@@ -51,6 +51,16 @@ class PassResult:
     newly_overdue: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """The plan as of now with the names to show it, and who gets something back before it, by a pass still to come."""
+
+    plan: Plan
+    names: render.Names
+    #: External ids of accounts and uncovered servers whose facts support a milder stage already.
+    eased: tuple[str, ...]
+
+
 @dataclass(kw_only=True)
 class Passes:
     """Runs passes; never two at a time in a process."""
@@ -86,13 +96,14 @@ class Passes:
         async with self._one:
             return await self._run(self.policies(), hurry)
 
-    async def look(self) -> tuple[Plan, render.Names]:
-        """Return the plan as of now with the names to show it, changing and sending nothing."""
-        now, policies = self.clock.now(), self.policies()
+    async def look(self) -> Glance:
+        """Return the plan as of now, changing and sending nothing."""
+        now, policies, mode = self.clock.now(), self.policies(), await modes.in_force(self.mode)
         found = await subjects.load(await self._due(now), policies, now)
-        view = await self._survey.world(found, await modes.in_force(self.mode), now, policies=policies)
+        view = await self._survey.world(found, mode, now, policies=policies)
         plan = await self._guarded(propose(view), view, policies)
-        return plan, await names(plan)
+        eased = () if mode is Mode.OFF else tuple(one.name for one in found if standing.eases(one))
+        return Glance(plan=plan, names=await names(plan), eased=eased)
 
     async def _run(self, policies: Mapping[str, Policy], hurry: asyncio.Event | None) -> PassResult:
         """One pass under the policies of one moment: files that change meanwhile are for the next."""

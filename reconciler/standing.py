@@ -110,6 +110,11 @@ def larger_effects(subject: Subject, to_stage: Stage) -> bool:
     return bool(subject.policy.effects_at(to_stage) - subject.effects_at(subject.admitted))
 
 
+def eases(subject: Subject) -> bool:
+    """Return whether settling it would give something back that its admitted stage takes."""
+    return bool(subject.effects_at(subject.admitted) - subject.effects_at(subject.standing))
+
+
 def _granted(effects: Iterable[Effect]) -> str:
     return " ".join(sorted(effects))
 

@@ -4,13 +4,16 @@ Pure. Owns the wording and the keys; the same plan always renders to the same te
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from billing.rules.money import format_amount
 from reconciler.rules.plan import Plan, Step
 from reconciler.rules.terms import StepKind, StepState
+
+#: So many names in one line, and the number of all others.
+MOST_NAMES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,17 @@ def _stakes(plan: Plan, names: Names) -> dict[str, int]:
             minor, currency = names.dues[invoice_id]
             money[currency] += minor
     return money
+
+
+def eased(names: Sequence[str]) -> str:
+    """Return the line about who gets something back before the plan, by the next pass; nothing where nobody does."""
+    if not names:
+        return ""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return (
+        f"The next pass first gives back what no longer stands against {', '.join(names[:MOST_NAMES])}{more}: "
+        "`abeyance serve` makes passes, `abeyance apply` makes one.\n"
+    )
 
 
 def text(plan: Plan, names: Names) -> str:

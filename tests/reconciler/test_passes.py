@@ -198,14 +198,31 @@ async def test_looks_without_changing_anything(lite, debtor, platform):
     """The plan can be shown without a row written or a run started."""
     account, _, _ = await debtor()
 
-    plan, names = await lite.passes.look()
+    seen = await lite.passes.look()
 
-    assert [(step.kind, step.held_back_by) for step in plan.steps] == [(StepKind.ADVANCE, None)]
-    assert names.accounts == {account.id: account.external_id}
+    assert [(step.kind, step.held_back_by) for step in seen.plan.steps] == [(StepKind.ADVANCE, None)]
+    assert (seen.names.accounts, seen.eased) == ({account.id: account.external_id}, ())
     assert not await Episode.all().exists()
     assert not await PlanSnapshot.all().exists()
     assert platform.runs == []
     assert (await Invoice.get()).account_id == account.id
+
+
+@pytest.mark.parametrize(("mode", "named"), [(Mode.APPLY, True), (Mode.PLAN, True), (Mode.OFF, False)])
+async def test_names_who_gets_something_back_by_the_next_pass(lite, delinquent, debtor, mode, named):
+    """A payment that no pass has seen yet is in no plan; in `OFF` nothing comes back, whoever paid."""
+    account, invoice, _ = await delinquent()
+    _, small, _ = await debtor()
+    await lite.settle()
+    assert (await lite.passes.look()).eased == ()
+    for paid in (invoice, small):
+        await lite.pay(paid)
+    lite.passes.mode = mode
+
+    assert (await lite.passes.look()).eased == ((account.external_id,) if named else ())
+    lite.passes.mode = Mode.APPLY
+    await lite.act()
+    assert (await lite.passes.look()).eased == ()
 
 
 async def test_keeps_each_plan_once_and_only_so_many(lite, debtor, monkeypatch):

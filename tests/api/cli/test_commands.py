@@ -28,7 +28,7 @@ from api.database import open_database
 from api.graphql.schema import sdl
 from api.leadership import leadership
 from billing.clock import SystemClock
-from billing.models import AuditEntry
+from billing.models import Account, AuditEntry
 from billing.rules.terms import NoticeState, Stage
 from reconciler import restore_record, safety
 from reconciler.guard_models import SafeModeKind
@@ -534,6 +534,29 @@ def test_plan_and_explain_say_first_what_holds_restrictions_back(
         assert (brake["name"], f"!! {brake['text']}") == ("safe_mode", first)
     quoted, empty, head, *_ = run("plan", "--markdown", **given).stdout.splitlines()
     assert (quoted[:12], empty, head[:7]) == ("> Safe mode ", "", "## Plan")
+
+
+async def _suspended_and_paid(url: str, factory: Any) -> str:
+    async with open_database(url):
+        account = await factory.account()
+        await factory.episode(account, admitted=Stage.SUSPENDED)
+        await Account.filter(id=account.id).update(next_change_at=SystemClock().now())
+        return str(account.external_id)
+
+
+def test_the_plan_names_whom_the_next_pass_gives_something_back(
+    run: Any, sqlite_url: str, factory: Any
+) -> None:
+    """While no process makes passes, a payment is in no plan; whoever asks for one is told what is owed."""
+    name = asyncio.run(_suspended_and_paid(sqlite_url, factory))
+    given = {"database_url": sqlite_url, "state_dir": sqlite_url.removeprefix("sqlite://") + ".d"}
+    line = (
+        f"The next pass first gives back what no longer stands against {name}: `abeyance serve` makes passes"
+    )
+    first, second = run("plan", **given).stdout.splitlines()
+    assert (first.split(",")[0], second) == (line, "Nothing to do (mode plan).")
+    assert json.loads(run("plan", "--json", **given).stdout)["eased"] == [name]
+    assert run("plan", "--markdown", **given).stdout.startswith(f"> {line}")
 
 
 async def _seen(url: str) -> None:

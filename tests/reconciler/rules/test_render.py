@@ -150,3 +150,15 @@ def test_lists_whom_a_stop_leaves_out_apart(plan, build):
     alone = replace(plan, steps=skipped)
     assert render.text(alone, NAMES).splitlines()[:3] == ["Nothing to do (mode apply).", "", "Skipped:"]
     assert "As of 2026-11-20 09:00 UTC: nothing to do." in render.markdown(alone, NAMES)
+
+
+def test_names_only_some_of_very_many_who_get_something_back():
+    """One line, whatever came back to life at once."""
+    many = [f"acct-{number}" for number in range(render.MOST_NAMES + 3)]
+
+    line = render.eased(many)
+
+    assert "acct-0, acct-1," in line
+    assert f"acct-{render.MOST_NAMES - 1} and 3 more: " in line
+    assert "more" not in render.eased(many[: render.MOST_NAMES])
+    assert (render.eased([]), line.count("\n")) == ("", 1)
