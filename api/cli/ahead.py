@@ -109,6 +109,8 @@ async def _try(
 
 
 def _told(rows: "Sequence[Ahead | Difference]", seen: "Outlook") -> list[dict[str, object]]:
+    from reconciler.rules.compare import Difference
+
     names = seen.names()
     return [
         {
@@ -119,6 +121,7 @@ def _told(rows: "Sequence[Ahead | Difference]", seen: "Outlook") -> list[dict[st
             "to": str(row.to_stage),
             "servers": row.servers,
             "waiting_for": row.waiting_for,
+            **({"until": row.until and row.until.isoformat()} if isinstance(row, Difference) else {}),
         }
         for row in rows
     ]
@@ -128,8 +131,12 @@ def _line(row: Mapping[str, object], before: str) -> str:
     whom = f"{row['account']}/{row['server']}" if row["server"] else f"{row['account']}"
     number = f"{row['servers']} server{'' if row['servers'] == 1 else 's'}"
     waits = f", waits for {row['waiting_for']}" if row["waiting_for"] else ""
-    at = str(row["at"])[:16].replace("T", " ")
-    return f"{at} UTC  {whom}: {row['to']} ({before} {row['from']}; {number}{waits})"
+    until = f" until {_instant(row['until'])}" if row.get("until") else ""
+    return f"{_instant(row['at'])}  {whom}: {row['to']}{until} ({before} {row['from']}; {number}{waits})"
+
+
+def _instant(told: object) -> str:
+    return f"{str(told)[:16].replace('T', ' ')} UTC"
 
 
 def _settings() -> "Settings":

@@ -56,6 +56,10 @@ class Forecast:
         description="What has to happen first, or what it had to wait for: a code of the guard, or one of the ladder "
         "(`notice_delivery`, `freeze`, `override`, `dispute`). Null when time alone decides."
     )
+    until: datetime | None = strawberry.field(
+        description="In a preview: when this difference ends, or another one takes its place. Null: not within the "
+        "days asked about; in a forecast always."
+    )
 
 
 @strawberry.type
@@ -80,7 +84,7 @@ class PolicyPreview:
     async def changes(
         self, info: Info, first: int | None = None, after: str | None = None
     ) -> Connection[Forecast]:
-        """From each instant on, where somebody would stand otherwise than under today's policy."""
+        """From each instant on, and until when, where somebody would stand otherwise than under today's policy."""
         rows: Sequence[Difference] = ()
         if self.tried is not None:
             foresight = info.context.ports.foresight
@@ -213,6 +217,7 @@ async def _show(context: Context, rows: Sequence[Ahead | Difference]) -> list[Fo
             to=row.to_stage,
             servers=row.servers,
             waiting_for=row.waiting_for,
+            until=row.until if isinstance(row, Difference) else None,
         )
         for row in rows
         if row.account_id in accounts

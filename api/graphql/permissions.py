@@ -125,7 +125,7 @@ RULES: Mapping[str, Mapping[str, Roles]] = {
         "id kind state account server toStage reason invoices heldBackBy heldBackReason": MACHINERY,
         "heldBackUntil command": MACHINERY,
     },
-    "Forecast": {"at account server from to servers waitingFor": MACHINERY},
+    "Forecast": {"at until account server from to servers waitingFor": MACHINERY},
     "StageSummary": {"stage accounts servers debt": MACHINERY},
     "PolicyPreview": {"valid problems changes": _ADMIN},
     "Run": {"id action site startedAt finishedAt state planDigest requestedBy log targets": MACHINERY},

@@ -20,6 +20,8 @@ class Difference:
     """From `at` on a subject would stand at `to_stage`, where today's policy has it at `from_stage`."""
 
     at: datetime
+    #: When the difference ends, or another one takes its place; null: not within the time that was compared.
+    until: datetime | None
     account_id: int
     server_id: int | None
     from_stage: Stage
@@ -63,21 +65,26 @@ def _of(
     now: datetime,
 ) -> Iterable[Difference]:
     stage, servers = present[subject]
-    pair = last = (stage, stage)
+    pair = (stage, stage)
+    turns: list[tuple[datetime, tuple[Stage, Stage], str | None]] = []
     for at in sorted({row.at for row in (*before, *after)} | {now}):
         rows = [row for row in after if row.at == at]
-        pair = (_at(before, at, pair[0]), rows[-1].to_stage if rows else pair[1])
-        if pair != last and pair[0] is not pair[1]:
+        last, pair = pair, (_at(before, at, pair[0]), rows[-1].to_stage if rows else pair[1])
+        if pair != last:
+            turns.append((at, pair, rows[-1].waiting_for if rows else None))
+    ends = [*(at for at, _, _ in turns[1:]), None]
+    for (at, (todays, tried), waiting_for), until in zip(turns, ends, strict=False):
+        if todays is not tried:
             yield Difference(
                 at=at,
+                until=until,
                 account_id=subject[0],
                 server_id=subject[1],
-                from_stage=pair[0],
-                to_stage=pair[1],
+                from_stage=todays,
+                to_stage=tried,
                 servers=servers,
-                waiting_for=rows[-1].waiting_for if rows else None,
+                waiting_for=waiting_for,
             )
-        last = pair
 
 
 def _at(rows: Iterable[Ahead], at: datetime, otherwise: Stage) -> Stage:

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -639,12 +639,17 @@ def test_it_tries_a_policy(run: Any, sqlite_url: str, factory: Any, tmp_path: Pa
     shown = run("policy", "try", str(tried), "--days", "9", database_url=sqlite_url)
     assert shown.exit_code == 0, shown.stderr
     first, last = shown.stdout.splitlines()
-    assert first.endswith(f"{name}: SUSPENDED (today's policy FINAL_NOTICE; 0 servers)")
+    ahead = re.fullmatch(
+        rf"(.+) UTC  {name}: SUSPENDED until (.+) UTC \(today's policy FINAL_NOTICE; 0 servers\)", first
+    )
+    assert ahead, first
+    assert datetime.fromisoformat(ahead[2]) - datetime.fromisoformat(ahead[1]) == timedelta(hours=24)
     assert (
         last == f"{tried} instead of standard: in the next 9 days 1 account or server would stand elsewhere."
     )
     plain = run("policy", "try", str(tried), "--days", "9", "--json", database_url=sqlite_url)
-    assert [row["to"] for row in json.loads(plain.stdout)] == ["SUSPENDED"]
+    [row] = json.loads(plain.stdout)
+    assert (row["to"], row["until"][:16]) == ("SUSPENDED", ahead[2].replace(" ", "T"))
     tried.write_text(
         text.replace("PT120H", "PT96H").replace("count: 5", "count: 4").replace("count: 30", "count: 20")
     )

@@ -23,7 +23,7 @@ FORECAST = """query($days: Int!, $first: Int, $after: String, $account: ID, $to:
 } }"""
 PREVIEW = """query($source: String!, $days: Int!, $instead: String! = "standard") {
   policyPreview(source: $source, days: $days, insteadOf: $instead) { valid problems
-    changes(first: 50) { totalCount edges { node { at account { externalId } from to servers } } }
+    changes(first: 50) { totalCount edges { node { at until account { externalId } from to servers } } }
 } }"""
 
 
@@ -185,8 +185,8 @@ async def test_a_trial_tells_what_would_differ_and_changes_nothing(
     answer = (await door.data(Role.ADMIN, PREVIEW, {"source": source, "days": 30}))["policyPreview"]
     assert (answer["valid"], answer["problems"]) == (True, [])
     assert [edge["node"] for edge in answer["changes"]["edges"]] == [
-        {"at": "2026-11-24T09:00:00Z", "account": {"externalId": account.external_id},
-         "from": "FINAL_NOTICE", "to": "SUSPENDED", "servers": 1}
+        {"at": "2026-11-24T09:00:00Z", "until": "2026-11-25T09:00:00Z",
+         "account": {"externalId": account.external_id}, "from": "FINAL_NOTICE", "to": "SUSPENDED", "servers": 1}
     ]  # fmt: skip
     assert _dump(sqlite_database) == before
     assert door.wakes == []
@@ -221,6 +221,7 @@ async def test_a_shorter_trial_begins_with_a_fresh_notice(door: Any, factory: An
     answer = await door.data(Role.ADMIN, PREVIEW, {"source": _policy(PT120H="PT81H"), "days": 5})
     changes = [edge["node"] for edge in answer["policyPreview"]["changes"]["edges"]]
     assert [(change["at"], change["to"]) for change in changes] == [("2026-11-21T09:00:00Z", "SUSPENDED")]
+    assert changes[0]["until"] > changes[0]["at"]
 
 
 @pytest.mark.parametrize(

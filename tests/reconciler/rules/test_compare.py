@@ -17,10 +17,19 @@ def ahead(days: int, before: Stage, after: Stage, account: int = 1, **more: Any)
     return Ahead(at=NOW + timedelta(days=days), from_stage=before, to_stage=after, **(known | more))
 
 
-def told(today: list[Ahead], tried: list[Ahead]) -> list[tuple[int, int, Stage, Stage]]:
-    """Return account, day, and where today's policy and the one on trial have it."""
+def told(today: list[Ahead], tried: list[Ahead]) -> list[tuple[int, int, int | None, Stage, Stage]]:
+    """Return account, first and last day, and where today's policy and the one on trial have it."""
     found = differences(today, tried, PRESENT, now=NOW)
-    return [(one.account_id, (one.at - NOW).days, one.from_stage, one.to_stage) for one in found]
+    return [
+        (
+            one.account_id,
+            (one.at - NOW).days,
+            (one.until - NOW).days if one.until else None,
+            one.from_stage,
+            one.to_stage,
+        )
+        for one in found
+    ]
 
 
 LADDER = [
@@ -38,17 +47,30 @@ def test_the_same_ladder_differs_in_nothing() -> None:
 
 
 def test_a_stage_that_comes_sooner_is_told_once() -> None:
-    """From the sooner instant on; when today's policy has caught up there is nothing left to tell."""
+    """From the sooner instant on, until today's policy has caught up."""
     sooner = [LADDER[0], LADDER[1], ahead(4, Stage.FINAL_NOTICE, Stage.SUSPENDED)]
-    assert told(LADDER, sooner) == [(1, 4, Stage.FINAL_NOTICE, Stage.SUSPENDED)]
+    assert told(LADDER, sooner) == [(1, 4, 5, Stage.FINAL_NOTICE, Stage.SUSPENDED)]
 
 
 def test_a_stage_that_comes_later_is_told_as_the_milder_one() -> None:
     """From the instant at which today's policy would go on."""
-    assert told(LADDER, LADDER[:2]) == [(1, 5, Stage.SUSPENDED, Stage.FINAL_NOTICE)]
+    assert told(LADDER, LADDER[:2]) == [(1, 5, None, Stage.SUSPENDED, Stage.FINAL_NOTICE)]
 
 
 def test_a_fall_at_once_is_told() -> None:
     """Somebody who stands higher than the policy on trial supports."""
     falls = [ahead(0, Stage.SUSPENDED, Stage.PAST_DUE, account=2)]
-    assert told([], falls) == [(2, 0, Stage.SUSPENDED, Stage.PAST_DUE)]
+    assert told([], falls) == [(2, 0, None, Stage.SUSPENDED, Stage.PAST_DUE)]
+
+
+def test_a_difference_ends_where_another_one_begins() -> None:
+    """Two days of each, then both ladders meet again."""
+    slower = [
+        LADDER[0],
+        ahead(5, Stage.PAST_DUE, Stage.FINAL_NOTICE),
+        ahead(7, Stage.FINAL_NOTICE, Stage.SUSPENDED),
+    ]
+    assert told(LADDER, slower) == [
+        (1, 3, 5, Stage.FINAL_NOTICE, Stage.PAST_DUE),
+        (1, 5, 7, Stage.SUSPENDED, Stage.FINAL_NOTICE),
+    ]
