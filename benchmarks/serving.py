@@ -22,8 +22,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
+from api.connections import HttpConnection
 from api.database import open_database
 from api.long_lived import keep_what_is_loaded
 from api.ports import Ports
@@ -122,9 +124,9 @@ async def plain(
         )
 
 
-async def serve(app: Starlette, ready: Callable[[int], Awaitable[None]]) -> None:
+async def serve(app: Starlette, ready: Callable[[int], Awaitable[None]], http: type[H11Protocol]) -> None:
     """Serve on a free port until standard input ends; tells the port."""
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off")
+    config = uvicorn.Config(app, port=0, http=http, log_config=None, access_log=False, lifespan="off")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
@@ -141,10 +143,11 @@ async def _main(kind: str, url: str, script: str) -> None:
 
     done = json.loads(await asyncio.to_thread(Path(script).read_text)) if script else {}
     statements = [(text, [_read(one) for one in given]) for text, given in done.get("statements", ())]
-    application = product(url) if kind == "product" else plain(url, statements, done.get("answer", {}))
+    ours = kind == "product"
+    application = product(url) if ours else plain(url, statements, done.get("answer", {}))
     async with application as app:
         keep_what_is_loaded()  # as `serve` does; the plain one is given it too
-        await serve(app, ready)
+        await serve(app, ready, HttpConnection if ours else H11Protocol)
 
 
 def write(value: Any) -> Any:
