@@ -190,8 +190,8 @@ def _server_steps(server: ServerView, world: World) -> list[Step]:
 
 
 def _is_listed(kind: StepKind, beside: OpenStep | None) -> bool:
-    """Return whether a step is listed beside one that is open: what is owed is, unless just that is being done."""
-    return beside is None or (not kind.restricts and (beside.unknown or beside.kind is not kind))
+    """Return whether a step is listed beside one that is open: what is owed is, unless giving back is under way."""
+    return beside is None or (not kind.restricts and (beside.unknown or beside.kind.restricts))
 
 
 def _waits_for(beside: OpenStep | None, step: Step) -> Step:

@@ -225,6 +225,34 @@ async def test_names_who_gets_something_back_by_the_next_pass(lite, delinquent, 
     assert (await lite.passes.look()).eased == ()
 
 
+async def test_shows_all_night_what_a_dead_node_keeps_from_who_paid(lite, delinquent, platform):
+    """The node dies with a run, so that nobody knows how the first step ended; back again, everything comes back."""
+    _, invoice, (server,) = await delinquent()
+    before = platform.guests[server.guest].reading()
+    await lite.settle()
+    await lite.pay(invoice)
+    platform.fates["unlock_backups", server.guest] = "lost"
+    await lite.act()
+    platform.silent.add("node1")
+
+    for hours in (0, 6):
+        lite.clock.advance(timedelta(hours=hours))
+        await lite.watch.resolve_unknown()
+        await lite.turn()
+        plan = (await lite.passes.look()).plan
+        assert [(step.kind, step.held_back_reason) for step in plan.steps] == [
+            (kind, "node node1 does not answer") for kind in (StepKind.UNLOCK_BACKUPS, StepKind.START)
+        ]
+    platform.silent.clear()
+    for _ in range(3):
+        await lite.watch.resolve_unknown()
+        await lite.settle()
+        lite.clock.advance(timedelta(seconds=10))
+
+    assert platform.guests[server.guest].reading() == before
+    assert (await lite.passes.look()).plan.steps == ()
+
+
 async def test_keeps_each_plan_once_and_only_so_many(lite, debtor, monkeypatch):
     """The API reads the plan of the last pass; the same plan is not kept twice, and old ones go."""
     monkeypatch.setattr(passes, "SNAPSHOTS_KEPT", 2)
