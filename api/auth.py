@@ -31,11 +31,18 @@ class Principal:
         return f"{self.role.lower()}:{self.person or self.name}"
 
 
+class UndecidedError(Exception):
+    """Whether a credential is genuine cannot be found out at present, which is not the credential's fault."""
+
+
 class Authenticator(Protocol):
     """Turns the text after `Bearer` into a principal, or into nothing when it does not know it."""
 
     async def authenticate(self, bearer: str, now: datetime) -> Principal | None:
-        """Return whom the text stands for at `now`; null for an unknown, expired or revoked one."""
+        """Return whom the text stands for at `now`; null for an unknown, expired or revoked one.
+
+        Raises `UndecidedError` where only somebody who does not answer could tell.
+        """
         ...
 
 

@@ -80,25 +80,34 @@ async def once(
     request: Request,
     *,
     now: datetime,
-    act: Callable[[], Awaitable[dict[str, Any]]],
+    act: Callable[[bool], Awaitable[dict[str, Any]]],
     given_up_after: timedelta | None = None,
 ) -> dict[str, Any]:
-    """Act and keep the answer, or give the answer that was kept. A refusal or a fault frees the key again.
+    """Act and keep the answer, or give the answer that was kept. A refusal frees the key again.
 
     A process that dies while it acts leaves a key without an answer. What may be done twice, because it knows by itself
-    what was done before, is done again once the first is that old; everything else stays refused.
+    what was done before, is done again once the first is that old, or at once where the first was given up or failed;
+    `act` is told whether an earlier request may have done it. Everything else stays refused after a death, and a fault
+    frees its key.
     """
     refuse_key(request.key)
     row = await IdempotencyKey.get_or_none(actor=request.actor, operation=request.operation, key=request.key)
     if row is not None and not await _taken_over(row, request, now, given_up_after):
         return _answer(row, request)
+    again = row is not None
     row = row or await _claimed(request, now)
     try:
-        answer = await act()
-    except BaseException:
+        answer = await act(again)
+        await IdempotencyKey.filter(id=row.id).update(result=answer)
+    except RefusalError:
         await row.delete()
         raise
-    await IdempotencyKey.filter(id=row.id).update(result=answer)
+    except BaseException:
+        if given_up_after is None:
+            await row.delete()
+        else:  # it may have been done: whoever asks again is to be told so
+            await IdempotencyKey.filter(id=row.id).update(created_at=now - given_up_after)
+        raise
     return answer
 
 

@@ -76,6 +76,11 @@ class KeySet:
         self._unfit = now if found is None and self._unread is None else None
         return found
 
+    @property
+    def unread(self) -> bool:
+        """Whether the last reading failed: a key that is not known here may be one of the provider's all the same."""
+        return self._unread is not None
+
     def trouble(self, now: datetime) -> str | None:
         """Return why customers cannot get in, or soon will not; null: nothing is known against it.
 

@@ -14,7 +14,7 @@ from typing import Any
 from joserfc import jwt
 from joserfc.errors import JoseError
 
-from api.auth import Principal
+from api.auth import Principal, UndecidedError
 from api.jwks import KeySet
 from api.models import Role
 
@@ -51,7 +51,10 @@ class JwtAuthenticator:
         self._account_claim = account_claim
 
     async def authenticate(self, bearer: str, now: datetime) -> Principal | None:
-        """Return the customer of a token that is valid at `now`; null for any other text."""
+        """Return the customer of a token that is valid at `now`; null for any other text.
+
+        Raises `UndecidedError` for one whose key is not known while the keys cannot be read.
+        """
         if len(bearer) > LONGEST_TOKEN or not _SHAPE.fullmatch(bearer):
             return None
         try:
@@ -61,6 +64,8 @@ class JwtAuthenticator:
 
     async def _principal(self, bearer: str, now: datetime) -> Principal:
         key = await self._keys.find(_key_id(bearer), now)
+        if key is None and self._keys.unread:
+            raise UndecidedError("the keys of the identity provider cannot be read")
         if key is None:
             raise _UnfitError
         claims = jwt.decode(bearer, key.key, registry=key.registry).claims

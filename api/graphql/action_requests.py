@@ -78,7 +78,7 @@ class ActionMutations:
             raise await _refused(context, input, request)
         required_reason(input.reason)
 
-        async def act() -> dict[str, int | None]:
+        async def act(_: bool) -> dict[str, int | None]:
             return {"run": await _begin(context, input)}
 
         answer = await once(request, now=context.now, act=act)

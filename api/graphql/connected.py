@@ -20,12 +20,10 @@ MOST = 2_000
 class Connected:
     """Counts who is connected; each `enter` that returned needs one `leave`."""
 
-    _of: Counter[Principal | None] = field(default_factory=Counter)
+    _of: Counter[Principal] = field(default_factory=Counter)
 
-    def enter(self, principal: Principal | None, most: int = MOST_OF_ONE) -> None:
-        """Count one more connection; raises `BadRequestError` when there are too many. Null is all who have not yet
-        said who they are.
-        """
+    def enter(self, principal: Principal, most: int = MOST_OF_ONE) -> None:
+        """Count one more connection; raises `BadRequestError` when there are too many."""
         if self._of[principal] >= most or self._of.total() >= MOST:
             told = phrase(
                 "There are too many connections; keep at most %(most)s open, or come back later.", most=most
@@ -33,7 +31,7 @@ class Connected:
             raise BadRequestError(TOO_MANY, coded(told, LIMIT_EXCEEDED), {"Retry-After": "30"})
         self._of[principal] += 1
 
-    def leave(self, principal: Principal | None) -> None:
+    def leave(self, principal: Principal) -> None:
         """Count one connection less."""
         self._of[principal] -= 1
         if not self._of[principal]:

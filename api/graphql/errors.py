@@ -12,6 +12,7 @@ import strawberry
 import structlog
 from graphql import GraphQLError
 
+from api.auth import UndecidedError
 from api.graphql.context import Context
 from api.graphql.gates import Gate
 from api.graphql.scalars import written_instant
@@ -103,8 +104,8 @@ def formatted(error: GraphQLError, words: Words) -> dict[str, Any]:
     return answer
 
 
-def tell(error: GraphQLError, words: Words) -> GraphQLError:
-    """Return what may be told of an error, in these words."""
+def tell(error: GraphQLError, words: Words, **about: str | None) -> GraphQLError:
+    """Return what may be told of an error, in these words. `about` goes into the log of a fault of ours alone."""
     fault = error.original_error
     if fault is None or isinstance(fault, GraphQLError):
         extensions = dict(error.extensions or getattr(fault, "extensions", None) or {})
@@ -115,7 +116,11 @@ def tell(error: GraphQLError, words: Words) -> GraphQLError:
             message, nodes=error.nodes, source=error.source, path=error.path, extensions=extensions
         )
     number = secrets.token_hex(8)
-    log.error("request.failed", id=number, path=error.path, exc_info=fault)
+    if isinstance(fault, UndecidedError):
+        # Why is told by whoever could not find out; strangers may cause any number of these.
+        log.warning("request.undecided", id=number, problem=str(fault))
+    else:
+        log.error("request.failed", id=number, path=error.path, **about, exc_info=fault)
     return GraphQLError(
         words.say(phrase("Something went wrong on our side; its number is %(number)s.", number=number)),
         nodes=error.nodes,

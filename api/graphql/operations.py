@@ -45,6 +45,8 @@ LARGEST_BODY = 128 * 1024
 BAD, UNAUTHORIZED, TOO_SLOW, TOO_LARGE, TOO_MANY, UNAVAILABLE = 400, 401, 408, 413, 429, 503
 #: So long the caller's language is looked up for an error; the database may be why there is one.
 _LANGUAGE_SECONDS = 1.0
+#: What fails for a moment, such as a database that changes its server, mostly does no more after this.
+_AGAIN_SECONDS = 5
 _ONCE = (OperationType.QUERY, OperationType.MUTATION)
 
 
@@ -135,15 +137,15 @@ class Operations:
     async def known(self, authorization: str | None, languages: str | None = None) -> Principal | None:
         """Return who sent this header, if its credential is live now; nothing is counted.
 
-        Raises `BadRequestError` where that cannot be found out, such as while the database is away: nobody is signed
-        out by that.
+        Raises `BadRequestError` where that cannot be found out, such as while the database or the identity provider is
+        away: nobody is signed out by that.
         """
         try:
             async with asyncio.timeout(self.ports.query_timeout.total_seconds()):
                 return await principal_of(authorization, self.ports.authenticators, self.ports.clock.now())
         except Exception as fault:  # noqa: BLE001 - whatever it is, it is ours
             masked = tell(GraphQLError("", original_error=fault), words_for(languages))
-            raise BadRequestError(UNAVAILABLE, masked) from None
+            raise BadRequestError(UNAVAILABLE, masked, {"Retry-After": str(_AGAIN_SECONDS)}) from None
 
     def wait_of(self, principal: Principal) -> timedelta | None:
         """Count one operation of a principal; return how long it has to wait when it has none left, else null."""
@@ -232,7 +234,8 @@ class Operations:
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
             words = await _words(context)
-            told = [dict(tell(error, words).formatted) for error in result.errors]
+            about = {"operation": operation.name, "role": context.principal.role.lower()}
+            told = [dict(tell(error, words, **about).formatted) for error in result.errors]
             hidden = self.hidden
             answer["errors"] = [hidden.hide(error, operation.query) for error in told] if hidden else told
             await note_denied(context, operation.variables, result.errors)

@@ -6,6 +6,7 @@ browser confirms a payment with is read anew for each answer and kept nowhere.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -203,8 +204,9 @@ async def _pay_once(context: Context, invoice: models.Invoice, wish: Wish) -> An
     )
     first: list[Answer] = []
 
-    async def act() -> dict[str, Any]:
-        first.append(await paying.pay(context.ports.cards, context.ports.means(), wish))
+    async def act(again: bool) -> dict[str, Any]:
+        wished = replace(wish, again=again)
+        first.append(await paying.pay(context.ports.cards, context.ports.means(), wished))
         return _kept(first[0], await words_to(context))
 
     kept = await once(request, now=context.now, act=act, given_up_after=_GIVEN_UP_AFTER)

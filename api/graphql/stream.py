@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
+
 from api.auth import Principal, principal_of
 from api.graphql.context import Context
 from api.graphql.errors import UNAUTHENTICATED, coded
@@ -15,8 +17,12 @@ from api.graphql.feed import Feed
 from api.graphql.marks import Key
 from billing.rules.words import phrase
 
+log = structlog.get_logger("abeyance.api")
+
 #: A subscription without events outlives its token by no more than this.
 RECHECK_SECONDS = 15.0
+#: While nobody can tell whether a credential is live, nothing is shown; this long passes until it is tried anew.
+AGAIN_SECONDS = 5.0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -68,7 +74,18 @@ class Stream:
         self.begin(context.ports.query_timeout)
 
     async def _check(self, context: Context) -> None:
-        now = context.ports.clock.now()
-        principal = await principal_of(self.authorization, context.ports.authenticators, now)
-        if principal != context.principal:
+        if await self._principal(context) != context.principal:
             raise coded(phrase("You are signed out; sign in again."), UNAUTHENTICATED)
+
+    async def _principal(self, context: Context) -> Principal | None:
+        """Return who the credential stands for; a database that is away for a while ends nobody's subscription."""
+        told = False
+        while True:
+            try:
+                now = context.ports.clock.now()
+                return await principal_of(self.authorization, context.ports.authenticators, now)
+            except Exception as fault:  # noqa: BLE001 - whatever it is, it is ours
+                if not told:
+                    log.warning("subscription.unchecked", problem=type(fault).__name__)
+                told = True
+                await asyncio.sleep(AGAIN_SECONDS)

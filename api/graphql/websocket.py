@@ -6,8 +6,8 @@ codes that a connection is closed with. Operations go the same way as by POST; e
 
 import asyncio
 import json
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ INIT_SECONDS = 10.0
 SEND_SECONDS = 10.0
 #: Operations that go on at once on one connection.
 MOST_OPERATIONS = 20
-#: Connections that have not yet said who they are.
+#: Connections that are waited for to say who they are.
 MOST_UNKNOWN = 100
 _LONGEST_ID = 100
 
@@ -58,6 +58,8 @@ class WebSocketDoor:
 
     operations: Operations
     connected: Connected = field(default_factory=Connected)
+    #: Who is waited for to say who it is, the longest first.
+    _awaited: dict[asyncio.Timeout, None] = field(default_factory=dict)
 
     async def answer(self, socket: WebSocket) -> None:
         """Serve one connection until either side ends it."""
@@ -76,11 +78,7 @@ class WebSocketDoor:
             await _close(socket, _ClosedError(_INVALID, "gone, or too slow"))
 
     async def _serve(self, socket: WebSocket) -> None:
-        self.connected.enter(None, MOST_UNKNOWN)
-        try:
-            caller = await self._introduced(socket)
-        finally:
-            self.connected.leave(None)
+        caller = await self._introduced(socket)
         self.connected.enter(caller.principal)
         try:
             await _send(socket, {"type": "connection_ack"})
@@ -91,8 +89,9 @@ class WebSocketDoor:
     async def _introduced(self, socket: WebSocket) -> Caller:
         """Wait for the first message; browsers can send no header, so it may carry the token."""
         try:
-            async with asyncio.timeout(INIT_SECONDS):
-                first = await _receive(socket)
+            async with asyncio.timeout(INIT_SECONDS) as patience:
+                with self._waiting(patience):
+                    first = await _receive(socket)
         except TimeoutError:
             raise _ClosedError(_INIT_TIMEOUT, "say connection_init sooner") from None
         if first["type"] != "connection_init":
@@ -103,6 +102,23 @@ class WebSocketDoor:
         address = socket.client.host if socket.client else None
         languages = socket.headers.get("accept-language")
         return await self.operations.admit(told if isinstance(told, str) else None, address, languages)
+
+    @contextmanager
+    def _waiting(self, patience: asyncio.Timeout) -> Iterator[None]:
+        """Count one more who is waited for; of too many the one that was waited for longest is given up.
+
+        Whoever means to say who it is says so at once: strangers who say nothing keep nobody out.
+        """
+        if len(self._awaited) >= MOST_UNKNOWN:
+            longest = next(iter(self._awaited))
+            del self._awaited[longest]
+            if not longest.expired():
+                longest.reschedule(asyncio.get_running_loop().time())
+        self._awaited[patience] = None
+        try:
+            yield
+        finally:
+            self._awaited.pop(patience, None)
 
 
 @dataclass(kw_only=True, eq=False)

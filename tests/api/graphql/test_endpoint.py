@@ -8,11 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from api import bodies, tokens
 from api.auth import TokenAuthenticator
 from api.graphql import endpoint
-from api.jwks import KeySet, from_url
+from api.jwks import BETWEEN, KeySet, from_url
 from api.jwt import JwtAuthenticator
 from api.models import ApiToken, Role
 from billing.models import Account
@@ -90,6 +91,30 @@ async def test_it_lets_in_the_customers_of_the_portal(door: Any, factory: Any, i
     assert await door.data(Role.ADMIN, VIEWER)
     door.clock.advance(timedelta(minutes=6))
     assert (await door.post(query, token=token)).status_code == 401
+
+
+async def test_it_signs_nobody_out_while_the_provider_is_away(door: Any, factory: Any, issuer: Any) -> None:
+    """It says that it cannot find out who asks, by a number that is in the log, as long as the keys cannot be read."""
+    account = await factory.account()
+    portal = JwtAuthenticator(KeySet(from_url(issuer.url)), issuer=issuer.issuer, audience=issuer.audience)
+    door.ports = replace(door.ports, authenticators=(TokenAuthenticator(), portal))
+    issuer.status = 500
+    query = {"query": "{ viewer { role } }"}
+    with capture_logs() as logs:
+        away = await door.post(query, token=issuer.token(sub=account.external_id))
+    (error,) = away.json()["errors"]
+    assert (away.status_code, away.headers["retry-after"]) == (503, "5")
+    assert error["extensions"] == {"code": "INTERNAL", "id": error["extensions"]["id"]}
+    (line,) = [line for line in logs if line["event"] == "request.undecided"]
+    assert line["id"] == error["extensions"]["id"]
+    assert "exc_info" not in line
+    assert (await door.post(query, token="no token of anybody")).status_code == 401
+    assert await door.data(Role.ADMIN, VIEWER)
+    issuer.status = 200
+    door.clock.advance(BETWEEN)
+    again = await door.post(query, token=issuer.token(sub=account.external_id))
+    assert again.json() == {"data": {"viewer": {"role": "CUSTOMER"}}}
+    assert (await door.post(query, token=issuer.token(kid="ec"))).status_code == 401
 
 
 async def test_it_forgets_a_token_that_has_expired(door: Any) -> None:

@@ -572,8 +572,9 @@ async def test_a_request_that_died_is_carried_out_by_the_next(
     with monkeypatch.context() as patch:
         # Who is dead frees no key either.
         patch.setattr(IdempotencyKey, "delete", dies)
-        where = (paying, "_by_card") if trouble == "before the card" else (IdempotencyKey, "filter")
-        patch.setattr(*where, dies if trouble == "before the card" else _dying(IdempotencyKey.filter))
+        patch.setattr(IdempotencyKey, "filter", _dying(IdempotencyKey.filter))
+        if trouble == "before the card":
+            patch.setattr(paying, "_by_card", dies)
         with pytest.raises(_KilledError):
             await _paid(portal, invoice)
     assert [code for code, _ in _codes(await _paid(portal, invoice))] == ["CONFLICT"]
