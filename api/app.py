@@ -36,9 +36,12 @@ def create_app(
         hidden=None if dev else hidden_names(schema),
     )
     connected = Connected()
+    ports.traffic.watch(lambda: connected.total)
     graphql = GraphQLEndpoint(operations=operations, connected=connected)
     sockets = WebSocketDoor(operations=operations, connected=connected)
-    health = health or Health(clock=ports.clock, policies=ports.policies, mode=ports.mode)
+    health = health or Health(
+        clock=ports.clock, policies=ports.policies, mode=ports.mode, traffic=ports.traffic
+    )
     routes = [
         # Exact paths and no redirects, on which clients would drop their token.
         Route("/graphql", graphql.answer, methods=["POST"]),

@@ -19,6 +19,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from tortoise import connections
 
 from api.database import known_migrations
+from api.latest import Latest
+from api.traffic import Traffic
 from billing import books
 from billing.charge_rows import UNFINISHED
 from billing.clock import Clock
@@ -70,7 +72,7 @@ class Check:
     said: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Health:
     """The three answers; mount `alive`, `ready` and `metrics`."""
 
@@ -90,6 +92,15 @@ class Health:
     observation_max_age: timedelta = timedelta(minutes=10)
     #: What is wrong with the keys by which customers get in; null where no identity provider is set up.
     key_trouble: Callable[[datetime], str | None] | None = None
+    #: What this process was asked at its API; null where it has none.
+    traffic: Traffic | None = None
+    #: Whoever asks this soon after somebody else is given the same answer.
+    rest: timedelta = timedelta()
+
+    def __post_init__(self) -> None:
+        seconds = self.rest.total_seconds()
+        self._latest_checks = Latest(make=self._checked, seconds=seconds)
+        self._latest_figures = Latest(make=self._measured_in_time, seconds=seconds)
 
     async def alive(self, _: Request) -> Response:
         """Answer that the process answers."""
@@ -102,7 +113,13 @@ class Health:
         folder, policy files that are refused while the last good ones stay in force, or a ledger that does not add up
         is trouble for people and no reason to turn customers away.
         """
-        checks = {
+        checks = await self._latest_checks.get()
+        ready = all(check.ok for name, check in checks.items() if name not in _TOLD_ONLY)
+        shown = {name: {"ok": check.ok, "detail": check.said} for name, check in checks.items()}
+        return JSONResponse({"ready": ready, "checks": shown}, 200 if ready else 503)
+
+    async def _checked(self) -> Mapping[str, Check]:
+        return {
             "database": await self._asked(self._database),
             "schema": await self._asked(self._schema),
             "policies": await self._asked(self._policies),
@@ -116,19 +133,22 @@ class Health:
             "site_identities": await self._asked(self._site_identities),
             "identity_keys": await self._asked(self._identity_keys),
         }
-        ready = all(check.ok for name, check in checks.items() if name not in _TOLD_ONLY)
-        shown = {name: {"ok": check.ok, "detail": check.said} for name, check in checks.items()}
-        return JSONResponse({"ready": ready, "checks": shown}, 200 if ready else 503)
 
     async def metrics(self, _: Request) -> Response:
         """Answer in Prometheus' text format; 503 when the database does not."""
+        figures = await self._latest_figures.get()
+        if figures is None:
+            return PlainTextResponse("the figures cannot be read now\n", 503)
+        traffic = generate_latest(self.traffic.registry) if self.traffic is not None else b""
+        return Response(figures + traffic, media_type=CONTENT_TYPE_LATEST)
+
+    async def _measured_in_time(self) -> bytes | None:
         try:
             async with asyncio.timeout(PATIENCE.total_seconds()):
-                registry = await self._measured()
+                return generate_latest(await self._measured())
         except Exception:  # a prober is told that there are no figures, whatever the reason
             log.warning("metrics.unavailable", exc_info=True)
-            return PlainTextResponse("the figures cannot be read now\n", 503)
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+            return None
 
     async def _asked(self, check: Callable[[], Awaitable[Check]]) -> Check:
         try:

@@ -14,6 +14,7 @@ from api.auth import Authenticator, TokenAuthenticator
 from api.changes import Changes
 from api.foresight import Foresight
 from api.rates import Allowances
+from api.traffic import Traffic
 from billing.charges import charge_for_invoice
 from billing.clock import Clock
 from billing.rules.approvals import SecondPerson
@@ -81,6 +82,8 @@ class Ports:
     changes: Changes = field(default_factory=Changes)
     #: How often one caller may ask.
     allowances: Allowances = field(default_factory=Allowances)
+    #: Counts what is asked and answered.
+    traffic: Traffic = field(default_factory=Traffic)
     #: How long a query may take before it is given up.
     query_timeout: timedelta = timedelta(seconds=20)
 

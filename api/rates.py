@@ -50,11 +50,19 @@ class Buckets:
         A refusal costs nothing: whoever waits that long is answered. `allowance` is what may be spent in a minute.
         """
         cost = min(cost, allowance)
-        left, seen = self._left.pop(caller, (float(allowance), now))
-        # A clock that was set back gives nothing, and takes nothing.
-        left = min(allowance, left + max(now - seen, timedelta()) / _MINUTE * allowance)
+        left = self._present(caller, allowance, now)
         wait = None if left >= cost * _WHOLE else (cost - left) / allowance * _MINUTE
         self._left[caller] = (left - cost if wait is None else left, now)
+        self._left.move_to_end(caller)
         if len(self._left) > self.most_callers:
             self._left.popitem(last=False)
         return wait
+
+    def left(self, caller: Hashable, allowance: int, now: datetime) -> int:
+        """Return how much a caller has left at `now`; nothing is counted."""
+        return int(self._present(caller, allowance, now) + (1 - _WHOLE))
+
+    def _present(self, caller: Hashable, allowance: int, now: datetime) -> float:
+        left, seen = self._left.get(caller, (float(allowance), now))
+        # A clock that was set back gives nothing, and takes nothing.
+        return min(float(allowance), left + max(now - seen, timedelta()) / _MINUTE * allowance)

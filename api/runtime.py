@@ -23,6 +23,7 @@ from api.policy_watch import SETTLED_SECONDS, PolicyWatch
 from api.ports import Ports
 from api.settings import Settings
 from api.stripe_turns import StripeTurns
+from api.traffic import Traffic
 from api.trail import Trail
 from api.webhooks import StripeWebhook
 from billing import notices
@@ -53,6 +54,8 @@ log = structlog.get_logger(__name__)
 
 #: After so many spans without a complete observation of a site, this process says that it is not ready.
 OBSERVATIONS_MISSED = 10
+#: Whoever asks for the health within this time is given the same answer: strangers may ask as often as they like.
+HEALTH_REST = timedelta(seconds=2)
 #: How often steps of unknown outcome are looked at again while there are any.
 UNKNOWN_SECONDS = 5.0
 
@@ -100,6 +103,7 @@ class Runtime:
         self.invoices = SettleGateway(self.gateway) if self.gateway else None
         self.jwks = parts.key_set(settings)
         self.changes = Changes()
+        self.traffic = Traffic()
         self.loop = Loop(clock=self.clock, run_pass=self._pass, heard=self.heard)
         self.policy_watch = PolicyWatch(
             self.policies,
@@ -201,6 +205,7 @@ class Runtime:
             authenticators=parts.authenticators(self.settings, self.jwks),
             second_person=self.settings.approval_rule,
             changes=self.changes,
+            traffic=self.traffic,
         )
 
     def site_modes(self) -> Mapping[str, Mode]:
@@ -229,6 +234,8 @@ class Runtime:
             sites=frozenset(site.name for site in self.actions.inventory.sites),
             observation_max_age=timedelta(seconds=OBSERVATIONS_MISSED * self.pace.observe),
             key_trouble=self.jwks.trouble if self.jwks is not None else None,
+            traffic=self.traffic,
+            rest=HEALTH_REST,
         )
 
     def policy_map(self) -> Mapping[str, Policy]:

@@ -31,6 +31,11 @@ class Connected:
             raise BadRequestError(TOO_MANY, coded(told, LIMIT_EXCEEDED), {"Retry-After": "30"})
         self._of[principal] += 1
 
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return self._of.total()
+
     def leave(self, principal: Principal) -> None:
         """Count one connection less."""
         self._of[principal] -= 1

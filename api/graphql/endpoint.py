@@ -28,10 +28,8 @@ from api.graphql.operations import (
     Caller,
     Operation,
     Operations,
-    failed,
     read,
 )
-from api.graphql.words import words_for
 
 EVENTS = "text/event-stream"
 #: Without an event a comment is sent this often, so that nothing between us and the client gives up.
@@ -56,9 +54,10 @@ class GraphQLEndpoint:
                 return self._events(operation, caller)
             context = self.operations.context_of(caller, operation)
             told = await self.operations.execute(operation, context)
-            return Response(orjson.dumps(told), media_type="application/json")
+            headers = self.operations.allowance_left(caller.principal)
+            return Response(orjson.dumps(told), headers=headers, media_type="application/json")
         except BadRequestError as bad:
-            return JSONResponse(failed(bad.error, words_for(languages)), bad.status, bad.headers)
+            return JSONResponse(self.operations.refused(bad, languages), bad.status, bad.headers)
         except ClientDisconnect:
             return Response(status_code=BAD)
 

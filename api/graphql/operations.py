@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
+from time import perf_counter
 from typing import Any, cast
 
 import strawberry
@@ -157,6 +158,20 @@ class Operations:
         allowance = self.ports.allowances.fields_of(principal.role)
         return self.fields.take(principal, allowance, self.ports.clock.now(), cost=fields)
 
+    def allowance_left(self, principal: Principal) -> Mapping[str, str]:
+        """Return the headers that tell what a principal may ask in a minute and has left of it.
+
+        draft-ietf-httpapi-ratelimit-headers-10, 3 and 4.
+        """
+        now, allowances = self.ports.clock.now(), self.ports.allowances
+        operations, fields = allowances.of(principal.role), allowances.fields_of(principal.role)
+        operations_left = self.principals.left(principal, operations, now)
+        fields_left = self.fields.left(principal, fields, now)
+        return {
+            "RateLimit-Policy": f'"operations";q={operations};w=60, "fields";q={fields};w=60',
+            "RateLimit": f'"operations";r={operations_left}, "fields";r={fields_left}',
+        }
+
     def context_of(self, caller: Caller, operation: Operation) -> Context:
         """Return what the resolvers of this operation share."""
         return Context(
@@ -172,6 +187,12 @@ class Operations:
 
     async def execute(self, operation: Operation, context: Context) -> dict[str, Any]:
         """Return the answer to a query or mutation."""
+        began = perf_counter()
+        told = await self._executed(operation, context)
+        self.ports.traffic.note(told, perf_counter() - began)
+        return told
+
+    async def _executed(self, operation: Operation, context: Context) -> dict[str, Any]:
         try:
             async with asyncio.timeout(self.ports.query_timeout.total_seconds()):
                 result = await self.schema.execute(
@@ -208,9 +229,12 @@ class Operations:
                     async for result in results:
                         stream.rest()
                         told = await self._told(result, operation, context)
+                        self.ports.traffic.note(told)
                         yield Answer(told=told, refused=isinstance(result, PreExecutionError))
         except TimeoutError:
-            yield Answer(told=failed(_took_too_long(), await _words(context)), refused=False)
+            told = failed(_took_too_long(), await _words(context))
+            self.ports.traffic.note(told)
+            yield Answer(told=told, refused=False)
 
     async def _results(
         self, operation: Operation, context: Context
@@ -227,6 +251,12 @@ class Operations:
                 yield cast(
                     "ExecutionResult | PreExecutionError", result
                 )  # the others come of @defer, which is off
+
+    def refused(self, bad: BadRequestError, languages: str | None) -> dict[str, Any]:
+        """Return, and count, the answer to a request that is not executed."""
+        told = failed(bad.error, words_for(languages))
+        self.ports.traffic.note(told)
+        return told
 
     async def _told(
         self, result: ExecutionResult | PreExecutionError, operation: Operation, context: Context

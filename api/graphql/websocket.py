@@ -11,7 +11,6 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphql import GraphQLError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.graphql.connected import Connected
@@ -23,11 +22,9 @@ from api.graphql.operations import (
     BadRequestError,
     Caller,
     Operations,
-    failed,
     read,
 )
 from api.graphql.stream import RECHECK_SECONDS
-from api.graphql.words import words_for
 
 SUBPROTOCOL = "graphql-transport-ws"
 #: How long a client may take to say who it is, and to take one message.
@@ -40,7 +37,9 @@ MOST_UNKNOWN = 100
 _LONGEST_ID = 100
 
 _INVALID, _UNAUTHORIZED, _FORBIDDEN, _NO_SUBPROTOCOL = 4400, 4401, 4403, 4406
-_INIT_TIMEOUT, _TAKEN, _TOO_MANY, _TROUBLE = 4408, 4409, 4429, 4500
+_INIT_TIMEOUT, _TAKEN, _TOO_MANY = 4408, 4409, 4429
+#: "Try again later" of the registry of RFC 6455: on 4500 the usual client library gives up for good.
+_TROUBLE = 1013
 
 
 class _ClosedError(Exception):
@@ -72,6 +71,7 @@ class WebSocketDoor:
         except _ClosedError as closed:
             await _close(socket, closed)
         except BadRequestError as bad:
+            self.operations.refused(bad, None)
             code = {TOO_MANY: _TOO_MANY, UNAVAILABLE: _TROUBLE}.get(bad.status, _FORBIDDEN)
             await _close(socket, _ClosedError(code, bad.error.message))
         except (WebSocketDisconnect, TimeoutError):
@@ -187,7 +187,7 @@ class _Conversation:
             self._count()
             told = f"finish one first; {MOST_OPERATIONS} operations may go on at once"
             # Here and not beside the reading: whoever does not read its refusals is not read either.
-            await self._refuse(name, coded(told, LIMIT_EXCEEDED))
+            await self._refuse(name, BadRequestError(TOO_MANY, coded(told, LIMIT_EXCEEDED)))
             return
         task = group.create_task(self._operate(name, message.get("payload")))
         self._running[name] = task
@@ -204,7 +204,7 @@ class _Conversation:
             )
             operation = read(payload)
         except BadRequestError as bad:
-            await self._refuse(name, bad.error)
+            await self._refuse(name, bad)
             if (bad.error.extensions or {})["code"] == UNAUTHENTICATED:
                 raise _ClosedError(_UNAUTHORIZED, "the token has ended") from None
             return
@@ -218,8 +218,8 @@ class _Conversation:
                 await _send(self.socket, {"id": name, "type": "next", "payload": answer.told})
         await _send(self.socket, {"id": name, "type": "complete"})
 
-    async def _refuse(self, name: str, error: GraphQLError) -> None:
-        errors = failed(error, words_for(self.caller.languages))["errors"]
+    async def _refuse(self, name: str, bad: BadRequestError) -> None:
+        errors = self.operations.refused(bad, self.caller.languages)["errors"]
         await _send(self.socket, {"id": name, "type": "error", "payload": errors})
 
     async def _watch(self) -> None:

@@ -1,5 +1,6 @@
 """Liveness, readiness and figures."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -191,6 +192,25 @@ async def test_it_has_no_figures_without_a_database(
 
     monkeypatch.setattr(healths, "_figures", fails)
     assert (await _get(_health(clock), "/metrics")).status_code == 503
+
+
+@pytest.mark.usefixtures("sqlite_database")
+@pytest.mark.parametrize(("path", "part"), [("/metrics", "_figures"), ("/readyz", "applied_version")])
+async def test_it_looks_once_for_many_who_ask(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, path: str, part: str
+) -> None:
+    """It needs no token, so it lets nobody ask the database without end."""
+    looks, look = [], getattr(healths, part)
+
+    async def counted(*given: Any) -> Any:
+        looks.append(given)
+        return await look(*given)
+
+    monkeypatch.setattr(healths, part, counted)
+    health = _health(clock, rest=timedelta(minutes=1))
+    answers = await asyncio.gather(*(_get(health, path) for _ in range(20)))
+    assert len({answer.text for answer in [*answers, await _get(health, path)]}) == 1
+    assert len(looks) == 1
 
 
 @pytest.mark.usefixtures("sqlite_database")
