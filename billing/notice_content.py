@@ -84,6 +84,10 @@ NOTHING_AHEAD = Ahead()
 class ServersTold:
     """What is so of single servers, by their names, beside what the notice says of all that it is about."""
 
+    #: All that the notice is about.
+    named: tuple[str, ...] = ()
+    #: They are stopped for money, whatever else holds them.
+    stopped: tuple[str, ...] = ()
     #: They were off before anything was stopped.
     off: tuple[str, ...] = ()
     #: They came later: what the stage does reaches them not before `later_at`.
@@ -93,8 +97,6 @@ class ServersTold:
     kept: tuple[str, ...] = ()
     #: They stay restricted because their own subscription has ended.
     uncovered: tuple[str, ...] = ()
-    #: The same, of those that were off before anything was stopped.
-    uncovered_off: tuple[str, ...] = ()
     #: Its subscription is well again, and it stays restricted for what the account owes.
     owing: tuple[str, ...] = ()
     #: Staff lets backups of them be made and exported until then, though they are locked.

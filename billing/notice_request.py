@@ -3,7 +3,7 @@
 Owns the form of that question. It decides nothing and reads nothing: whoever asks brings the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -32,13 +32,16 @@ class Fate(StrEnum):
     OFF = "OFF"
     #: It came later, and what the stage does reaches it later.
     LATER = "LATER"
-    #: Somebody else keeps it restricted, whatever is paid.
+
+
+class HeldOn(StrEnum):
+    """What goes on to restrict one server when what the notice is about is settled."""
+
+    #: Somebody else does, whatever is paid.
     KEPT = "KEPT"
-    #: It stays restricted because its own subscription has ended.
+    #: Its own subscription has ended.
     UNCOVERED = "UNCOVERED"
-    #: The same, and it was off before anything was stopped.
-    UNCOVERED_OFF = "UNCOVERED_OFF"
-    #: Its subscription is well again, and it stays restricted for what the account owes.
+    #: Its subscription is well again, but its account owes.
     OWING = "OWING"
 
 
@@ -49,6 +52,7 @@ class NamedServer:
     id: int
     name: str
     fate: Fate = Fate.ALIKE
+    held_on: HeldOn | None = None
     #: The earliest instant at which the stage reaches it, of a `LATER` one.
     later_at: datetime | None = None
     #: Whether staff lets backups of it be made and exported though they are locked, and until when.
@@ -89,7 +93,7 @@ def content_of(request: NoticeRequest) -> Content:
     return Content(
         reader=Reader(name=account.name, locale=account.locale, time_zone=account.time_zone),
         invoices=tuple(_named(invoice) for invoice in request.invoices),
-        servers=_names(request.servers, Fate.ALIKE),
+        servers=_names(one for one in request.servers if one.fate is Fate.ALIKE and not one.held_on),
         told=_told(request),
         ended_server=request.ended_server.name if request.ended_server else None,
         effects=request.effects,
@@ -99,23 +103,27 @@ def content_of(request: NoticeRequest) -> Content:
     )
 
 
-def _names(servers: Sequence[NamedServer], fate: Fate) -> tuple[str, ...]:
-    return tuple(server.name for server in servers if server.fate is fate)
+def _names(servers: Iterable[NamedServer]) -> tuple[str, ...]:
+    return tuple(server.name for server in servers)
 
 
 def _told(request: NoticeRequest) -> ServersTold:
-    named = request.named
+    named, single = request.named, request.ended_server
+    # Of what somebody else keeps a letter about many says nothing but that; the one about itself says what is so of it.
+    ours = [server for server in named if server is single or server.held_on is not HeldOn.KEPT]
+    late = [server for server in ours if server.fate is Fate.LATER]
     opened = [server for server in named if server.backups_open]
     ends = [server.backups_open_until for server in opened if server.backups_open_until]
     return ServersTold(
-        off=_names(named, Fate.OFF),
-        later=_names(named, Fate.LATER),
-        later_at=min((server.later_at for server in named if server.later_at), default=None),
-        kept=_names(named, Fate.KEPT),
-        uncovered=_names(named, Fate.UNCOVERED),
-        uncovered_off=_names(named, Fate.UNCOVERED_OFF),
-        owing=_names(named, Fate.OWING),
-        backups_open=tuple(server.name for server in opened),
+        named=_names(named),
+        stopped=_names(server for server in ours if server.fate is Fate.ALIKE),
+        off=_names(server for server in ours if server.fate is Fate.OFF),
+        later=_names(late),
+        later_at=min((server.later_at for server in late if server.later_at), default=None),
+        kept=_names(server for server in named if server.held_on is HeldOn.KEPT),
+        uncovered=_names(server for server in named if server.held_on is HeldOn.UNCOVERED),
+        owing=_names(server for server in named if server.held_on is HeldOn.OWING),
+        backups_open=_names(opened),
         backups_open_until=min(ends, default=None),
         all_backups_open=bool(opened) and len(opened) == len(named),
         exist=request.has_servers,

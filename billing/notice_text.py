@@ -152,17 +152,8 @@ def _values(content: Content, words: Words) -> Mapping[str, object]:
 def _told(content: Content, words: Words) -> Mapping[str, object]:
     """Return what is so of single servers: of each kind the names, empty without any, and how many there are."""
     told, values = content.told, dict[str, object]()
-    kinds = {
-        "stopped": (*content.servers, *told.uncovered),
-        "off": (*told.off, *told.uncovered_off),
-        "later": told.later,
-        "kept": told.kept,
-        "uncovered": (*told.uncovered, *told.uncovered_off),
-        "owing": told.owing,
-        "backups_open": told.backups_open,
-        "named": (*content.servers, *told.off, *told.kept, *told.uncovered, *told.uncovered_off),
-    }
-    for kind, names in kinds.items():
+    for kind in ("named", "stopped", "off", "later", "kept", "uncovered", "owing", "backups_open"):
+        names = getattr(told, kind)
         values[kind] = words.names([_own(name) for name in names])
         values[f"how_many_{kind}"] = len(names)
     return values | {
@@ -289,12 +280,13 @@ def _samples(language: str) -> tuple[Content, ...]:
 
 def _each(at: datetime) -> ServersTold:
     return ServersTold(
+        named=("web", "mail"),
+        stopped=("web",),
         off=("mail",),
         later=("new",),
         later_at=at,
         kept=("shop",),
         uncovered=("blog",),
-        uncovered_off=("wiki",),
         owing=("files",),
         backups_open=("db",),
         backups_open_until=at,

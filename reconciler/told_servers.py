@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from billing.models import Episode, Override
-from billing.notice_request import Fate, NamedServer
+from billing.notice_request import Fate, HeldOn, NamedServer
 from billing.rules.facts import AccountFacts, OverrideFact
 from billing.rules.overrides import ends_at, strongest
 from billing.rules.terms import HoldCause, OverrideKind
@@ -75,11 +75,12 @@ async def given_back(
     came too late, is left out.
     """
     seen = await _look(subject, servers, account_restricts=account_restricts, now=now)
+    held = {*seen.billed, *seen.just_lifted}
     return [
         # Nobody starts what is held on, whatever it was before.
-        _named(server, _held_on(server, seen) or _fate(server, seen), seen)
+        _named(server, Fate.ALIKE if _held_on(server, seen) else _power(server, seen), seen)
         for server in servers
-        if subject.server is not None or not _is_late(server, seen) or server.id in seen.just_lifted
+        if subject.server is not None or not _came_late(server, seen) or server.id in held
     ]
 
 
@@ -112,41 +113,46 @@ async def _found_off(server_ids: Sequence[int]) -> set[int]:
     return {id_ for id_ in server_ids if (found.get(id_) or read.get(id_)) is Power.STOPPED}
 
 
-def _held_on(server: Server, seen: _Seen) -> Fate | None:
+def _held_on(server: Server, seen: _Seen) -> HeldOn | None:
     """Return what goes on to restrict a server when what the letter is about is settled; null where nothing does."""
     if server.id in seen.others:
-        return Fate.KEPT
+        return HeldOn.KEPT
     if server.id not in seen.billed:
         return None
     if seen.subject.server is not None:
-        return Fate.OWING if seen.account_restricts else None
-    return Fate.UNCOVERED if server.id in seen.uncovered else None
+        return HeldOn.OWING if seen.account_restricts else None
+    return HeldOn.UNCOVERED if server.id in seen.uncovered else None
 
 
-def _fate(server: Server, seen: _Seen) -> Fate:
+def _power(server: Server, seen: _Seen) -> Fate:
     return Fate.OFF if server.id in seen.off else Fate.ALIKE
 
 
-def _is_late(server: Server, seen: _Seen) -> bool:
-    """Return whether it can be held only since the episode began, and is not held yet."""
+def _came_late(server: Server, seen: _Seen) -> bool:
+    """Return whether it can be held only since the episode began."""
     episode = seen.subject.episode
-    joined = joined_at(server, seen.exemptions.get(server.id, ()))
-    return episode is not None and server.id not in seen.billed and joined > episode.started_at
+    return episode is not None and joined_at(server, seen.exemptions.get(server.id, ())) > episode.started_at
+
+
+def _reached_later_at(server: Server, seen: _Seen) -> datetime | None:
+    """Return from when on the stage can reach a server that came late; null for one that it has reached.
+
+    A hold that stops nothing is no sign of that: it may be for the end of its own subscription, or for an account's
+    earlier stage.
+    """
+    hold, own = seen.billed.get(server.id), seen.exemptions.get(server.id, ())
+    if not _came_late(server, seen) or (hold is not None and hold.stops_server):
+        return None
+    due = may_hold_from(server, seen.subject, own, hold, now=seen.now)
+    if due is None:  # what is not on its way yet counts from its delivery, which is not before now
+        return seen.now + LATECOMER_NOTICE
+    return due if due > seen.now else None
 
 
 def _under_stage(server: Server, seen: _Seen) -> NamedServer:
-    held_on, fate = _held_on(server, seen), _fate(server, seen)
-    if held_on is Fate.UNCOVERED and fate is Fate.OFF:
-        held_on = Fate.UNCOVERED_OFF  # it stays off for that, and nobody stopped it
-    if not _is_late(server, seen):
-        # A letter about one server says that it was off before it says what else holds it.
-        off_first = seen.subject.server is not None and fate is Fate.OFF
-        return _named(server, fate if off_first else held_on or fate, seen)
-    own = seen.exemptions.get(server.id, ())
-    due = may_hold_from(server, seen.subject, own, seen.billed.get(server.id), now=seen.now)
-    # What is not on its way yet counts from its delivery, which is not before now.
-    later_at = due or seen.now + LATECOMER_NOTICE
-    return replace(_named(server, held_on or Fate.LATER, seen), later_at=later_at)
+    later_at = _reached_later_at(server, seen)
+    named = _named(server, Fate.LATER if later_at else _power(server, seen), seen)
+    return replace(named, later_at=later_at)
 
 
 def _named(server: Server, fate: Fate, seen: _Seen) -> NamedServer:
@@ -155,6 +161,7 @@ def _named(server: Server, fate: Fate, seen: _Seen) -> NamedServer:
         id=server.id,
         name=server.name,
         fate=fate,
+        held_on=_held_on(server, seen),
         backups_open=opened is not None,
         backups_open_until=ends_at(opened) if opened else None,
     )

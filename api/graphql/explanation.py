@@ -18,7 +18,7 @@ from api.graphql.nodes import GateAction, Node
 from api.graphql.overrides import show_overrides, word_for_word
 from api.graphql.policies import in_order
 from api.graphql.server_facts import ServerFacts
-from api.graphql.standing import next_of, since_of
+from api.graphql.standing import StageChange, next_of, since_of
 from api.graphql.subjects import account_subject, coverage_subject
 from api.graphql.words import words_about
 from billing.rules import reasons as rules
@@ -116,11 +116,23 @@ def _standing(
             found=subject.eligibility,
             stage=subject.standing,
             since=since_of(context, subject),
-            following=NextStage(stage=following.stage, at=following.at, waiting_for=following.waiting_for)
-            if following is not None
-            else None,
+            following=_with_dispute(subject, following),
             held_back=held,
         )
+    )
+
+
+def _with_dispute(subject: Subject, following: StageChange | None) -> NextStage | None:
+    """Return the climb that follows, with the dispute that holds it back beside what it waits for."""
+    if following is None:
+        return None
+    coming = subject.eligibility.next
+    same = coming is not None and coming.stage is following.stage
+    return NextStage(
+        stage=following.stage,
+        at=following.at,
+        waiting_for=following.waiting_for,
+        disputed_until=coming.disputed_until if coming is not None and same else None,
     )
 
 

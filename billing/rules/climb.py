@@ -27,6 +27,8 @@ class NextStage:
     #: A stable code of what has to happen first beside the passing of time (`notice_delivery`, `address`, `freeze`,
     #: `override`, `dispute`); null when time alone decides.
     waiting_for: str | None = None
+    #: Until when, at the latest, a dispute holds it back as well, beside what it waits for.
+    disputed_until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,12 @@ def next_climb(climber: Climber, policy: Policy, base: Stage, now: datetime) -> 
         at = max(at, _told_at(climber, base, now, bars) + rung.min_notice)
         if not bars and not _opening(climber, base, now):
             return NextStage(stage=rung.stage, at=at, waiting_for="notice_delivery")
-    return NextStage(stage=rung.stage, at=at, waiting_for=bars[0].code if bars else None)
+    return NextStage(
+        stage=rung.stage,
+        at=at,
+        waiting_for=bars[0].code if bars else None,
+        disputed_until=next((bar.until for bar in bars[1:] if bar.code == _DISPUTE), None),
+    )
 
 
 def _bars(climber: Climber, stage: Stage, now: datetime, *, forced: bool = False) -> list[_Bar]:

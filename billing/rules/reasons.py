@@ -217,7 +217,16 @@ def _of_what_follows(asked: StandingQuestion) -> Iterator[Reason]:
         following: dict[str, Value] = {"stage": STAGES[asked.following.stage], "at": asked.following.at}
         yield Reason(
             rule="ladder.next",
-            said=(replace(told, values=following),),
+            said=(replace(told, values=following), *_disputed(asked.following)),
             value=asked.following.stage,
             until=asked.following.at,
+        )
+
+
+def _disputed(following: NextStage) -> Iterator[Phrase]:
+    """Yield that a dispute holds the climb back as well, beside what it waits for."""
+    if following.disputed_until is not None:
+        yield phrase(
+            "A disputed payment holds it back, too, until the dispute is over or has lasted until %(until)s.",
+            until=following.disputed_until,
         )

@@ -45,12 +45,13 @@ TEMPLATES = (
     "adjustment_issued",
 )
 EACH = ServersTold(
+    named=("web-1", "mail"),
+    stopped=("web-1",),
     off=("mail",),
     later=("new",),
     later_at=FINAL.at,
     kept=("shop", "shop-2"),
     uncovered=("blog",),
-    uncovered_off=("wiki",),
     owing=("files",),
     backups_open=("db",),
     backups_open_until=FINAL.at,
@@ -340,7 +341,8 @@ def test_it_speaks_german():
 def test_it_counts_servers_and_names_the_first(number, said):
     """One, a few, and more than anybody wants to read in a mail."""
     servers = tuple(f"s{each}" for each in range(number))
-    content = Content(reader=ADA, invoices=(INVOICE,), servers=servers, effects=frozenset(Effect))
+    told = ServersTold(stopped=servers)
+    content = Content(reader=ADA, invoices=(INVOICE,), told=told, effects=frozenset(Effect))
     assert said in " ".join(shipped().render("suspended", content).body.split())
 
 

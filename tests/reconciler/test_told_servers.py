@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from billing.accounts import note_fact
-from billing.models import Invoice, Notice
+from billing.models import Episode, Invoice, Notice, Subscription
 from billing.rules.terms import Stage
-from reconciler.models import Server
+from reconciler.models import Hold, Server
 
 pytestmark = pytest.mark.usefixtures("sqlite_database")
 
@@ -93,6 +93,31 @@ async def test_it_dates_the_stop_of_a_server_that_came_later(delinquent, factory
     await settle(account)
 
     assert f"These servers are stopped: {first.name}, {late.name}." in (await newest()).body
+
+
+async def test_it_dates_the_stop_of_a_latecomer_that_is_locked_for_its_subscription(
+    delinquent, factory, settle, newest, uncover, clock
+):
+    """It runs: its own subscription's end has locked its backups so far, and the account's stop reaches it later."""
+    account, _, [first] = await delinquent()
+    await settle(account)
+    late = await factory.server(account, name="late")
+    await uncover(late)
+    ended = clock.now() - timedelta(days=4)
+    await Server.filter(id=late.id).update(joined_at=ended - timedelta(days=1))
+    await Subscription.all().update(ended_at=ended, current_period_end=ended)
+    alone = await Episode.get(server_id=late.id)
+    await Episode.filter(id=alone.id).update(admitted=Stage.FINAL_NOTICE, started_at=ended)
+    await Notice.filter(episode_id=alone.id).update(created_at=ended, delivered_at=ended)
+
+    await settle(account)
+
+    told = await Notice.filter(server_id=None).order_by("-id").first()
+    body = " ".join(told.body.split())
+    assert f"This server is stopped: {first.name}." in body
+    assert "This server will be stopped, not before 21 November 2026, 10:00 CET: late." in body
+    assert "Server late stays restricted because its subscription has ended." in body
+    assert await Hold.filter(server_id=late.id, lifted_at=None, stops_server=False).count() == 1
 
 
 async def test_it_says_that_staff_lets_backups_be_made(delinquent, factory, remind, clock):
@@ -191,6 +216,23 @@ async def test_it_claims_no_stop_of_a_server_without_a_subscription_that_was_off
     assert f"cannot be started until this is settled: {ended.name}." in body
     assert f"Server {ended.name} stays restricted because its subscription has ended." in body
     assert told.server_ids == [ran.id, ended.id]
+
+
+async def test_it_tells_of_a_server_that_was_off_what_else_holds_it(
+    delinquent, settle, remind, uncover, known_off
+):
+    """That its account owes is no less so of it than of one that ran."""
+    account, _, [ran, ended] = await delinquent(2)
+    await settle(account)
+    await known_off("its owner's switch", ended, ran=ran)
+    await uncover(ended)
+    await remind(account)
+
+    told = await Notice.filter(template="suspended", server_id=ended.id).order_by("-id").first()
+
+    body = " ".join(told.body.split())
+    assert "The server was off already; it stays off and cannot be started until this is settled." in body
+    assert f"Server {ended.name} stays restricted until what your account owes is settled." in body
 
 
 async def test_it_promises_a_server_nothing_that_its_account_takes(delinquent, settle, remind, uncover):

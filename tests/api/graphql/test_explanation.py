@@ -184,6 +184,12 @@ async def disputed(case: Case) -> None:
     await case.factory.dispute(paid)
 
 
+async def frozen_and_disputed(case: Case) -> None:
+    """Staff froze the ladder, and another payment is disputed at the bank for longer than that."""
+    await disputed(case)
+    await case.factory.override(case.account, kind=OverrideKind.FREEZE)
+
+
 async def is_suspended(case: Case) -> None:
     """Its servers are stopped."""
     await case.suspended()
@@ -353,6 +359,8 @@ CASES: list[tuple[Any, set[str], str]] = [
     (frozen, standing(("ladder.overdue", "ladder.frozen")) | {"gate.payment_overdue", "override.freeze"},
      "once the freeze is over"),
     (exempt, {"override.exempt"}, "EXEMPT: agreed on the phone. Until"),
+    (frozen_and_disputed, standing(("ladder.overdue", "ladder.frozen")) | OVERDUE | {"override.freeze"},
+     "delivered. A disputed payment holds it back, too, until the dispute is over or has lasted until 19 January 2027"),
     (disputed, STANDING | OVERDUE, "or once the dispute is over if that is sooner"),
     (is_suspended, HELD | CLOSED, "Paying the overdue invoices lifts it at once"),
     (node_down, HELD | CLOSED | {"not_in_sync.power", "held_back.node_silent"}, "STOP waits: node node1"),
