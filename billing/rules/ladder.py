@@ -260,7 +260,12 @@ def _account_climber(facts: AccountFacts, owed: Debt, tolerance: int, now: datet
             facts.notices, facts.episode, lambda notice: owed.anchor_id in notice.invoice_ids
         ),
         notices_void_before=facts.notices_void_before,
-        overrides=tuple(override for override in facts.overrides if override.server_id is None),
+        overrides=tuple(
+            override
+            for override in facts.overrides
+            # One that suspends without waiting belongs to an episode: where none has begun, it is of an earlier one.
+            if override.server_id is None and (facts.episode or override.kind is not OverrideKind.SUSPEND_NOW)
+        ),
         has_address=facts.has_address,
         shielded_until=shielded_until(facts.disputes, tolerance=tolerance, since=start, now=now),
     )

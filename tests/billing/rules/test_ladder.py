@@ -432,6 +432,12 @@ def test_it_dates_a_step_by_the_override_where_a_dispute_holds_it_back_as_well(
     assert eligible(disputed, policy, now).next == both
 
 
+def test_it_suspends_nobody_without_waiting_before_an_episode(standard: Policy) -> None:
+    """What two persons decided in an earlier episode reaches no new one, not even in the instant in which it begins."""
+    facts = replace(account(), episode=None, overrides=(override(OverrideKind.SUSPEND_NOW, T),))
+    assert eligible(facts, standard, T).stage is Stage.PAST_DUE
+
+
 @pytest.mark.parametrize(
     ("left", "currency", "owed"), [(49, "EUR", 0), (50, "EUR", 50), (9, "KWD", 0), (10, "KWD", 10)]
 )
