@@ -54,7 +54,7 @@ class GraphQLEndpoint:
                 return self._events(operation, caller)
             context = self.operations.context_of(caller, operation)
             told = await self.operations.execute(operation, context)
-            headers = self.operations.allowance_left(caller.principal)
+            headers = self.operations.cost_of(context)
             return Response(orjson.dumps(told), headers=headers, media_type="application/json")
         except BadRequestError as bad:
             return JSONResponse(self.operations.refused(bad, languages), bad.status, bad.headers)

@@ -158,16 +158,18 @@ class Operations:
         allowance = self.ports.allowances.fields_of(principal.role)
         return self.fields.take(principal, allowance, self.ports.clock.now(), cost=fields)
 
-    def allowance_left(self, principal: Principal) -> Mapping[str, str]:
-        """Return the headers that tell what a principal may ask in a minute and has left of it.
+    def cost_of(self, context: Context) -> Mapping[str, str]:
+        """Return the headers that tell what an operation counted as, and what its principal may ask and has left.
 
         draft-ietf-httpapi-ratelimit-headers-10, 3 and 4.
         """
+        principal = context.principal
         now, allowances = self.ports.clock.now(), self.ports.allowances
         operations, fields = allowances.of(principal.role), allowances.fields_of(principal.role)
         operations_left = self.principals.left(principal, operations, now)
         fields_left = self.fields.left(principal, fields, now)
         return {
+            "Abeyance-Fields": str(context.fields),
             "RateLimit-Policy": f'"operations";q={operations};w=60, "fields";q={fields};w=60',
             "RateLimit": f'"operations";r={operations_left}, "fields";r={fields_left}',
         }

@@ -79,14 +79,16 @@ async def test_a_fault_is_logged_with_what_was_asked_for(
 
 
 async def test_an_answer_tells_what_is_left(door: Any) -> None:
-    """It names the operations and fields of a minute and what is left of them: the difference is what one cost."""
+    """It names the operations and fields of a minute, what is left of them, and what this operation counted as."""
     door.ports = replace(door.ports, allowances=Allowances(people=10, people_fields=1_000))
     token = await door.token(Role.ADMIN)
     first = await door.post({"query": "{ viewer { role name } }"}, token=token)
     assert first.headers["ratelimit-policy"] == '"operations";q=10;w=60, "fields";q=1000;w=60'
     assert first.headers["ratelimit"] == '"operations";r=9, "fields";r=997'
+    assert first.headers["abeyance-fields"] == "3"
     for _ in range(9):
         last = await door.post({"query": "{ viewer { role } }"}, token=token)
+    assert last.headers["abeyance-fields"] == "2"
     assert last.headers["ratelimit"] == '"operations";r=0, "fields";r=979'
     door.clock.advance(timedelta(seconds=30))
     again = await door.post({"query": "{ viewer { role } }"}, token=token)
