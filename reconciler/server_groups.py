@@ -14,7 +14,7 @@ from billing.bundle import Bundle, Part, grouped, instant_or_none
 from billing.rules.announced_servers import AnnouncedServers
 from billing.rules.facts import OverrideFact
 from billing.rules.overrides import strongest
-from billing.rules.terms import OverrideKind, Stage
+from billing.rules.terms import Effect, OverrideKind, Stage
 from reconciler.subjects import Subject
 
 #: One row for each live server. Those with an episode or an exemption of their own are told one by one.
@@ -54,9 +54,8 @@ class ServerGroup:
     number: int
     #: Whether no stage reaches them: they are free or missing.
     spared: bool
-    #: Whether a billing hold stops them, or locks their backups.
-    stopped: bool
-    locked: bool
+    #: What a billing hold takes of them.
+    effects: frozenset[Effect]
     #: Whether they are or were off, whatever billing does: by their owner's wish, or found so.
     was_off: bool
     #: Whether somebody else holds them without end, or else until when.
@@ -85,30 +84,34 @@ def counts(groups: Sequence[ServerGroup], subjects: Sequence[Subject], now: date
         single = alone.get(group.own) if group.own is not None else None
         exempt = group.own is not None and strongest(placed[group.own], OverrideKind.EXEMPT, now) is not None
         about = account.standing is not Stage.CURRENT or single is not None
-        restricted_alone = single is not None and bool(single.effects_at(single.standing))
+        by_itself = single.effects_at(single.standing) if single is not None else frozenset[Effect]()
+        # A hold for more than the standing takes is on its way out.
+        taken = group.effects & (account.effects_at(account.standing) | by_itself)
         reached = about and not group.spared and not exempt
-        for kind in _kinds(group, reached=reached, alone=restricted_alone, now=now):
+        for kind in _kinds(group, taken, reached=reached, alone=bool(by_itself), now=now):
             found[kind] += group.number
     return AnnouncedServers(**found)
 
 
-def _kinds(group: ServerGroup, *, reached: bool, alone: bool, now: datetime) -> Iterable[str]:
+def _kinds(
+    group: ServerGroup, taken: frozenset[Effect], *, reached: bool, alone: bool, now: datetime
+) -> Iterable[str]:
     """Yield as what a group counts: the fields of `AnnouncedServers`."""
     yield "there"
     kept = group.kept or (group.kept_until is not None and group.kept_until > now)
-    if not kept and not group.stopped:
+    if not kept and Effect.STOP_SERVERS not in group.effects:
         yield "untouched"
     if not reached:
         return
     yield "reached"
-    if group.locked:
+    if Effect.LOCK_BACKUPS in taken:
         yield "locked"
     if kept:
         yield "kept"
         return
-    if group.stopped:
+    if Effect.STOP_SERVERS in taken:
         yield "off" if group.was_off else "stopped"
-    if alone and (group.stopped or group.locked):
+    if alone and taken:
         yield "uncovered"
 
 
@@ -118,8 +121,9 @@ def _group(*row: Any) -> ServerGroup:
         own=own,
         number=number,
         spared=bool(spared),
-        stopped=bool(stopped),
-        locked=bool(locked),
+        effects=frozenset(
+            effect for effect, held in ((Effect.STOP_SERVERS, stopped), (Effect.LOCK_BACKUPS, locked)) if held
+        ),
         was_off=bool(was_off),
         kept=bool(kept),
         kept_until=instant_or_none(kept_until),

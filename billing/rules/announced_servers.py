@@ -6,9 +6,10 @@ what a payment does not give back. Who counts, and which servers, is its callers
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from billing.rules.terms import Effect
-from billing.rules.words import Phrase, counted
+from billing.rules.words import Phrase, counted, phrase
 
 #: What there must be a server for.
 OF_SERVERS = frozenset({Effect.STOP_SERVERS, Effect.LOCK_BACKUPS})
@@ -35,20 +36,34 @@ class AnnouncedServers:
     #: They stay restricted because their own subscription has ended.
     uncovered: int = 0
 
+    @property
+    def to_stop(self) -> int:
+        """How many of them a stop to come reaches: neither stopped nor held already."""
+        return self.reached - self.stopped - self.off - self.kept
+
     def felt(self, effects: frozenset[Effect]) -> frozenset[Effect]:
-        """Return what of a stage's effects reached anything: where nothing is stopped, nobody is told of a stop."""
-        unfelt = {
-            Effect.STOP_SERVERS: not (self.stopped or self.off),
-            Effect.LOCK_BACKUPS: not self.locked,
-        }
-        return frozenset(effect for effect in effects if not unfelt.get(effect, False))
+        """Return what of these effects there is: on servers, whatever is so of one of them, also for itself alone."""
+        felt = {Effect.STOP_SERVERS: self.stopped or self.off, Effect.LOCK_BACKUPS: self.locked}
+        return (effects - OF_SERVERS) | {effect for effect, number in felt.items() if number}
 
     def reachable(self, effects: frozenset[Effect]) -> frozenset[Effect]:
-        """Return what of the effects of a stage to come can reach anything."""
-        return effects if self.reached else effects - OF_SERVERS
+        """Return what of the effects of a stage to come can reach anything more."""
+        reaches = {Effect.STOP_SERVERS: self.to_stop, Effect.LOCK_BACKUPS: self.reached - self.locked}
+        return (effects - OF_SERVERS) | {one for one, number in reaches.items() if one in effects and number}
 
 
 NO_SERVERS = AnnouncedServers()
+
+
+def locks_told(servers: AnnouncedServers) -> Phrase:
+    """Return of how many servers the backups are locked."""
+    if servers.locked == servers.there:
+        return phrase("Your backups are kept and locked.")
+    return counted(
+        "The backups of one of your servers are kept and locked.",
+        "The backups of %(number)s of your servers are kept and locked.",
+        servers.locked,
+    )
 
 
 def stops_told(servers: AnnouncedServers) -> Iterator[Phrase]:
@@ -73,17 +88,117 @@ def stops_told(servers: AnnouncedServers) -> Iterator[Phrase]:
         )
 
 
+def last_notice_told(servers: AnnouncedServers) -> Phrase:
+    """Return before what this is the last notice: nothing is stopped twice."""
+    if not servers.to_stop:
+        return phrase("This is our final notice.")
+    if servers.stopped or servers.off:
+        return counted(
+            "This is the last notice before your other server is stopped.",
+            "This is the last notice before your other servers are stopped.",
+            servers.to_stop,
+        )
+    return counted(
+        "This is the last notice before your server is stopped.",
+        "This is the last notice before your servers are stopped.",
+        servers.there,
+    )
+
+
+def stop_dated(servers: AnnouncedServers, at: datetime) -> Phrase:
+    """Return from when on what is to be stopped may be."""
+    if servers.stopped or servers.off:
+        return counted(
+            "If nothing is paid, your other server is stopped on %(deadline)s at the earliest.",
+            "If nothing is paid, your other servers are stopped on %(deadline)s at the earliest.",
+            servers.to_stop,
+            deadline=at,
+        )
+    return counted(
+        "If nothing is paid, your server is stopped on %(deadline)s at the earliest.",
+        "If nothing is paid, your servers are stopped on %(deadline)s at the earliest.",
+        servers.there,
+        deadline=at,
+    )
+
+
 def exceptions_told(servers: AnnouncedServers) -> Iterator[Phrase]:
     """Yield what stays restricted although everything else comes back by itself."""
-    if servers.kept:
+    if servers.kept and servers.kept == servers.there:
+        yield counted(
+            "Your server stays restricted for another reason, which our support can tell you.",
+            "Your servers stay restricted for another reason, which our support can tell you.",
+            servers.kept,
+        )
+    elif servers.kept:
         yield counted(
             "One of your servers stays restricted for another reason, which our support can tell you.",
             "%(number)s of your servers stay restricted for another reason, which our support can tell you.",
             servers.kept,
         )
-    if servers.uncovered:
+    if servers.uncovered and servers.uncovered == servers.there:
+        yield counted(
+            "Your server stays restricted until it has a subscription again.",
+            "Your servers stay restricted until they have a subscription again.",
+            servers.uncovered,
+        )
+    elif servers.uncovered:
         yield counted(
             "One of your servers stays restricted until it has a subscription again.",
             "%(number)s of your servers stay restricted until they have a subscription again.",
             servers.uncovered,
         )
+
+
+def renewal_told(number: int, effects: frozenset[Effect], *, only: bool) -> Phrase:
+    """Return what ends it for so many servers; `only`: nothing but this keeps anything restricted."""
+    if not effects:
+        return counted(
+            "Renew the subscription, or put the server on another one, and this is settled.",
+            "Renew the subscriptions, or put each server on another one, and this is settled.",
+            number,
+        )
+    if only:
+        return counted(
+            "Renew the subscription, or put the server on another one; then all of it comes back by itself.",
+            "Renew the subscriptions, or put each server on another one; then all of it comes back by itself.",
+            number,
+        )
+    return counted(
+        "Renew the subscription, or put the server on another one; then everything else comes back by itself.",
+        "Renew the subscriptions, or put each server on another one; then everything else comes back by itself.",
+        number,
+    )
+
+
+def ended_told(servers: AnnouncedServers, number: int, effects: frozenset[Effect]) -> Iterator[Phrase]:
+    """Yield that the subscription of so many servers has ended, and what that does to them."""
+    if number != servers.there and servers.stopped == number:
+        yield counted(
+            "The subscription of one of your servers has ended, and it is stopped.",
+            "The subscriptions of %(number)s of your servers have ended; servers without one are stopped.",
+            number,
+        )
+        return
+    if number != servers.there and servers.locked == number and Effect.STOP_SERVERS not in effects:
+        yield counted(
+            "The subscription of one of your servers has ended, and its backups are locked.",
+            "The subscriptions of %(number)s of your servers have ended; backups of servers without one are locked.",
+            number,
+        )
+        return
+    if number == servers.there:
+        yield counted(
+            "The subscription of your server has ended.",
+            "The subscriptions of your servers have ended.",
+            number,
+        )
+    else:
+        yield counted(
+            "The subscription of one of your servers has ended.",
+            "The subscriptions of %(number)s of your servers have ended.",
+            number,
+        )
+    if servers.locked > servers.stopped + servers.off:
+        yield locks_told(servers)
+    yield from stops_told(servers)

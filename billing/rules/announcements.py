@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from billing.rules.announced_servers import NO_SERVERS, AnnouncedServers, exceptions_told, stops_told
+from billing.rules.announced_servers import (
+    NO_SERVERS,
+    AnnouncedServers,
+    ended_told,
+    exceptions_told,
+    last_notice_told,
+    locks_told,
+    renewal_told,
+    stop_dated,
+    stops_told,
+)
 from billing.rules.climb import NextStage
 from billing.rules.funds import MoneyTrouble
 from billing.rules.money import Money
@@ -94,7 +104,7 @@ _OF_STAGE = {
     Stage.DECOMMISSION_REVIEW: _Kind(
         code="DECOMMISSION_REVIEW",
         severity=Severity.CRITICAL,
-        title=phrase("Final warning about your servers"),
+        title=phrase("Final warning"),
     ),
 }
 _COMES_BACK = {
@@ -130,7 +140,6 @@ _ACTIONS = {
     AnnouncementAction.ADD_MONEY: phrase("Add money or a card"),
     AnnouncementAction.ADD_CARD: phrase("Add a card"),
 }
-_LOCKED = phrase("Your backups are kept and locked.")
 _CLOSED = phrase("Changes to the account are closed; paying is always possible.")
 _MAKING_OPEN = phrase(
     "Your backups are kept; you can make and export some, but neither restore nor delete any."
@@ -181,8 +190,9 @@ def still_works(
 
 def _about_stage(standing: AnnouncedStanding, now: datetime) -> Announcement:
     kind, servers, following = _OF_STAGE[standing.stage], standing.servers, standing.next
-    if standing.stage is Stage.DECOMMISSION_REVIEW and not servers.there:
-        kind = replace(kind, title=phrase("Final warning"))
+    if standing.stage is Stage.DECOMMISSION_REVIEW and servers.there:
+        about = counted("Final warning about your server", "Final warning about your servers", servers.there)
+        kind = replace(kind, title=about)
     effects = servers.felt(standing.effects)
     # A stage that is due already is held back by the guard, and nobody hears of that.
     certain = following if following and following.waiting_for is None and following.at > now else None
@@ -191,7 +201,7 @@ def _about_stage(standing: AnnouncedStanding, now: datetime) -> Announcement:
         *([phrase("%(amount)s is overdue.", amount=standing.debt)] if standing.debt else []),
         *_taken(standing, effects),
         *_outlook(standing),
-        *(_deadline(certain, added) if certain else ()),
+        *(_deadline(certain, added, servers) if certain else ()),
     )
     works = still_works(
         effects,
@@ -204,54 +214,63 @@ def _about_stage(standing: AnnouncedStanding, now: datetime) -> Announcement:
 
 
 def _taken(standing: AnnouncedStanding, effects: frozenset[Effect]) -> Iterator[Phrase]:
-    """Yield what is restricted, of all that the stage restricts where there is something to restrict."""
-    if not effects and standing.stage.rank <= Stage.FINAL_NOTICE.rank:
-        yield (
-            phrase(
-                "Your servers and backups go on as before. Only new servers and changes of size wait until the"
-                " payment has arrived."
-            )
-            if standing.servers.there
-            else phrase("Only new servers wait until the payment has arrived.")
-        )
+    """Yield what is restricted, of all that the stage restricts where there is something to restrict.
+
+    What single servers have for themselves is part of it: nothing goes on as before while one of them is stopped.
+    """
+    servers = standing.servers
     if Effect.LOCK_BACKUPS in effects:
-        yield _MAKING_OPEN if standing.backups_open else _LOCKED
+        yield _MAKING_OPEN if standing.backups_open else locks_told(servers)
     if Effect.STOP_SERVERS in effects:
-        yield from stops_told(standing.servers)
+        yield from stops_told(servers)
     if Effect.LOCK_ACCOUNT in effects:
         yield _CLOSED
+    elif not effects and not servers.kept and standing.stage.rank <= Stage.FINAL_NOTICE.rank:
+        as_before = counted(
+            "Your server and its backups go on as before. Only new servers and changes of size wait until the"
+            " payment has arrived.",
+            "Your servers and backups go on as before. Only new servers and changes of size wait until the"
+            " payment has arrived.",
+            servers.there,
+        )
+        alone = phrase("Only new servers wait until the payment has arrived.")
+        yield as_before if servers.there else alone
+    elif not standing.effects:
+        yield phrase("New servers and changes of size wait until the payment has arrived.")
 
 
 def _outlook(standing: AnnouncedStanding) -> Iterator[Phrase]:
     """Yield what a payment changes at this stage; where something comes back, first what does not."""
     servers, stage = standing.servers, standing.stage
+    exceptions = tuple(exceptions_told(servers))
     if stage is Stage.FINAL_NOTICE:
-        last = phrase("This is the last notice before your servers are stopped.")
-        yield last if servers.reached else phrase("This is our final notice.")
+        yield last_notice_told(servers)
+        yield from exceptions
     elif stage is Stage.DECOMMISSION_REVIEW:
-        looked_at = phrase(
+        looked_at = counted(
+            "Our staff now looks at whether your server can be kept. Your payment ends that at once;"
+            " if you cannot pay, write to us.",
             "Our staff now looks at whether your servers can be kept. Your payment ends that at once;"
-            " if you cannot pay, write to us."
+            " if you cannot pay, write to us.",
+            servers.there,
         )
         alone = phrase(
             "Our staff now looks into it. Your payment ends that at once; if you cannot pay, write to us."
         )
         yield looked_at if servers.there else alone
     elif stage in _COMES_BACK:
-        exceptions = tuple(exceptions_told(servers))
         yield from exceptions
         yield (_ALL_ELSE_COMES_BACK if exceptions else _COMES_BACK)[stage]
     else:
         yield phrase("Please pay it, and this is settled.")
+        yield from exceptions
 
 
-def _deadline(following: NextStage, added: frozenset[Effect]) -> Iterator[Phrase]:
+def _deadline(following: NextStage, added: frozenset[Effect], servers: AnnouncedServers) -> Iterator[Phrase]:
     """Yield what follows and when, and what it does beside what was done already; nothing if that is no more."""
     at = following.at
     if Effect.STOP_SERVERS in added:
-        yield phrase(
-            "If nothing is paid, your servers are stopped on %(deadline)s at the earliest.", deadline=at
-        )
+        yield stop_dated(servers, at)
     elif following.stage is Stage.FINAL_NOTICE:
         yield phrase(
             "If nothing is paid, the final notice follows on %(deadline)s at the earliest.", deadline=at
@@ -271,44 +290,18 @@ def _deadline(following: NextStage, added: frozenset[Effect]) -> Iterator[Phrase
 
 
 def _about_uncovered(standing: AnnouncedStanding) -> Announcement:
-    servers = standing.servers
+    servers, number = standing.servers, standing.uncovered
     effects = servers.felt(standing.uncovered_effects - {Effect.LOCK_ACCOUNT})
     exceptions = tuple(exceptions_told(replace(servers, uncovered=0)))
-    renew = phrase(
-        "Renew the subscription, or put each server on another one; then all of it comes back by itself."
+    body = (
+        *ended_told(servers, number, effects),
+        *exceptions,
+        renewal_told(number, effects, only=not exceptions),
     )
-    all_else = phrase(
-        "Renew the subscription, or put each server on another one; then everything else comes back by itself."
-    )
-    body = (*_ended(standing, effects), *exceptions, all_else if exceptions else renew)
-    stopped = Effect.STOP_SERVERS in effects
     works = still_works(effects, servers=servers.untouched > 0, others=servers.untouched > 0)
-    found = _announcement(_ENDED, body, standing.uncovered_since or standing.since, works=works)
-    return replace(found, severity=Severity.CRITICAL) if stopped else found
-
-
-def _ended(standing: AnnouncedStanding, effects: frozenset[Effect]) -> Iterator[Phrase]:
-    """Yield of how many servers the subscription has ended, and what that does to them."""
-    servers, number = standing.servers, standing.uncovered
-    if servers.stopped == number:
-        yield counted(
-            "The subscription of one of your servers has ended, and it is stopped.",
-            "The subscriptions of %(number)s of your servers have ended; servers without one are stopped.",
-            number,
-        )
-    elif Effect.LOCK_BACKUPS in effects and Effect.STOP_SERVERS not in effects:
-        yield counted(
-            "The subscription of one of your servers has ended, and its backups are locked.",
-            "The subscriptions of %(number)s of your servers have ended; backups of servers without one are locked.",
-            number,
-        )
-    else:
-        yield counted(
-            "The subscription of one of your servers has ended.",
-            "The subscriptions of %(number)s of your servers have ended.",
-            number,
-        )
-        yield from stops_told(servers)
+    kind = replace(_ENDED, title=counted("A subscription has ended", "Subscriptions have ended", number))
+    found = _announcement(kind, body, standing.uncovered_since or standing.since, works=works)
+    return replace(found, severity=Severity.CRITICAL) if Effect.STOP_SERVERS in effects else found
 
 
 def _about_money(standing: AnnouncedStanding, now: datetime) -> Announcement | None:

@@ -73,7 +73,7 @@ def _when(rung: StagePolicy) -> str:
 
 def _seen(rung: StagePolicy) -> str:
     standing = AnnouncedStanding(
-        stage=rung.stage, since=_ANY, effects=rung.effects, servers=AnnouncedServers(there=1)
+        stage=rung.stage, since=_ANY, effects=rung.effects, servers=AnnouncedServers(there=2)
     )
     said = announcement(standing, _ANY)
     again = f", again every {_span(rung.remind_every)}" if rung.remind_every else ""

@@ -1,13 +1,18 @@
 """A banner counts of servers what a letter says of each."""
 
+import random
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
-from billing.models import Override, Subscription
+import pytest
+
+from billing.models import Episode, Override, Subscription
 from billing.notice_request import Fate, HeldOn
 from billing.rules.announced_servers import NO_SERVERS, AnnouncedServers
+from billing.rules.terms import Stage
 from reconciler import server_groups, subjects, told_servers
+from reconciler.hold_effects import in_force
 from reconciler.models import Hold, RestorePart, Server
 
 DAY = timedelta(days=1)
@@ -107,3 +112,64 @@ async def test_it_counts_nothing_where_there_is_nothing(sqlite_database, debtor,
     """An account without servers."""
     account, _, _ = await debtor(0)
     assert (await counted(account, policies, clock))[0] == NO_SERVERS
+
+
+async def some_fleet(chance, account, factory, clock):
+    """Give an account up to eight servers, of each of which any mixture of things is so."""
+    for _ in range(chance.randint(1, 8)):
+        off, ours, theirs, late, alone, spared = (chance.random() < 0.3 for _ in range(6))
+        joined = clock.now() - (timedelta(hours=1) if late else 90 * DAY)
+        server = await factory.server(account, joined_at=joined)
+        await factory.observation(server, power="STOPPED" if off else "RUNNING")
+        if ours:
+            await factory.hold(server, cause="CUSTOMER", stops_server=True, locks_backups=False)
+        if theirs:
+            cause = chance.choice(["ABUSE", "ADMIN", "MAINTENANCE"])
+            ends = chance.choice([None, clock.now(), clock.now() + DAY])
+            await factory.hold(server, cause=cause, stops_server=True, expires_at=ends)
+        if alone:
+            await factory.uncovered(server)
+            stage = chance.choice([Stage.PAST_DUE, Stage.FINAL_NOTICE, Stage.SUSPENDED])
+            await Episode.filter(server_id=server.id).update(admitted=stage)
+            await Server.filter(id=server.id).update(joined_at=joined)
+        if spared:
+            odd = chance.choice(["free", "missing", "exempt"])
+            if odd == "exempt":
+                await factory.override(account, server_id=server.id)
+            await Server.filter(id=server.id).update(
+                free=odd == "free", missing_since=clock.now() if odd == "missing" else None
+            )
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("stage", [Stage.PAST_DUE, Stage.SUSPENDED])
+async def test_it_counts_of_any_fleet_what_holds_and_letters_say(
+    database, delinquent, factory, settle, policies, clock, seed, stage
+):
+    """After a pass, stopped and locked is what a billing hold stops and locks, and each counts as its letter tells."""
+    account, _, [first] = await delinquent()
+    await Server.filter(id=first.id).update(retired_at=clock.now())
+    await Episode.all().update(admitted=stage)
+    await some_fleet(random.Random(seed), account, factory, clock)
+    await settle(account)
+
+    found, own = await counted(account, policies, clock)
+
+    held = await Hold.filter(in_force(clock.now()), server__account_id=account.id)
+    billed = [hold for hold in held if hold.cause == "BILLING"]
+    theirs = {hold.server_id for hold in held if hold.cause not in ("BILLING", "CUSTOMER")}
+    stopped = {hold.server_id for hold in billed if hold.stops_server}
+    assert found.locked == len([hold for hold in billed if hold.locks_backups])
+    assert found.stopped + found.off == len(stopped - theirs)
+    live = await Server.filter(account_id=account.id, retired_at=None).values_list("id", flat=True)
+    assert (found.there, found.untouched) == (len(live), len(set(live) - stopped - theirs))
+    named = await told_servers.under_stage(
+        own[0], account_restricts=stage is Stage.SUSPENDED, now=clock.now()
+    )
+    fates = Counter(one.fate for one in named if one.id in stopped - theirs)
+    held_on = Counter(one.held_on for one in named)
+    assert (fates[Fate.ALIKE], fates[Fate.OFF], fates[Fate.LATER]) == (found.stopped, found.off, 0)
+    assert (held_on[HeldOn.KEPT], held_on[HeldOn.UNCOVERED]) == (found.kept, found.uncovered)
+    later = {one.id for one in named if one.fate is Fate.LATER}
+    assert len(named) == found.reached
+    assert stage is not Stage.SUSPENDED or {one.id for one in named} - theirs - later == stopped - theirs

@@ -238,6 +238,23 @@ async def test_a_server_stands_alone_when_its_subscription_ended(door: Any, fact
     assert seen["deploy"]["allowed"] is True
 
 
+@pytest.mark.parametrize("admitted", [Stage.PAST_DUE, Stage.FINAL_NOTICE])
+async def test_a_debtor_is_told_what_stops_a_server_by_itself(
+    door: Any, factory: Any, clock: Any, admitted: Stage
+) -> None:
+    """It does not go on as before; a hold for more than the account stands at is on its way out, and told no more."""
+    account = await _owing(factory, admitted, 80)
+    ended, easing = [await factory.server(account) for _ in range(2)]
+    for server in (ended, easing):
+        await factory.hold(server)
+    await factory.uncovered(ended)
+    seen = (await _seen(door, account))["announcement"]
+    assert "One of your servers is stopped." in seen["body"]
+    assert "One of your servers stays restricted until it has a subscription again." in seen["body"]
+    assert "as before" not in seen["body"]
+    assert "Creating, restoring and exporting backups" not in seen["stillWorks"]
+
+
 async def test_a_server_that_was_off_is_not_announced_as_stopped(door: Any, factory: Any) -> None:
     """Its subscription has ended, and it cannot be started: that is all that became of it."""
     account = await factory.account()

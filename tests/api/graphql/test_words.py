@@ -68,7 +68,7 @@ async def test_a_customer_reads_the_language_of_the_account(door: Any, suspended
     assert seen["announcement"] == {
         "code": "SUSPENDED",
         "title": "Ihr Konto ist gesperrt",
-        "body": "Es sind € 12.345,60 überfällig. Ihre Backups bleiben erhalten und sind gesperrt. "
+        "body": "Es sind € 12.345,60 überfällig. Die Backups von 3 Ihrer Server bleiben erhalten und sind gesperrt. "
         "Einer Ihrer Server ist angehalten. 2 Ihrer Server waren schon aus; sie bleiben aus und können nicht "
         "gestartet werden, bis die Sache erledigt ist. "
         "Änderungen am Konto sind gesperrt; zahlen können Sie jederzeit. Einer Ihrer Server bleibt "

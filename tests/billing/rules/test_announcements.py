@@ -89,7 +89,9 @@ def test_it_calls_no_backups_locked_that_staff_lets_be_made(standard: Policy) ->
     assert "you can make and export some, but neither restore nor delete any." in words(opened)
     assert "kept and locked" not in words(opened)
     assert "Creating and exporting backups" in words(opened)
-    unlocked = replace(locked, stage=Stage.PAST_DUE, effects=frozenset(), backups_open=True)
+    unlocked = replace(
+        locked, stage=Stage.PAST_DUE, effects=frozenset(), servers=all_alike(frozenset()), backups_open=True
+    )
     assert announcement(unlocked, T) == announcement(replace(unlocked, backups_open=False), T)
 
 
@@ -155,7 +157,7 @@ def test_it_promises_only_what_the_gates_keep(standard: Policy, stage: Stage) ->
 @pytest.mark.parametrize(
     ("stage", "effects", "severity", "said"),
     [
-        (Stage.PAST_DUE, frozenset(), Severity.WARNING, "of 2 of your servers have ended."),
+        (Stage.PAST_DUE, frozenset(), Severity.WARNING, "of 2 of your servers have ended. Renew the"),
         (Stage.FINAL_NOTICE, frozenset({Effect.LOCK_BACKUPS}), Severity.WARNING, "locked."),
         (
             Stage.SUSPENDED,
@@ -176,7 +178,7 @@ def test_it_announces_servers_whose_subscription_ended(
         uncovered_stage=stage,
         uncovered_since=T,
         uncovered_effects=effects | {Effect.LOCK_ACCOUNT},
-        servers=all_alike(effects),
+        servers=replace(all_alike(effects), there=3),
     )
     found = announcement(standing, T)
     assert found is not None
@@ -185,9 +187,14 @@ def test_it_announces_servers_whose_subscription_ended(
     assert ("Your running servers keep running" in words(found)) is (severity is Severity.WARNING)
     assert found.action is AnnouncementAction.RENEW
     assert "Changing your account and your servers' files" in words(found)
-    one = announcement(replace(standing, uncovered=1, servers=all_alike(effects, 1)), T)
+    one = announcement(replace(standing, uncovered=1, servers=replace(all_alike(effects, 1), there=2)), T)
     assert one is not None
     assert words(one).count("of one of your servers has ended") == 1
+    only = announcement(replace(standing, uncovered=1, servers=all_alike(effects, 1)), T)
+    assert only is not None
+    assert words(only).startswith("A subscription has ended The subscription of your server has ended.")
+    assert "your servers " not in " ".join(english(sentence) for sentence in only.body)
+    assert ("and this is settled." in words(only)) is (stage is Stage.PAST_DUE)
 
 
 def test_it_claims_no_stop_of_an_uncovered_server_that_was_off_or_is_held() -> None:
@@ -202,15 +209,16 @@ def test_it_claims_no_stop_of_an_uncovered_server_that_was_off_or_is_held() -> N
     assert [english(one) for one in off.body] == [
         "The subscription of one of your servers has ended.",
         "One of your servers was off already; it stays off and cannot be started until this is settled.",
-        "Renew the subscription, or put each server on another one; then all of it comes back by itself.",
+        "Renew the subscription, or put the server on another one; then all of it comes back by itself.",
     ]
     assert "Your other servers keep running" in words(off)
     held = announcement(replace(standing, servers=AnnouncedServers(there=1, reached=1, locked=1, kept=1)), T)
     assert held is not None
     assert [english(one) for one in held.body] == [
-        "The subscription of one of your servers has ended, and its backups are locked.",
-        "One of your servers stays restricted for another reason, which our support can tell you.",
-        "Renew the subscription, or put each server on another one; then everything else comes back by itself.",
+        "The subscription of your server has ended.",
+        "Your backups are kept and locked.",
+        "Your server stays restricted for another reason, which our support can tell you.",
+        "Renew the subscription, or put the server on another one; then everything else comes back by itself.",
     ]
     assert "keep running" not in words(held)
 
@@ -318,6 +326,83 @@ def test_it_promises_nothing_back_that_a_payment_does_not_give_back(
         promised,
     ]
     assert "keep running" not in words(found)
+
+
+@pytest.mark.parametrize(
+    ("stage", "servers", "said"),
+    [
+        (
+            Stage.PAST_DUE,
+            AnnouncedServers(there=3, untouched=2, reached=3, stopped=1, locked=1, uncovered=1),
+            [
+                "The backups of one of your servers are kept and locked.",
+                "One of your servers is stopped.",
+                "New servers and changes of size wait until the payment has arrived.",
+                "Please pay it, and this is settled.",
+                "One of your servers stays restricted until it has a subscription again.",
+                "If nothing is paid, the final notice follows on 2026-11-22 12:00 UTC at the earliest.",
+                "Then your backups are locked, too; they are kept.",
+            ],
+        ),
+        (
+            Stage.PAST_DUE,
+            AnnouncedServers(there=1, reached=1, kept=1),
+            [
+                "New servers and changes of size wait until the payment has arrived.",
+                "Please pay it, and this is settled.",
+                "Your server stays restricted for another reason, which our support can tell you.",
+                "If nothing is paid, the final notice follows on 2026-11-22 12:00 UTC at the earliest.",
+                "Then your backups are locked, too; they are kept.",
+            ],
+        ),
+        (
+            Stage.FINAL_NOTICE,
+            AnnouncedServers(there=2, untouched=1, reached=2, stopped=1, locked=2, uncovered=1),
+            [
+                "Your backups are kept and locked.",
+                "One of your servers is stopped.",
+                "This is the last notice before your other server is stopped.",
+                "One of your servers stays restricted until it has a subscription again.",
+                "If nothing is paid, your other server is stopped on 2026-11-22 12:00 UTC at the earliest.",
+                "Then changes to the account are closed, too; paying is not.",
+            ],
+        ),
+        (
+            Stage.FINAL_NOTICE,
+            AnnouncedServers(there=1, reached=1, stopped=1, locked=1, uncovered=1),
+            [
+                "Your backups are kept and locked.",
+                "Your server is stopped.",
+                "This is our final notice.",
+                "Your server stays restricted until it has a subscription again.",
+                "If nothing is paid, the next step follows on 2026-11-22 12:00 UTC at the earliest.",
+                "Then changes to the account are closed, too; paying is not.",
+            ],
+        ),
+        (
+            Stage.FINAL_NOTICE,
+            AnnouncedServers(there=1, untouched=1, reached=1, locked=1),
+            [
+                "Your backups are kept and locked.",
+                "This is the last notice before your server is stopped.",
+                "If nothing is paid, your server is stopped on 2026-11-22 12:00 UTC at the earliest.",
+                "Then changes to the account are closed, too; paying is not.",
+            ],
+        ),
+    ],
+    ids=["one of three stopped for itself", "the only one held", "one of two", "the only one", "none"],
+)
+def test_it_says_of_servers_what_is_so_before_the_account_is_suspended(
+    standard: Policy, stage: Stage, servers: AnnouncedServers, said: list[str]
+) -> None:
+    """What one has for itself is said, nothing goes on as before beside it, and nothing is to be stopped twice."""
+    following = standard.above(stage)
+    assert following is not None
+    found = shown(standard, stage, NextStage(stage=following.stage, at=LATER), servers=servers)
+    assert [english(one) for one in found.body[1:]] == said
+    works = {english(one) for one in found.still_works}
+    assert ("Creating, restoring and exporting backups" in works) is (servers.locked == 0)
+    assert ("Your other servers keep running" in works) is bool(servers.stopped and servers.untouched)
 
 
 def test_it_lets_the_accounts_own_debt_go_first(standard: Policy) -> None:
