@@ -196,7 +196,28 @@ async def test_it_says_that_a_payment_brings_no_server_without_a_subscription_ba
 
     body = " ".join(told.body.split())
     assert f"These servers are stopped: {paid_for.name}, {ended.name}." in body
+    assert (
+        f"Server {ended.name} stays restricted because its subscription has ended."
+        " As soon as the payment arrives, everything else comes back by itself." in body
+    )
+
+
+async def test_it_calls_nothing_as_before_beside_a_server_that_is_stopped_for_itself(
+    delinquent, settle, remind, uncover
+):
+    """The first letter about a debt knows that one of the servers does not run."""
+    account, _, [_, ended] = await delinquent(2)
+    await Episode.filter(server_id=None).update(admitted=Stage.PAST_DUE)
+    await uncover(ended)
+    await settle(account)
+    await remind(account)
+
+    told = await Notice.filter(template="payment_overdue", server_id=None).order_by("-id").first()
+
+    body = " ".join(told.body.split())
+    assert "New servers and changes of size wait until the payment has arrived." in body
     assert f"Server {ended.name} stays restricted because its subscription has ended." in body
+    assert "as before" not in body
 
 
 async def test_it_claims_no_stop_of_a_server_without_a_subscription_that_was_off(
@@ -246,6 +267,7 @@ async def test_it_promises_a_server_nothing_that_its_account_takes(delinquent, s
         told.body.split()
     )
     assert "This does not affect your account and your other servers." in " ".join(told.body.split())
+    assert "everything comes back" not in " ".join(told.body.split())
 
     await Invoice.filter(id=invoice.id).update(status="PAID", amount_due=0)
     await remind(account)
