@@ -26,13 +26,13 @@ def test_its_reader_walks_an_account_up_and_down(checkout: Any) -> None:
         until = 'until {} | grep -q \'"stage":"{}"\'; do sleep 1; done'
         stands = [until.format(look.removesuffix("; echo"), stage) for stage in ("SUSPENDED", "CURRENT")]
         typed = "\n".join([begin, owe, stands[0], why, "abeyance plan", pay, stands[1]])
-        wanted = ["timeout", "200", "sh", "-euc", typed]
+        wanted = ["timeout", "380", "sh", "-euc", typed]
         session = checkout.run(*wanted, environment=checkout.environment(ABEYANCE_MODE="nonsense"))
         assert session.process.returncode == 0, session.text
         assert "acct-story-1101 of acct-story is DELINQUENT; the account stands at SUSPENDED." in session.text
         assert "from an age of 50 s on" in session.text
         show.until("OPEN_ACCESS acct-story")
-        assert show.interrupt(signal.SIGINT) < 10
+        assert show.interrupt(signal.SIGINT) < 60
     finally:
         with suppress(ProcessLookupError):
             os.killpg(show.process.pid, signal.SIGKILL)
