@@ -132,6 +132,8 @@ async def _read(request: Request) -> Operation:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise BadRequestError(BAD, coded("send Content-Type: application/json", INVALID))
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise BadRequestError(BAD, coded("send the body as it is, without Content-Encoding", INVALID))
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):

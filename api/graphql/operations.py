@@ -120,11 +120,13 @@ class Operations:
         self, authorization: str | None, address: str | None, languages: str | None = None
     ) -> Caller:
         """Return who sent this header from this address, counted as one operation; raises `BadRequestError`."""
-        now = self.ports.clock.now()
-        principal = await self.known(authorization, languages)
+        try:
+            principal = await self.known(authorization, languages)
+        except BadRequestError:
+            self._count_stranger(address)
+            raise
         if principal is None:
-            # Counted only without a live token: strangers lock out nobody who shares their address.
-            _unless_limited(self.strangers.take(address, self.ports.allowances.strangers, now))
+            self._count_stranger(address)
             raise BadRequestError(
                 UNAUTHORIZED,
                 coded(
@@ -134,6 +136,11 @@ class Operations:
             )
         _unless_limited(self.wait_of(principal))
         return Caller(principal=principal, authorization=authorization, address=address, languages=languages)
+
+    def _count_stranger(self, address: str | None) -> None:
+        """Count somebody who is not let in, and only then: strangers lock out nobody who shares their address."""
+        allowance, now = self.ports.allowances.strangers, self.ports.clock.now()
+        _unless_limited(self.strangers.take(address, allowance, now))
 
     async def known(self, authorization: str | None, languages: str | None = None) -> Principal | None:
         """Return who sent this header, if its credential is live now; nothing is counted.

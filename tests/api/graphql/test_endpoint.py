@@ -1,6 +1,7 @@
 """The endpoint: who asks, what a request may look like, and how much it may ask for."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from api.graphql import endpoint
 from api.jwks import BETWEEN, KeySet, from_url
 from api.jwt import JwtAuthenticator
 from api.models import ApiToken, Role
+from api.rates import Allowances
 from billing.models import Account
 
 #: How many functions a refusal may call: several times what any of these does, far below comparing all with all.
@@ -110,6 +112,9 @@ async def test_it_signs_nobody_out_while_the_provider_is_away(door: Any, factory
     assert "exc_info" not in line
     assert (await door.post(query, token="no token of anybody")).status_code == 401
     assert await door.data(Role.ADMIN, VIEWER)
+    door.ports = replace(door.ports, allowances=Allowances(strangers=2))
+    asked = [await door.post(query, token=issuer.token(sub=account.external_id)) for _ in range(3)]
+    assert [answer.status_code for answer in asked] == [503, 503, 429]
     issuer.status = 200
     door.clock.advance(BETWEEN)
     again = await door.post(query, token=issuer.token(sub=account.external_id))
@@ -150,6 +155,17 @@ async def test_it_reads_one_json_object_and_nothing_else(door: Any, content: byt
     response = await door.request("POST", "/graphql", content=content, headers=headers)
     assert response.status_code == 400
     assert response.json()["errors"][0]["extensions"]["code"] == "INVALID"
+
+
+async def test_it_inflates_nothing(door: Any) -> None:
+    """It says so: a few compressed bytes may become any number."""
+    headers = {"Authorization": f"Bearer {await door.token(Role.ADMIN)}", "Content-Type": "application/json"}
+    body = gzip.compress(json.dumps({"query": "{ viewer { role } }"}).encode())
+    refused = await door.request(
+        "POST", "/graphql", content=body, headers=headers | {"Content-Encoding": "gzip"}
+    )
+    assert refused.status_code == 400
+    assert "Content-Encoding" in refused.json()["errors"][0]["message"]
 
 
 async def test_it_reads_no_more_than_its_largest_body(door: Any) -> None:
