@@ -4,7 +4,7 @@ Owns how a whole row becomes an object; what a row is, and every other way to ma
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -32,19 +32,16 @@ class Stored(Model):
         It is equal to the one that the ORM would make. Every model here names its columns as its fields.
         """
         shape = _shape(cls)
-        row = cls.__new__(cls)
-        told = vars(row)  # the ORM watches what is set in any other way
-        told.update(zip(shape.columns, values, strict=True))
+        told = dict(zip(shape.columns, values, strict=True))
         # PostgreSQL's driver has read instants and flags already; SQLite's, and JSON, tell texts and numbers.
         read = shape.instant is not None and told[shape.instant].__class__ is datetime
         for name, convert in shape.left_by_postgres if read else shape.conversions:
             value = told[name]
             if value is not None:
                 told[name] = convert(value)
-        told["_partial"] = False
-        told["_saved_in_db"] = True
-        told["_custom_generated_pk"] = shape.chosen_key
-        told["_await_when_save"] = {}
+        told.update(shape.kept, _await_when_save={})
+        row = cls.__new__(cls)
+        object.__setattr__(row, "__dict__", told)  # the ORM watches what is set in any other way
         return row
 
     @classmethod
@@ -67,8 +64,8 @@ class _Shape:
     left_by_postgres: tuple[tuple[str, Callable[[Any], Any]], ...]
     #: An instant that every row has; null where there is none.
     instant: str | None
-    #: Whether somebody else than the database chooses the key.
-    chosen_key: bool
+    #: What the ORM keeps of a row that was read.
+    kept: Mapping[str, bool]
 
 
 @functools.cache
@@ -86,7 +83,12 @@ def _shape(model: type[Stored]) -> _Shape:
         instant=next(
             (name for name, field in fields if isinstance(field, DatetimeField) and not field.null), None
         ),
-        chosen_key=meta.db_pk_column not in meta.generated_db_fields,
+        kept={
+            "_partial": False,
+            "_saved_in_db": True,
+            # Whether somebody else than the database chooses the key.
+            "_custom_generated_pk": meta.db_pk_column not in meta.generated_db_fields,
+        },
     )
 
 

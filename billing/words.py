@@ -98,14 +98,7 @@ class Words:
 
     def instant(self, at: datetime) -> str:
         """Return an instant in the reader's zone, with the zone's name, or its distance from GMT where it has none."""
-        local = at.astimezone(self._zone)
-        zone = get_timezone_name(local, width="short", locale=self._dates)
-        if zone.startswith(("+", "-")):
-            zone = get_timezone_gmt(local, width="long", locale=self._dates)
-        time = format_time(local, "short", locale=self._dates)
-        return bind(
-            self.bound(phrase("%(day)s, %(time)s %(zone)s", day=self.day(local), time=time, zone=zone))
-        )
+        return _instant(self, at)
 
     def span(self, length: timedelta) -> str:
         """Return a length as people say it: hours up to a week, days from then on, less than an hour as it is."""
@@ -120,6 +113,16 @@ class Words:
             return shown
         return self.bound(
             counted("%(names)s and %(number)s more", "%(names)s and %(number)s more", rest, names=shown)
+        )
+
+    def _instant(self, at: datetime) -> str:
+        local = at.astimezone(self._zone)
+        zone = get_timezone_name(local, width="short", locale=self._dates)
+        if zone.startswith(("+", "-")):
+            zone = get_timezone_gmt(local, width="long", locale=self._dates)
+        time = format_time(local, "short", locale=self._dates)
+        return bind(
+            self.bound(phrase("%(day)s, %(time)s %(zone)s", day=self.day(local), time=time, zone=zone))
         )
 
     def _value(self, value: Value) -> str:
@@ -143,6 +146,12 @@ def _amount(locale: str, minor: int, currency: str) -> str:
     """Prices are few, and each is told again with every page."""
     exact = Decimal(format_amount(minor, currency))
     return format_currency(exact, currency, locale=_locale(locale), decimal_quantization=False)
+
+
+@lru_cache(maxsize=4096)
+def _instant(words: Words, at: datetime) -> str:
+    """The same few are told again with every page, and a zone's name is long to find."""
+    return words._instant(at)  # noqa: SLF001 - its own
 
 
 @lru_cache(maxsize=512)

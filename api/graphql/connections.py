@@ -27,16 +27,6 @@ Row = TypeVar("Row", bound=Model)
 
 
 @strawberry.type
-class PageInfo:
-    """Where this page lies in its list."""
-
-    has_next_page: bool
-    has_previous_page: bool
-    start_cursor: str | None
-    end_cursor: str | None
-
-
-@strawberry.type
 class Edge(WorkedOut, Generic[Node]):
     """One row of a list with its cursor."""
 
@@ -47,6 +37,23 @@ class Edge(WorkedOut, Generic[Node]):
 
 
 Edge.works_out({"cursor": lambda edge: ids.cursor(edge.listing, *edge.key)})
+
+
+@strawberry.type
+class PageInfo(WorkedOut):
+    """Where this page lies in its list."""
+
+    has_next_page: bool
+    has_previous_page: bool
+    start_cursor: str | None
+    end_cursor: str | None
+    edges: strawberry.Private[Sequence[Edge[Any]]]
+
+
+PageInfo.works_out({
+    "start_cursor": lambda info: info.edges[0].cursor if info.edges else None,
+    "end_cursor": lambda info: info.edges[-1].cursor if info.edges else None,
+})  # fmt: skip
 
 
 @strawberry.type
@@ -203,11 +210,10 @@ def connection(
     ]
     return Connection(
         edges=edges,
-        page_info=PageInfo(
+        page_info=PageInfo.made_of(
             has_next_page=window.before is not None if window.backward else more,
             has_previous_page=more if window.backward else window.after is not None,
-            start_cursor=edges[0].cursor if edges else None,
-            end_cursor=edges[-1].cursor if edges else None,
+            edges=edges,
         ),
         count=count,
     )

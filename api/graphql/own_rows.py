@@ -72,7 +72,12 @@ _OWN_IDS = f"SELECT id FROM account WHERE {_OWN}"  # noqa: S608 - all ours
 
 
 def _own(scope: Scope) -> str:
-    return json.dumps(sorted(scope.principal.accounts))
+    return _listed(scope.principal.accounts)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _listed(accounts: frozenset[str]) -> str:
+    return json.dumps(sorted(accounts))
 
 
 async def _rows(text: str, values: list[Any]) -> Sequence[Any]:

@@ -56,6 +56,10 @@ class Reading:
     unprotected_backups: Sequence[str] | None
 
 
+#: What no holds ask for.
+_NOTHING = desired(())
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerFacts:
     """One server as of one instant."""
@@ -92,7 +96,7 @@ class ServerFacts:
     @Kept
     def desired(self) -> Desired:
         """What the holds ask for."""
-        return desired(self.views)
+        return desired(self.views) if self.holds else _NOTHING
 
     @Kept
     def status(self) -> ServerStatus:

@@ -123,6 +123,32 @@ async def test_a_block_at_its_end_keeps_nothing(narrow: str, never_idle: None) -
         await backend()
 
 
+async def test_it_tells_rows_and_faults_as_the_orm_does(wide: str) -> None:
+    """In a block and outside, of what reads and of what writes."""
+    connection = get_connection("default")
+    statements = (
+        "SELECT 1 AS one UNION SELECT 2",
+        "WITH two AS (SELECT 2 AS one) SELECT one FROM two",
+        "VALUES (1), (2)",
+        "UPDATE stripe_mirror SET problem = NULL",
+        "SELECT nothing FROM nowhere",
+        "SELECT 1 / 0",
+        "SELECT 'x'::int",
+    )
+
+    async def told(statement: str) -> tuple[object, ...]:
+        try:
+            number, rows = await connection.execute_query(statement)
+        except Exception as fault:  # noqa: BLE001
+            return type(fault), str(fault)
+        return number, [tuple(row) for row in rows]
+
+    outside = [await told(statement) for statement in statements]
+    async with one_connection():
+        assert [await told(statement) for statement in statements] == outside
+    assert [one[0] for one in outside] == [2, 1, 2, 1, *[OperationalError] * 3]
+
+
 async def test_a_failed_statement_spoils_nothing_for_the_next(wide: str) -> None:
     """It goes on with the same connection."""
     async with one_connection():
