@@ -49,6 +49,7 @@ log = structlog.get_logger("abeyance.health")
 _TOLD_ONLY = frozenset(
     {
         "brakes",
+        "last_pass",
         "policy_files",
         "state_folder",
         "observation",
@@ -109,9 +110,9 @@ class Health:
     async def ready(self, _: Request) -> Response:
         """Answer each check; 503 when one fails that serving rests on. Texts name no secret and no address.
 
-        A site that does not answer or is another one, an identity provider whose keys cannot be read, a full state
-        folder, policy files that are refused while the last good ones stay in force, or a ledger that does not add up
-        is trouble for people and no reason to turn customers away.
+        A loop that stands still, a site that does not answer or is another one, an identity provider whose keys cannot
+        be read, a full state folder, policy files that are refused while the last good ones stay in force, or a ledger
+        that does not add up is trouble for people and no reason to turn away customers who want to pay, or webhooks.
         """
         checks = await self._latest_checks.get()
         ready = all(check.ok for name, check in checks.items() if name not in _TOLD_ONLY)

@@ -75,8 +75,8 @@ async def _failing(health: Health) -> tuple[set[str], str]:
 
 
 @pytest.mark.usefixtures("sqlite_database")
-async def test_it_wants_a_recent_pass(clock: ManualClock) -> None:
-    """It is not ready before the first pass, nor when the last is too old; a process without passes does not mind."""
+async def test_it_tells_that_no_pass_was_made_of_late(clock: ManualClock) -> None:
+    """Before the first one and when the last is too old, of a process that makes them; it serves all the same."""
     await ReconcilerState.filter(id=1).update(last_pass_at=None)
     assert (await _failing(_health(clock)))[0] == {"last_pass"}
     await _passed(clock)
@@ -84,6 +84,7 @@ async def test_it_wants_a_recent_pass(clock: ManualClock) -> None:
     assert (await _failing(_health(clock)))[0] == set()
     clock.advance(timedelta(seconds=1))
     assert (await _failing(_health(clock)))[0] == {"last_pass"}
+    assert (await _get(_health(clock), "/readyz")).status_code == 200
     assert (await _failing(_health(clock, pass_max_age=None)))[0] == set()
 
 
@@ -278,13 +279,14 @@ async def test_it_wants_room_for_runs(
 
 @pytest.mark.usefixtures("sqlite_database")
 async def test_trouble_of_a_site_turns_nobody_away(clock: ManualClock) -> None:
-    """A site that was never seen is told, and the process serves all the same; an old pass is another matter."""
+    """A site that was never seen is told, and the process serves all the same; without policies it does not."""
     await _passed(clock)
     health = _health(clock, sites=frozenset({"a"}))
     assert (await _get(health, "/readyz")).status_code == 200
     assert (await _failing(health))[0] == {"observation"}
-    clock.advance(timedelta(minutes=6))
+    health = _health(clock, sites=frozenset({"a"}), policies=dict)
     assert (await _get(health, "/readyz")).status_code == 503
+    assert (await _failing(health))[0] == {"observation", "policies"}
 
 
 @pytest.mark.usefixtures("sqlite_database")
