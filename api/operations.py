@@ -18,12 +18,12 @@ import uvicorn
 from starlette.applications import Starlette
 
 from api.app import create_app
-from api.connections import HttpConnection, WebSocketConnection
 from api.database import open_database
 from api.graphql.operations import LARGEST_BODY
 from api.leadership import leadership
 from api.runtime import Pace, Runtime
 from api.settings import Settings
+from api.sockets import HttpConnection, WebSocketConnection
 from billing import audit, audit_seal
 from billing.models import Account
 from billing.refusal import RefusalError

@@ -52,7 +52,7 @@ from reconciler.watch import Watch
 
 log = structlog.get_logger(__name__)
 
-#: After so many spans without a complete observation of a site, this process says that it is not ready.
+#: After so many spans without a complete observation of a site, `/readyz` names it.
 OBSERVATIONS_MISSED = 10
 #: Whoever asks for the health within this time is given the same answer: strangers may ask as often as they like.
 HEALTH_REST = timedelta(seconds=2)

@@ -25,11 +25,11 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
-from api.connections import HttpConnection
 from api.database import open_database
 from api.long_lived import keep_what_is_loaded
 from api.ports import Ports
 from api.rates import Allowances
+from api.sockets import HttpConnection
 from api.webhooks import StripeWebhook
 from benchmarks.fleet import NOW
 from billing.clock import Clock, ManualClock, SystemClock

@@ -9,15 +9,12 @@ from datetime import datetime, timedelta
 
 from billing.notice_content import Ahead, NextStage
 from billing.notice_request import NamedServer, NoticeRequest
+from billing.rules.announced_servers import OF_SERVERS
+from billing.rules.climb import DISPUTE
 from billing.rules.ladder import Debt
 from billing.rules.terms import Effect, Stage
 from reconciler.models import Server
 from reconciler.subjects import Subject
-
-#: What a climb waits for that other debts are disputed beside; its end is the bank's to say.
-_DISPUTE = "dispute"
-#: What there must be a server for.
-_OF_SERVERS = frozenset({Effect.STOP_SERVERS, Effect.LOCK_BACKUPS})
 
 
 async def about(subject: Subject, named: Sequence[NamedServer], template: str, key: str) -> NoticeRequest:
@@ -45,7 +42,7 @@ def with_stage(letter: NoticeRequest, subject: Subject, stage: Stage, now: datet
             stage=follows.stage,
             at=follows.at,
             effects=shown(subject.policy.effects_at(follows.stage), letter),
-            disputed=follows.waiting_for == _DISPUTE,
+            disputed=follows.waiting_for == DISPUTE,
         )
         if follows
         else None,
@@ -57,7 +54,7 @@ def shown(effects: frozenset[Effect], letter: NoticeRequest) -> frozenset[Effect
     """Return what of these effects touches those whom the letter is about: no server, nothing that is stopped."""
     if letter.ended_server is not None:
         return effects - {Effect.LOCK_ACCOUNT}
-    return effects if letter.servers else effects - _OF_SERVERS
+    return effects if letter.servers else effects - OF_SERVERS
 
 
 def _review(subject: Subject, stage: Stage, now: datetime) -> datetime | None:
@@ -68,7 +65,7 @@ def _review(subject: Subject, stage: Stage, now: datetime) -> datetime | None:
         return None
     found = debt.age_from + subject.policy.earliest(review, standing=stage, age=_age(debt, now))
     coming = subject.eligibility.next
-    if coming is None or coming.stage.rank <= stage.rank or coming.waiting_for == _DISPUTE:
+    if coming is None or coming.stage.rank <= stage.rank or coming.waiting_for == DISPUTE:
         return found  # a dispute may end at any time, and then nothing holds the rest back
     # What holds the next stage back, such as an extension, holds back all that follow.
     held = subject.policy.earliest(review, standing=coming.stage, age=_age(debt, coming.at))

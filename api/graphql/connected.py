@@ -22,11 +22,12 @@ class Connected:
 
     _of: Counter[Principal] = field(default_factory=Counter)
 
-    def enter(self, principal: Principal, most: int = MOST_OF_ONE) -> None:
+    def enter(self, principal: Principal) -> None:
         """Count one more connection; raises `BadRequestError` when there are too many."""
-        if self._of[principal] >= most or self._of.total() >= MOST:
+        if self._of[principal] >= MOST_OF_ONE or self._of.total() >= MOST:
             told = phrase(
-                "There are too many connections; keep at most %(most)s open, or come back later.", most=most
+                "There are too many connections; keep at most %(most)s open, or come back later.",
+                most=MOST_OF_ONE,
             )
             raise BadRequestError(TOO_MANY, coded(told, LIMIT_EXCEEDED), {"Retry-After": "30"})
         self._of[principal] += 1

@@ -51,6 +51,11 @@ class AnnouncedServers:
         reaches = {Effect.STOP_SERVERS: self.to_stop, Effect.LOCK_BACKUPS: self.reached - self.locked}
         return (effects - OF_SERVERS) | {one for one, number in reaches.items() if one in effects and number}
 
+    def told(self, number: int, of_all: Phrase, of_some: Phrase) -> Iterator[Phrase]:
+        """Yield what is so of `number` servers, in the words for all that there are or for some; of none nothing."""
+        if number:
+            yield of_all if number == self.there else of_some
+
 
 NO_SERVERS = AnnouncedServers()
 
@@ -68,24 +73,26 @@ def locks_told(servers: AnnouncedServers) -> Phrase:
 
 def stops_told(servers: AnnouncedServers) -> Iterator[Phrase]:
     """Yield what is stopped, and apart from it what was off already."""
-    if servers.stopped and servers.stopped == servers.there:
-        yield counted("Your server is stopped.", "Your servers are stopped.", servers.stopped)
-    elif servers.stopped:
-        yield counted(
+    yield from servers.told(
+        servers.stopped,
+        counted("Your server is stopped.", "Your servers are stopped.", servers.stopped),
+        counted(
             "One of your servers is stopped.", "%(number)s of your servers are stopped.", servers.stopped
-        )
-    if servers.off and servers.off == servers.there:
-        yield counted(
+        ),
+    )
+    yield from servers.told(
+        servers.off,
+        counted(
             "Your server was off already; it stays off and cannot be started until this is settled.",
             "Your servers were off already; they stay off and cannot be started until this is settled.",
             servers.off,
-        )
-    elif servers.off:
-        yield counted(
+        ),
+        counted(
             "One of your servers was off already; it stays off and cannot be started until this is settled.",
             "%(number)s of your servers were off already; they stay off and cannot be started until this is settled.",
             servers.off,
-        )
+        ),
+    )
 
 
 def last_notice_told(servers: AnnouncedServers) -> Phrase:
@@ -124,30 +131,32 @@ def stop_dated(servers: AnnouncedServers, at: datetime) -> Phrase:
 
 def exceptions_told(servers: AnnouncedServers) -> Iterator[Phrase]:
     """Yield what stays restricted although everything else comes back by itself."""
-    if servers.kept and servers.kept == servers.there:
-        yield counted(
+    yield from servers.told(
+        servers.kept,
+        counted(
             "Your server stays restricted for another reason, which our support can tell you.",
             "Your servers stay restricted for another reason, which our support can tell you.",
             servers.kept,
-        )
-    elif servers.kept:
-        yield counted(
+        ),
+        counted(
             "One of your servers stays restricted for another reason, which our support can tell you.",
             "%(number)s of your servers stay restricted for another reason, which our support can tell you.",
             servers.kept,
-        )
-    if servers.uncovered and servers.uncovered == servers.there:
-        yield counted(
+        ),
+    )
+    yield from servers.told(
+        servers.uncovered,
+        counted(
             "Your server stays restricted until it has a subscription again.",
             "Your servers stay restricted until they have a subscription again.",
             servers.uncovered,
-        )
-    elif servers.uncovered:
-        yield counted(
+        ),
+        counted(
             "One of your servers stays restricted until it has a subscription again.",
             "%(number)s of your servers stay restricted until they have a subscription again.",
             servers.uncovered,
-        )
+        ),
+    )
 
 
 def renewal_told(number: int, effects: frozenset[Effect], *, only: bool) -> Phrase:

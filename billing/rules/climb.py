@@ -13,7 +13,7 @@ from billing.rules.policy import Policy
 from billing.rules.terms import OverrideKind, Stage
 
 #: The code of the one bar whose end nobody knows beforehand.
-_DISPUTE = "dispute"
+DISPUTE = "dispute"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ def next_climb(climber: Climber, policy: Policy, base: Stage, now: datetime) -> 
     bars = _bars(climber, rung.stage, now)
     at = climber.age_from + rung.after
     # A dispute may be over any day: beside something else that bars the way, its latest end is not the earliest day.
-    for bar in [bar for bar in bars if bar.code != _DISPUTE] or bars:
+    for bar in [bar for bar in bars if bar.code != DISPUTE] or bars:
         if bar.until is None:
             return None
         at = max(at, bar.until)
@@ -145,7 +145,7 @@ def next_climb(climber: Climber, policy: Policy, base: Stage, now: datetime) -> 
         stage=rung.stage,
         at=at,
         waiting_for=bars[0].code if bars else None,
-        disputed_until=next((bar.until for bar in bars[1:] if bar.code == _DISPUTE), None),
+        disputed_until=next((bar.until for bar in bars[1:] if bar.code == DISPUTE), None),
     )
 
 
@@ -163,7 +163,7 @@ def _bars(climber: Climber, stage: Stage, now: datetime, *, forced: bool = False
     if not climber.has_address and stage is not Stage.PAST_DUE:
         bars.append(_Bar(code="address", until=now))
     if climber.shielded_until and stage.rank > Stage.FINAL_NOTICE.rank and not forced:
-        bars.append(_Bar(code=_DISPUTE, until=climber.shielded_until))
+        bars.append(_Bar(code=DISPUTE, until=climber.shielded_until))
     return bars
 
 

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
-from api import connections, operations
+from api import operations, sockets
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 MUCH = b"x" * 30_000_000
@@ -47,7 +47,7 @@ async def test_a_request_that_does_not_begin_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, before: int, sent: bytes
 ) -> None:
     """It gives up who says nothing, or a part of a head, be it the first of the connection or a later one."""
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(sockets, "HEAD_SECONDS", 0.1)
     async with _served(_plain) as (host, port):
         reader, writer = await asyncio.open_connection(host, port)
         for _ in range(before):
@@ -60,7 +60,7 @@ async def test_a_request_that_does_not_begin_is_not_waited_for(
 
 async def test_a_request_that_has_begun_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for an answer for longer than for a head, and for the next request after it."""
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(sockets, "HEAD_SECONDS", 0.1)
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.3)
@@ -76,7 +76,7 @@ async def test_a_request_that_has_begun_may_take_its_time(monkeypatch: pytest.Mo
 
 async def test_who_does_not_read_the_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It frees what an answer holds that nobody takes, and serves whoever reads slowly to the end."""
-    monkeypatch.setattr(connections, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(sockets, "STALL_SECONDS", 0.2)
     writing: list[asyncio.Transport] = []
 
     async def noting(scope: Any, receive: Any, send: Any) -> None:
@@ -102,7 +102,7 @@ async def test_who_does_not_read_the_answer_is_given_up(monkeypatch: pytest.Monk
 
 async def test_a_connection_too_many_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves files to the rest of the process, and takes another connection once one has ended."""
-    monkeypatch.setattr(connections, "most_connections", lambda: 1)
+    monkeypatch.setattr(sockets, "most_connections", lambda: 1)
     async with _served(_plain) as (host, port):
         first, writer = await asyncio.open_connection(host, port)
         writer.write(HEAD)
@@ -123,8 +123,8 @@ def test_files_are_kept_for_the_rest_of_the_process(
     monkeypatch: pytest.MonkeyPatch, files: int, most: int
 ) -> None:
     """It takes fewer connections than the process may open files."""
-    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (files, files))
-    assert connections.most_connections() == most
+    monkeypatch.setattr(sockets.resource, "getrlimit", lambda _: (files, files))
+    assert sockets.most_connections() == most
 
 
 async def test_pings_that_nobody_reads_the_answers_of_fill_no_memory() -> None:

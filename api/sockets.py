@@ -1,4 +1,4 @@
-"""Connections that keep nobody waiting: how many there may be, how long a request's head and a slow reader may take.
+"""Sockets that keep nobody waiting: how many there may be, how long a request's head and a slow reader may take.
 
 Owns what uvicorn leaves to a proxy, which not everybody has, and which passes WebSockets on as they come. A process
 that has run out of files answers nobody, and can start no run that gives a server back.
