@@ -442,7 +442,7 @@ async def test_one_principal_has_a_few_connections(
     served: Served, factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It refuses one too many of either kind, leaves others alone, and gives the place back."""
-    monkeypatch.setattr(connected.Connected.enter, "__defaults__", (2,))
+    monkeypatch.setattr(connected, "MOST_OF_ONE", 2)
     account = await factory.account()
     token = await served.door.token(Role.CUSTOMER, account.external_id)
     other = await served.door.token(Role.ADMIN)
